@@ -1,0 +1,188 @@
+"""Group normalization over (T, H, W), and the table of every norm a net can be built with.
+
+One mean and one variance per sample and set of channels, for x of shape (N, C, T, H, W):
+
+    gn   a group of C/G channels, T, H, W     Eq. 7 of "Group Normalization" (arXiv 1803.08494)
+    ln   all C channels, T, H, W              G = 1
+    in   one channel, T, H, W                 G = C
+    bn   one channel, N, T, H, W              Eq. 3; the only one that looks at other samples
+
+then y = weight * (x - mean) / sqrt(var + eps) + bias per channel (Eq. 1, 2 and 6).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class GroupNorm3d(nn.GroupNorm):
+    """Normalize groups of channels over (T, H, W); takes the place of `nn.BatchNorm3d`.
+
+    The statistics of a sample do not depend on the rest of the batch, and training and evaluation compute
+    the same. Input and output are (N, C, ...) of one shape, dtype and memory format; without T it is the
+    ordinary group norm of pictures.
+
+    Args:
+        num_features: channels C, the one positional argument, as in `nn.BatchNorm3d`.
+        num_groups: groups G; must divide C.
+        eps: added to the variance.
+        momentum: accepted and ignored (there are no running statistics), so that a builder of batch norms
+            can build this.
+        affine: learn `weight` and `bias` (C,).
+
+    Raises:
+        ValueError: C is not a multiple of G.
+
+    >>> GroupNorm3d(64)(torch.zeros(2, 64, 8, 7, 7)).shape
+    torch.Size([2, 64, 8, 7, 7])
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        num_groups: int = 32,
+        eps: float = 1e-5,
+        momentum: float | None = None,
+        affine: bool = True,
+    ) -> None:
+        _check_divides("num_groups", num_groups, num_features)
+        super().__init__(num_groups, num_features, eps=eps, affine=affine)
+
+    @property
+    def num_features(self) -> int:
+        """Channels, by the name batch norm gives them."""
+        return self.num_channels
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize `input` (N, C, ...)."""
+        if input.device.type != "cpu" or input.is_contiguous():
+            return super().forward(input)
+        # torch 2.15's channels-last kernel on the CPU takes E[x^2] - E[x]^2: wrong by 0.1 at mean 300, std 1.
+        return super().forward(input.contiguous()).contiguous(memory_format=_memory_format(input))
+
+
+class NormFactory(Protocol):
+    """Builds one norm layer; called as pytorchvideo's builders call `norm=`."""
+
+    def __call__(self, num_features: int, *, eps: float = 1e-5, momentum: float | None = 0.1) -> nn.Module:
+        """Build the norm of a layer with `num_features` channels."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConfiguredNorm:
+    """A norm of the table with its options: a `NormFactory` that prints, compares and pickles.
+
+    An option set here wins over the one the caller passes: pytorchvideo passes its own eps and momentum.
+    """
+
+    name: str
+    options: tuple[tuple[str, float], ...] = ()
+
+    def __call__(self, num_features: int, *, eps: float = 1e-5, momentum: float | None = 0.1) -> nn.Module:
+        """Build the norm of a layer with `num_features` channels."""
+        row = NORMS[self.name]
+        passed = {"eps": eps, "momentum": momentum}
+        options = {option: value for option, value in passed.items() if option in row.options}
+        return row.build(num_features, **options | dict(self.options))
+
+
+def make_norm(name: str, **options: float | None) -> ConfiguredNorm:
+    """Choose a norm by name and set its options; the result builds one layer per call.
+
+    Args:
+        name: a key of `NORMS`.
+        **options: what the row lists; None counts as not given. `gn` has `num_groups` (32) or, instead,
+            `channels_per_group`; all have `eps` (1e-5); `bn` has `momentum` (0.1, weight of the new batch).
+
+    Raises:
+        ValueError: an unknown name, an option the norm does not have, or both options of `gn`.
+
+    >>> make_norm("gn", channels_per_group=16)(64).num_groups
+    4
+    """
+    if name not in NORMS:
+        raise ValueError(f"norm={name} is unknown; use one of {', '.join(NORMS)}.")
+    given = {option: value for option, value in options.items() if value is not None}
+    allowed = NORMS[name].options
+    for option in given:
+        if option not in allowed:
+            raise ValueError(f"norm={name} has no option {option}; it has {', '.join(allowed)}.")
+    if "num_groups" in given and "channels_per_group" in given:
+        raise ValueError(
+            f"num_groups ({given['num_groups']}) and channels_per_group ({given['channels_per_group']}) both"
+            " set the size of a group; set one and leave the other out (null)."
+        )
+    return ConfiguredNorm(name, tuple(sorted(given.items())))
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Tell whether a module is a normalization layer of any kind, torch's or ours.
+
+    Layers of other packages are found by what they are derived from, or, as torchvision's
+    `FrozenBatchNorm2d`, by holding the four vectors of a batch norm.
+    """
+    if isinstance(module, _NORM_TYPES):
+        return True
+    vectors = [getattr(module, name, None) for name in ("weight", "bias", "running_mean", "running_var")]
+    return all(isinstance(v, Tensor) and v.dim() == 1 for v in vectors)
+
+
+class NormRow(NamedTuple):
+    """One norm: how to build a layer of it, and the options that has."""
+
+    build: Callable[..., nn.Module]
+    options: tuple[str, ...]
+
+
+def _build_gn(
+    num_features: int, *, num_groups: int = 32, channels_per_group: int | None = None, eps: float
+) -> nn.Module:
+    if channels_per_group is not None:
+        _check_divides("channels_per_group", channels_per_group, num_features)
+        num_groups = num_features // channels_per_group
+    return GroupNorm3d(num_features, num_groups=num_groups, eps=eps)
+
+
+def _build_ln(num_features: int, *, eps: float) -> nn.Module:
+    return GroupNorm3d(num_features, num_groups=1, eps=eps)
+
+
+def _build_in(num_features: int, *, eps: float) -> nn.Module:
+    return GroupNorm3d(num_features, num_groups=num_features, eps=eps)
+
+
+NORMS: Mapping[str, NormRow] = {
+    "gn": NormRow(_build_gn, ("num_groups", "channels_per_group", "eps")),
+    "ln": NormRow(_build_ln, ("eps",)),
+    "in": NormRow(_build_in, ("eps",)),
+    "bn": NormRow(nn.BatchNorm3d, ("eps", "momentum")),
+}
+
+_NORM_TYPES: tuple[type[nn.Module], ...] = (
+    nn.modules.batchnorm._NormBase,  # batch, synchronized batch and instance norm, 1-D to 3-D, lazy or not
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.LocalResponseNorm,
+    nn.CrossMapLRN2d,
+)
+
+
+def _check_divides(option: str, value: int, num_features: int) -> None:
+    if value < 1 or num_features % value:
+        divisors = ", ".join(str(d) for d in range(1, num_features + 1) if num_features % d == 0)
+        raise ValueError(
+            f"{option} ({value}) must divide num_features ({num_features}); use one of {divisors}."
+        )
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    for dims, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if x.dim() == dims and x.is_contiguous(memory_format=layout):
+            return layout
+    return torch.contiguous_format
