@@ -1,0 +1,1 @@
+"""Video networks and the weights they start from."""
