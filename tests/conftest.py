@@ -1,0 +1,17 @@
+"""What every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_videos() -> Path:
+    """The folder with `clips/`, `odd/` and `broken/`: real files nobody here wrote."""
+    folder = os.environ.get("VIDGN_TEST_VIDEOS")
+    if not folder:
+        pytest.skip("VIDGN_TEST_VIDEOS is not set: tests on real video files are skipped")
+    path = Path(folder)
+    assert (path / "clips").is_dir(), f"VIDGN_TEST_VIDEOS={folder} has no folder clips/"
+    return path

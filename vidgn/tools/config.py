@@ -1,0 +1,149 @@
+"""The command line: compose the words, check them, and turn a user's mistake into one sentence."""
+
+import difflib
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+USAGE_ERROR = 2  # exit status of a mistake in the words or in the files they name
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
+    """Make a Hydra command of a function that takes the composed configuration.
+
+    Unknown words and choices end with the list of what there is. Errors that are a user's to mend (values,
+    files, videos) are printed as one sentence, with the traceback in `error.log` of the run folder.
+    """
+
+    def decorate(run: Callable[[DictConfig], object]) -> Callable[[], None]:
+        @functools.wraps(run)
+        def guarded(config: DictConfig) -> object:
+            try:
+                return run(config)
+            except _users_errors() as err:
+                if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                    raise
+                log = run_folder() / "error.log"
+                log.write_text(traceback.format_exc())
+                print(f"error: {err}\n(traceback: {log})", file=sys.stderr)
+                sys.exit(USAGE_ERROR)
+
+        launch = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)
+
+        def main() -> None:
+            words = sys.argv[1:]
+            words += default_words(words) if config_name == "train" else []
+            try:
+                check_words(config_name, words)
+            except ValueError as err:
+                print(f"error: {err}", file=sys.stderr)
+                sys.exit(USAGE_ERROR)
+            sys.argv[1:] = words
+            launch()
+
+        return main
+
+    return decorate
+
+
+def default_words(words: Sequence[str]) -> list[str]:
+    """Return the words that follow from others: weights to start from choose the fine-tuning recipe.
+
+    >>> default_words(["init=motions.ckpt", "data=folder"])
+    ['optim=finetune']
+    >>> default_words(["init=motions.ckpt", "optim=paper"])
+    []
+    """
+    typed = {word.partition("=")[0].lstrip("+~") for word in words}
+    starts = any(word.startswith("init=") and word not in ("init=null", "init=") for word in words)
+    return ["optim=finetune"] if starts and not typed & {"optim", "preset"} else []
+
+
+def check_words(config_name: str, words: Sequence[str]) -> None:
+    """Compose the configuration once to find unknown words.
+
+    Raises:
+        ValueError: a word or a choice that does not exist, with the ones that do and the nearest.
+    """
+    values = [word for word in words if not word.startswith("-")]
+    ours = [word for word in values if not word.startswith("hydra.") and "=" in word]
+    for word in values:
+        if "=" not in word:
+            raise ValueError(f"{word!r} is not of the form WORD=VALUE, such as clip_len=64 or norm=gn")
+    if any(flag in words for flag in ("--multirun", "-m", "--help", "--hydra-help", "--info", "-h")):
+        return
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            known = compose(config_name)
+            for word in ours:
+                _check_word(word, known)
+            compose(config_name, overrides=ours)
+    except MissingConfigException as err:
+        choices = ", ".join(sorted(err.options or []))
+        raise ValueError(f"{_group(err)} is no choice; use one of {choices}") from err
+    except HydraException as err:
+        word = next((word for word in ours if word.partition("=")[0].lstrip("+~") in str(err)), "")
+        raise ValueError(_unknown_word(word.partition("=")[0], known, err)) from err
+
+
+def run_folder() -> Path:
+    """Return the folder that everything of this run is written to."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def typed_words() -> list[str]:
+    """Return the words of the command line as they were typed."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def is_typed(name: str) -> bool:
+    """Tell whether the user set `name`, or a whole group `name`, on the command line."""
+    return any(word.partition("=")[0].lstrip("+") == name for word in typed_words())
+
+
+def _check_word(word: str, known: DictConfig) -> None:
+    """Raise where `word` names a key that the configuration, composed with its group, does not have."""
+    override = OverridesParser.create().parse_override(word)
+    name = override.key_or_group
+    if override.is_add() or override.is_delete():
+        return
+    parent, _, leaf = name.rpartition(".")
+    node = OmegaConf.select(known, parent) if parent else known
+    if node is None or (isinstance(node, DictConfig) and leaf not in node and not parent and not _is_group(name)):
+        raise ValueError(_unknown_word(name, known, None))
+
+
+def _unknown_word(name: str, known: DictConfig, err: Exception | None) -> str:
+    parent, _, leaf = name.rpartition(".")
+    node = OmegaConf.select(known, parent) if parent else known
+    choices = sorted(str(key) for key in node if key != "hydra") if isinstance(node, DictConfig) else []
+    if err is not None and (leaf in choices or not choices):
+        return str(err).strip()
+    near = difflib.get_close_matches(leaf, choices, n=1)
+    hint = f"; did you mean {f'{parent}.' if parent else ''}{near[0]}?" if near else ""
+    return f"{name!r} is no word{hint} Use one of {', '.join(choices)}"
+
+
+def _is_group(name: str) -> bool:
+    return (CONFIGS / name).is_dir()
+
+
+def _group(err: MissingConfigException) -> str:
+    return repr(err.missing_cfg_file or "the choice").replace("/", "=", 1)
+
+
+def _users_errors() -> tuple[type[Exception], ...]:
+    from vidgn.data.video import VideoDecodeError
+
+    return (ValueError, TypeError, OSError, ImportError, VideoDecodeError)

@@ -1,0 +1,221 @@
+"""Test a net on many views per video and write down what came out: the end of `train.py`, all of `eval.py`."""
+
+import csv
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+
+from vidgn.checkpoint import Checkpoint, read_checkpoint
+from vidgn.classifier import Prediction, VideoClassifier
+from vidgn.data.clips import ClipSpec
+from vidgn.data.manifest import Manifest
+from vidgn.data.module import DataSpec, VideoDataModule, read_manifests
+from vidgn.data.transforms import CropSpec, Normalize
+from vidgn.optim import OptimSpec
+from vidgn.tools.build import build_net, build_trainer, check_test_spec, data_spec, device_word, versions
+from vidgn.tools.config import run_folder
+
+TOP = 5  # classes per video in predictions.csv
+
+
+class Result(NamedTuple):
+    """The outcome of a test; accuracies in percent over all videos, failed ones counted as wrong."""
+
+    video_top1: float
+    video_top5: float
+    clip_top1: float
+    clip_top5: float
+    videos_expected: int
+    videos_scored: int
+    videos_failed: int
+    protocol: str
+    folder: Path
+
+
+def evaluate(
+    trainer: L.Trainer,
+    classifier: VideoClassifier,
+    data: VideoDataModule,
+    *,
+    folder: Path,
+    checkpoint: str | Path | None,
+) -> Result:
+    """Score every view of every test video, print the result and write metrics.json and predictions.csv.
+
+    Args:
+        trainer: runs the test.
+        classifier: the net; gets the weights of `checkpoint` if that is given.
+        data: has the test videos.
+        folder: where the files go.
+        checkpoint: a file of ours.
+
+    Raises:
+        RuntimeError: the number of predictions is not the number of test videos.
+    """
+    if checkpoint is not None:
+        classifier.net.load_state_dict(read_checkpoint(checkpoint).net)
+    manifest = data.manifests["test"]
+    began = time.monotonic()
+    metrics = trainer.test(classifier, data, verbose=False)[0]
+    seconds = time.monotonic() - began
+    predictions = classifier.predictions
+    limited = trainer.fast_dev_run or trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
+    if len(predictions) != len(manifest) and not limited:
+        raise RuntimeError(f"{len(manifest)} test videos but {len(predictions)} predictions; please report this")
+    failed = [prediction for prediction in predictions if prediction.error is not None]
+    accuracies = {name: round(metrics[f"test/{name}"], 4) for name in Result._fields[:4]}
+    result = Result(
+        **accuracies,
+        videos_expected=len(predictions),
+        videos_scored=len(predictions) - len(failed),
+        videos_failed=len(failed),
+        protocol=protocol(data),
+        folder=folder,
+    )
+    _write(result, predictions, manifest, checkpoint=checkpoint, seconds=seconds, device=device_word(trainer))
+    _print(result, failed, manifest)
+    return result
+
+
+def protocol(data: VideoDataModule) -> str:
+    """Return in words how a video is scored; a number is never printed without it."""
+    clip, test, side = data.clip, data.test, data.crop.test_side
+    crops = "the full frame" if test.num_crops == "full" else f"{test.num_crops} crop{'s' * (test.num_crops > 1)} of {side}"
+    return (
+        f"{test.num_clips} clips ({test.clip_rule}) x {crops}, {clip.clip_len} frames x stride {clip.stride}, "
+        f"native fps, short side {side}, softmax averaged over positions and views"
+    )
+
+
+def evaluate_checkpoint(config: DictConfig) -> Result:
+    """Run the words of `configs/eval.yaml`: everything they leave open is taken from the checkpoint."""
+    checkpoint = read_checkpoint(Path(str(config.ckpt)).expanduser())
+    told = checkpoint.describe
+    clip = ClipSpec(_chosen(config.clip_len, told["clip"]["clip_len"]), _chosen(config.span, told["clip"]["span"]))
+    crop = CropSpec(_chosen(config.crop, told["crop"]))
+    test = check_test_spec(
+        *(_chosen(config[name], told["test"][name]) for name in ("num_clips", "num_crops", "clip_rule"))
+    )
+    spec = _data_of(config.data, told["data"])
+    classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, told["test"]["view_batch"]))
+    manifest = match_classes(read_manifests(spec)["test"], classifier.classes)
+    data = VideoDataModule(
+        {"test": manifest}, spec=spec, clip=clip, crop=crop, test=test, batch=1, test_batch=config.batch, seed=config.seed
+    )
+    trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=run_folder())
+    return evaluate(trainer, classifier, data, folder=run_folder(), checkpoint=checkpoint.path)
+
+
+def restore(checkpoint: Checkpoint, *, view_batch: int = 8) -> VideoClassifier:
+    """Build the classifier that a checkpoint describes, with its weights."""
+    told = checkpoint.describe
+    net = build_net(model=told["model"], norm=told["norm"], crop=told["crop"], num_classes=len(told["classes"]))
+    net.load_state_dict(dict(checkpoint.net))
+    return VideoClassifier(
+        net,
+        normalize=Normalize(**told["normalize"]),
+        optim=OptimSpec(),
+        classes=told["classes"],
+        batch=1,
+        view_batch=view_batch,
+        describe=dict(told),
+    )
+
+
+def match_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
+    """Return the manifest with its labels in the order of `classes`: by name, never by index.
+
+    Raises:
+        ValueError: the manifest has classes that the checkpoint does not know.
+    """
+    if manifest.classes == tuple(classes):
+        return manifest
+    index = {name: number for number, name in enumerate(classes)}
+    unknown = [name for name in manifest.classes if name not in index]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of the {len(manifest.classes)} classes in {manifest.root} are unknown to the checkpoint "
+            f"({', '.join(unknown[:10])}); it knows {', '.join(list(classes)[:10])}"
+            f"{', ...' if len(classes) > 10 else ''}"
+        )
+    labels = np.array([index[name] for name in manifest.classes], np.int64)[manifest.labels]
+    return dataclasses.replace(manifest, labels=labels, classes=tuple(classes))
+
+
+def _data_of(words: DictConfig, told: dict[str, Any]) -> DataSpec:
+    """Return the data set of the command line, or the checkpoint's with what the command line changes."""
+    given = {name: value for name, value in words.items() if value is not None}
+    if "name" in given:
+        return data_spec({str(name): value for name, value in words.items()})
+    return data_spec({**told, **{str(name): value for name, value in given.items()}})
+
+
+def _chosen(word: Any, told: Any) -> Any:
+    return told if word is None else word
+
+
+@rank_zero_only
+def _write(
+    result: Result,
+    predictions: Sequence[Prediction],
+    manifest: Manifest,
+    *,
+    checkpoint: str | Path | None,
+    seconds: float,
+    device: str,
+) -> None:
+    result.folder.mkdir(parents=True, exist_ok=True)
+    metrics = {
+        **{name: value for name, value in result._asdict().items() if name != "folder"},
+        "failures": {
+            manifest.video_id(item.video): item.error for item in predictions if item.error is not None
+        },
+        "classes": len(manifest.classes),
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "seconds": round(seconds, 1),
+        "device": device,
+        "versions": versions(),
+    }
+    (result.folder / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+    top = min(TOP, len(manifest.classes))
+    header = ["video", "label", *(f"{part}{k}" for k in range(1, top + 1) for part in ("class", "score")), "error"]
+    with (result.folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for item in predictions:
+            cells = _ranked(item, manifest.classes, top)
+            writer.writerow([manifest.video_id(item.video), manifest.classes[item.label], *cells, item.error or ""])
+
+
+def _ranked(item: Prediction, classes: Sequence[str], top: int) -> list[str]:
+    """Return class and score alternating, best first, ties by index; empty cells where there are no scores."""
+    if item.scores is None:
+        return [""] * (2 * top)
+    order = sorted(range(len(classes)), key=lambda label: (-item.scores[label], label))[:top]  # type: ignore[index]
+    return [cell for label in order for cell in (classes[label], f"{item.scores[label]:.6f}")]
+
+
+@rank_zero_only
+def _print(result: Result, failed: Sequence[Prediction], manifest: Manifest) -> None:
+    for item in failed[:10]:
+        print(f"failed: {manifest.video_id(item.video)}: {item.error}")
+    if len(failed) > 10:
+        print(f"... and {len(failed) - 10} more, listed in metrics.json")
+    print(
+        f"\n          top-1    top-5\n"
+        f"video   {result.video_top1:6.2f} % {result.video_top5:6.2f} %\n"
+        f"clip    {result.clip_top1:6.2f} % {result.clip_top5:6.2f} %\n"
+        f"{result.protocol}\n"
+        f"videos: {result.videos_scored} scored / {result.videos_expected} expected / {result.videos_failed} failed"
+        f"{' (counted as wrong)' if result.videos_failed else ''}\n"
+        f"{result.folder.absolute()}",
+        flush=True,
+    )

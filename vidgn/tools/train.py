@@ -1,0 +1,209 @@
+"""Train, then test the best checkpoint: what `train.py` does."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from vidgn.checkpoint import read_checkpoint
+from vidgn.classifier import VideoClassifier
+from vidgn.data.clips import ClipSpec
+from vidgn.data.manifest import Manifest, missing_message
+from vidgn.data.module import DataSpec, Split, VideoDataModule, read_manifests
+from vidgn.data.transforms import CropSpec
+from vidgn.tools.build import (
+    Start,
+    build_trainer,
+    check_test_spec,
+    data_spec,
+    describe,
+    device_word,
+    git_state,
+    optim_spec,
+    start_net,
+    versions,
+)
+from vidgn.tools.config import is_typed, run_folder, typed_words
+from vidgn.tools.evaluate import Result, evaluate
+
+BEST = "best"  # name of the checkpoint with the smallest validation error
+
+
+def train(config: DictConfig) -> Result | None:
+    """Run the words of `configs/train.yaml`; return the result of the final test, None without one."""
+    adopt_shape(config)
+    clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
+    test = check_test_spec(config.num_clips, config.num_crops, config.clip_rule)
+    recipe = optim_spec(_plain(config.optim))
+    spec = data_spec(_plain(config.data))
+    manifests = usable(read_manifests(spec, progress=ProgressBar("writing motions")))
+    classes = manifests["train"].classes
+
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    model, norm = _plain(config.model), _plain(config.norm)
+    start = start_net(model=model, norm=norm, crop=crop.crop, classes=classes, init=config.init)
+    description = describe(
+        start=start, classes=classes, clip=clip, crop=crop, test=test, view_batch=config.view_batch,
+        model=model, norm=norm, data=spec, config=config, words=typed_words(),
+    )  # fmt: skip
+    classifier = VideoClassifier(
+        start.net,
+        normalize=start.normalize,
+        optim=recipe,
+        classes=classes,
+        batch=config.batch,
+        view_batch=config.view_batch,
+        describe=description,
+    )
+    data = VideoDataModule(
+        manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed
+    )
+    folder = run_folder()
+    keep = ModelCheckpoint(
+        folder / "checkpoints", filename=BEST, monitor="val/error", mode="min", save_last=True, enable_version_counter=False
+    )
+    callbacks: list[L.Callback] = [keep] if config.trainer.enable_checkpointing else []
+    callbacks += [LearningRateMonitor("step")] if config.logger.names else []
+    trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=callbacks)
+    _record_run(folder, config)
+    _announce(config, start, manifests, trainer)
+    trainer.fit(classifier, data, ckpt_path=config.resume)
+    if not config.test:
+        return None
+    return evaluate(trainer, classifier, data, folder=folder, checkpoint=_best(trainer, keep))
+
+
+def adopt_shape(config: DictConfig) -> None:
+    """Give the net the shape and norm of the checkpoint it starts from, where that is one of ours.
+
+    Raises:
+        ValueError: the command line asks for another shape.
+    """
+    path = Path(str(config.init)).expanduser() if config.init is not None else None
+    if path is None or not path.is_file() or not _is_ours(path):
+        return
+    theirs = read_checkpoint(path).describe
+    for key in ("depth", "width", "pool1"):
+        word, value = f"model.{key}", theirs["model"][key]
+        if is_typed(word) and config.model[key] != value:
+            raise ValueError(f"{word}={config.model[key]}, but init={path} has {value}; leave {word} out.")
+        config.model[key] = value
+    if not any(is_typed(word) for word in ("norm", "norm.num_groups", "norm.channels_per_group")):
+        config.norm = OmegaConf.create(theirs["norm"])
+
+
+def usable(manifests: Mapping[Split, Manifest]) -> dict[Split, Manifest]:
+    """Report what is missing before training starts, and leave it out of training and validation.
+
+    The test keeps every video: what is missing counts as failed there.
+
+    Raises:
+        FileNotFoundError: all training or validation videos are missing.
+    """
+    found: dict[Split, Manifest] = {}
+    said: set[str] = set()
+    for split, manifest in manifests.items():
+        for note in manifest.notes:
+            if note not in said:
+                say(f"note: {note}")
+            said.add(note)
+        kept, missing = manifest.without_missing()
+        if missing:
+            rule = "counted as failed in the test" if split == "test" else "left out"
+            say(f"warning: {split}: {missing_message(manifest, missing)}; {rule}")
+        found[split] = manifest if split == "test" else kept
+    return found
+
+
+class ProgressBar:
+    """A progress bar that appears with the first call."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show `done` of `total`."""
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc=self._title, unit="video")
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.close()
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print on the first process only."""
+    print(text, flush=True)
+
+
+def _announce(
+    config: DictConfig, start: Start, manifests: Mapping[Split, Manifest], trainer: L.Trainer
+) -> None:
+    counts = ", ".join(f"{len(manifest):,} {split}" for split, manifest in manifests.items())
+    parameters = sum(parameter.numel() for parameter in start.net.parameters())
+    say(
+        f"{config.model.name} depth {config.model.depth}, width {config.model.width}, norm {config.norm.name}: "
+        f"{parameters:,} parameters on {device_word(trainer)}\n"
+        f"data {config.data.name}: {counts} videos, {len(manifests['train'].classes)} classes; "
+        f"clips {config.clip_len} frames x stride {config.span // config.clip_len}, crop {config.crop}, "
+        f"batch {config.batch} x {trainer.world_size}"
+    )
+    if start.report is not None:
+        head = "new classifier" if start.report.replaced_head else "classifier kept"
+        say(f"init {config.init} ({start.report.source_format}): {start.report.loaded} tensors, {head}")
+        for note in start.report.notes:
+            say(f"note: {note}")
+    recipe = _chosen_recipe()
+    if recipe == "scratch" and config.init is not None:
+        say("note: optim=scratch has a high rate meant for random weights, but init= is given; see optim=finetune")
+    if recipe in ("paper", "finetune") and config.init is None:
+        say(f"note: optim={recipe} is meant for weights to start from, but init= is not given; see optim=scratch")
+
+
+def _chosen_recipe() -> str:
+    from hydra.core.hydra_config import HydraConfig
+
+    return str(HydraConfig.get().runtime.choices.get("optim"))
+
+
+def _best(trainer: L.Trainer, keep: ModelCheckpoint) -> str | None:
+    """Return the best checkpoint; where none was written (a run of a few steps) write the last state."""
+    if trainer.fast_dev_run or not trainer.checkpoint_callbacks:  # type: ignore[attr-defined]
+        return None
+    if keep.best_model_path:
+        return keep.best_model_path
+    last = str(Path(str(keep.dirpath)) / "last.ckpt")
+    trainer.save_checkpoint(last)
+    return last
+
+
+@rank_zero_only
+def _record_run(folder: Path, config: DictConfig) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    state = {"words": typed_words(), "versions": versions(), "git": git_state(Path(__file__).parent)}
+    (folder / "environment.json").write_text(json.dumps(state, indent=1) + "\n")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        read_checkpoint(path)
+    except ValueError:
+        return False  # other weights; load_weights reads them, or says what is wrong with them
+    return True
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
+
+
+def data_words(spec: DataSpec) -> dict[str, Any]:
+    """Return a data set's words as a checkpoint keeps them."""
+    return dict(vars(spec))
