@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidgn.models.resnet3d import I3DSpec, build_i3d
-from vidgn.norms import make_norm
+from vidgn.norms import NORMS, make_norm
 
 TINY = I3DSpec(num_classes=5, width=8, dropout=0.0)
 GN = make_norm("gn", num_groups=4)
@@ -207,6 +207,31 @@ def test_a_fresh_block_starts_as_its_shortcut(norm):
     assert all((state[name] == 0).all() for name in last)
     assert all((state[name] == 1).all() for name in other)  # the shortcuts' among them
     assert sum("branch1_norm" in name for name in other) == 4
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_of_the_table_trains_from_blocks_that_add_nothing(norm):
+    torch.manual_seed(0)
+    net = build_i3d(TINY, norm=GN if norm == "gn" else make_norm(norm))
+    added = []
+    for block in net.modules():
+        if hasattr(block, "norm_c"):
+            block.register_forward_hook(lambda module, args, output: added.append(output.abs().max().item()))
+    clip = torch.randn(4, 3, 16, 64, 64)
+    loss = torch.nn.functional.cross_entropy(net(clip), torch.tensor([0, 1, 2, 3]))
+    loss.backward()
+    assert added == [0.0] * 16
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter -= 0.1 * parameter.grad
+    added.clear()
+    net(clip)
+    assert all(value > 0 for value in added)  # and learn to add something
+    twin = build_i3d(TINY, norm=GN if norm == "gn" else make_norm(norm))
+    twin.load_state_dict(net.state_dict())
+    assert torch.equal(twin.eval()(clip), net.eval()(clip))
 
 
 def test_fresh_weights_have_the_papers_spread():

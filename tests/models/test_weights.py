@@ -225,13 +225,16 @@ def test_class_names_must_match_the_nets_outputs(tmp_path):
         load_weights(net(), path, classes=("run", "sit"))
 
 
-def test_a_frozen_copy_of_the_statistics_needs_no_counters(tmp_path):
-    def frozen(num_features, eps, momentum):
-        return torchvision.ops.FrozenBatchNorm2d(num_features, eps)
-
-    target = build_i3d(I3DSpec(num_classes=3, width=8), norm=frozen)
-    report = load_weights(target, saved(random_state(net("bn")), tmp_path))
-    assert report.loaded == 267
+@pytest.mark.parametrize(("norm", "loaded"), [("frozen_bn", 267), ("sub_bn", 267), ("sync_bn", 320)])
+@torch.no_grad()
+def test_batch_norms_weights_fit_its_relatives(norm, loaded, tmp_path):
+    source = net("bn").eval()
+    source.load_state_dict(random_state(source))
+    target = net(norm).eval()
+    report = load_weights(target, saved(source.state_dict(), tmp_path))
+    assert report.loaded == loaded
+    clip = torch.randn(1, 3, 8, 32, 32)
+    torch.testing.assert_close(target(clip), source(clip))
 
 
 def test_a_source_that_is_no_file_is_named():

@@ -154,9 +154,12 @@ def test_the_options_of_gn_set_the_groups(options, groups):
 
 
 def test_the_table_builds_the_layer_it_names():
-    assert tuple(NORMS)[:4] == ("gn", "ln", "in", "bn")
+    names = ["gn", "ln", "in", "bn", "sync_bn", "sub_bn", "frozen_bn", "batch_renorm", "wn", "none"]
+    assert list(NORMS) == names
     assert (make_norm("ln")(64).num_groups, make_norm("in")(64).num_groups) == (1, 64)
     assert type(make_norm("bn")(64)) is nn.BatchNorm3d
+    assert type(make_norm("sync_bn")(64)) is nn.SyncBatchNorm
+    assert type(make_norm("none")(64)) is nn.Identity
 
 
 def test_an_option_set_by_the_user_wins_over_the_builders():
@@ -185,6 +188,8 @@ def test_an_option_a_norm_does_not_have_lists_those_it_has():
         make_norm("gn", momentum=0.1)
     with pytest.raises(ValueError, match="norm=bn has no option num_groups; it has eps, momentum"):
         make_norm("bn", num_groups=32)
+    with pytest.raises(ValueError, match="norm=none has no option eps; it has none"):
+        make_norm("none", eps=1e-5)
 
 
 def test_both_options_of_gn_are_refused():
@@ -193,7 +198,7 @@ def test_both_options_of_gn_are_refused():
 
 
 NORM_LAYERS = [
-    *(make_norm(name)(32) for name in NORMS),
+    *(make_norm(name)(32) for name in NORMS if name not in ("none", "wn")),
     *(cls(4) for cls in (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm1d)),
     *(cls(4, affine=True) for cls in (nn.InstanceNorm2d, nn.InstanceNorm3d)),
     *(nn.LazyBatchNorm3d(), nn.GroupNorm(2, 4), nn.LayerNorm(4), nn.RMSNorm(4), nn.LocalResponseNorm(2)),
@@ -212,7 +217,8 @@ def test_every_norm_is_recognised(layer):
 
 @pytest.mark.parametrize(
     "layer",
-    [nn.Conv3d(4, 4, 1), nn.Linear(4, 4), nn.PReLU(4), nn.Identity(), nn.Sequential(nn.BatchNorm3d(4))],
+    [nn.Conv3d(4, 4, 1), nn.Linear(4, 4), nn.PReLU(4), nn.Sequential(nn.BatchNorm3d(4))]
+    + [make_norm(name)(4) for name in ("none", "wn")],
 )
 def test_other_layers_are_no_norms(layer):
     assert not is_norm(layer)

@@ -21,8 +21,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 
-from vidgn.norms.layers import NormFactory
+from vidgn.norms.layers import NormFactory, finish_net
 
 with warnings.catch_warnings():
     # fvcore, which pytorchvideo imports, scripts a loss it does not use here; torch 2.15 calls that outdated.
@@ -107,9 +108,8 @@ class VideoNet(nn.Module):
 def build_i3d(spec: I3DSpec, *, norm: NormFactory) -> VideoNet:
     """Build the net with fresh weights from torch's global generator.
 
-    Convolutions are MSRA-filled, the classifier is N(0, 0.01) with bias 0, and the weight of the last norm of
-    every residual block is 0 whatever the norm ("Group Normalization" sec. 4.1), so each block starts as its
-    shortcut.
+    Convolutions are MSRA-filled, the classifier is N(0, 0.01) with bias 0, and every residual block starts as
+    its shortcut: the weight of its last norm is 0 ("Group Normalization" sec. 4.1).
     """
     pool_kernel, pool_padding = _POOL1[spec.pool1]
     trunk = create_resnet(
@@ -127,6 +127,7 @@ def build_i3d(spec: I3DSpec, *, norm: NormFactory) -> VideoNet:
         head=None,
     )
     head = PositionHead(spec.width * 32, spec.num_classes, dropout=spec.dropout, window=spec.window)
+    finish_net(trunk, norm)
     zero_last_gammas(trunk)
     return VideoNet(nn.ModuleList([*trunk.blocks, head]), spec=spec)
 
@@ -155,14 +156,24 @@ class PositionHead(nn.Module):
 
 
 def zero_last_gammas(net: nn.Module) -> None:
-    """Set the weight of the last norm of every residual block to 0, for any norm that learns one.
+    """Make every bottleneck block of a net start as its shortcut, whatever the norm.
 
-    pytorchvideo marks these norms (models/resnet.py:1337) but fills only batch norms (weight_init.py:32).
+    Sets the weight of the block's last norm to 0; where that learns none (`none`, `wn`, `frozen_bn`), the
+    scale of the last convolution. pytorchvideo does it for batch norms alone (models/weight_init.py:32).
     """
-    for module in net.modules():
-        gamma = getattr(module, "weight", None)
-        if getattr(module, "block_final_bn", False) and isinstance(gamma, nn.Parameter):
-            nn.init.zeros_(gamma)
+    for block in net.modules():
+        conv, norm = getattr(block, "conv_c", None), getattr(block, "norm_c", None)
+        if isinstance(conv, nn.Module) and isinstance(norm, nn.Module):
+            nn.init.zeros_(_last_scale(conv, norm))
+
+
+def _last_scale(conv: nn.Module, norm: nn.Module) -> Tensor:
+    gamma = getattr(norm, "weight", None)
+    if isinstance(gamma, nn.Parameter):
+        return gamma
+    if is_parametrized(conv, "weight"):
+        return conv.get_parameter("parametrizations.weight.original0")  # g of w = g v / ||v||
+    return conv.get_parameter("weight")
 
 
 _POOL1 = {"nonlocal": ((2, 3, 3), (0, 0, 0)), "paper": ((3, 3, 3), (1, 1, 1))}  # kernel, padding

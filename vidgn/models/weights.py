@@ -60,7 +60,7 @@ def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] |
     _check_statistics(state, own, source=source)
     notes = _note_groups(net, opened) + _inflate(state, own)
     replaced_head, head_notes = _fit_head(state, own, opened, classes=classes)
-    _fit_counters(state, own)
+    _fit_statistics(state, own)
     _check_names_and_shapes(state, own, unexpected=unexpected, replaced_head=replaced_head, source=source)
     net.load_state_dict(dict(own) | state)
     return LoadReport(len(state), replaced_head, opened.name, (*notes, *head_notes), opened.mean, opened.std)
@@ -156,10 +156,20 @@ def _why_anew(
     return None if sorted(opened.classes) == sorted(classes) else "the source has other classes"
 
 
-def _fit_counters(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Treat `num_batches_tracked` as optional: files older than it lack it, frozen norms do without."""
-    for name in [name for name in state if name.endswith(_COUNTER) and name not in own]:
-        del state[name]
+def _fit_statistics(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Give every part of a sub_bn the plain statistics; leave counters out where the net has none.
+
+    Files older than `num_batches_tracked` lack it, and frozen norms do without.
+    """
+    for name in list(state):
+        if name.endswith(_COUNTER) and name not in own:
+            del state[name]
+        elif _is_split(own.get(name), state[name]):
+            state[name] = state[name].expand_as(own[name])
+
+
+def _is_split(own: Tensor | None, plain: Tensor) -> bool:
+    return own is not None and own.dim() == 2 and own.shape[1:] == plain.shape  # (S, C) for (C,)
 
 
 def _check_names_and_shapes(

@@ -5,9 +5,16 @@ One mean and one variance per sample and set of channels, for x of shape (N, C, 
     gn   a group of C/G channels, T, H, W     Eq. 7 of "Group Normalization" (arXiv 1803.08494)
     ln   all C channels, T, H, W              G = 1
     in   one channel, T, H, W                 G = C
-    bn   one channel, N, T, H, W              Eq. 3; the only one that looks at other samples
+    bn   one channel, N, T, H, W              Eq. 3; looks at the other samples
 
-then y = weight * (x - mean) / sqrt(var + eps) + bias per channel (Eq. 1, 2 and 6).
+then y = weight * (x - mean) / sqrt(var + eps) + bias per channel (Eq. 1, 2 and 6). Relatives of bn:
+
+    sync_bn       bn over the batches of all devices together
+    sub_bn        bn over each of S parts of the batch
+    frozen_bn     stored mean and variance, nothing learned
+    batch_renorm  bn, corrected towards the running statistics
+
+and two without statistics: `wn` normalizes the kernels and adds a bias, `none` does nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +23,10 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from vidgn.norms.batch import FrozenBatchNorm3d, SubBatchNorm3d
+from vidgn.norms.renorm import BatchRenorm3d
+from vidgn.norms.weight_norm import ChannelBias3d, normalize_weights
 
 
 class GroupNorm3d(nn.GroupNorm):
@@ -97,7 +108,9 @@ def make_norm(name: str, **options: float | None) -> ConfiguredNorm:
     Args:
         name: a key of `NORMS`.
         **options: what the row lists; None counts as not given. `gn` has `num_groups` (32) or, instead,
-            `channels_per_group`; all have `eps` (1e-5); `bn` has `momentum` (0.1, weight of the new batch).
+            `channels_per_group`; all that divide by a standard deviation have `eps` (1e-5); all with running
+            statistics have `momentum` (0.1, the weight of the new batch); `sub_bn` has `num_splits`;
+            `batch_renorm` has the limits and steps of `BatchRenorm3d`.
 
     Raises:
         ValueError: an unknown name, an option the norm does not have, or both options of `gn`.
@@ -111,7 +124,7 @@ def make_norm(name: str, **options: float | None) -> ConfiguredNorm:
     allowed = NORMS[name].options
     for option in given:
         if option not in allowed:
-            raise ValueError(f"norm={name} has no option {option}; it has {', '.join(allowed)}.")
+            raise ValueError(f"norm={name} has no option {option}; it has {', '.join(allowed) or 'none'}.")
     if "num_groups" in given and "channels_per_group" in given:
         raise ValueError(
             f"num_groups ({given['num_groups']}) and channels_per_group ({given['channels_per_group']}) both"
@@ -133,10 +146,21 @@ def is_norm(module: nn.Module) -> bool:
 
 
 class NormRow(NamedTuple):
-    """One norm: how to build a layer of it, and the options that has."""
+    """One norm: how to build a layer of it, the options that has, and what it does to a built net."""
 
     build: Callable[..., nn.Module]
     options: tuple[str, ...]
+    finish: Callable[[nn.Module], object] | None = None
+
+
+def finish_net(net: nn.Module, norm: NormFactory) -> None:
+    """Do to a net, built with `norm`, what that norm needs beyond its own layers; most need nothing.
+
+    `wn` normalizes the kernels of the net.
+    """
+    finish = NORMS[norm.name].finish if isinstance(norm, ConfiguredNorm) else None
+    if finish is not None:
+        finish(net)
 
 
 def _build_gn(
@@ -156,11 +180,27 @@ def _build_in(num_features: int, *, eps: float) -> nn.Module:
     return GroupNorm3d(num_features, num_groups=num_features, eps=eps)
 
 
+def _build_wn(num_features: int) -> nn.Module:
+    return ChannelBias3d(num_features)
+
+
+def _build_none(num_features: int) -> nn.Module:
+    return nn.Identity()
+
+
+_RENORM_OPTIONS = ("eps", "momentum", "r_max", "d_max", "warmup_steps", "r_ramp_end", "d_ramp_end")
+
 NORMS: Mapping[str, NormRow] = {
     "gn": NormRow(_build_gn, ("num_groups", "channels_per_group", "eps")),
     "ln": NormRow(_build_ln, ("eps",)),
     "in": NormRow(_build_in, ("eps",)),
     "bn": NormRow(nn.BatchNorm3d, ("eps", "momentum")),
+    "sync_bn": NormRow(nn.SyncBatchNorm, ("eps", "momentum")),
+    "sub_bn": NormRow(SubBatchNorm3d, ("num_splits", "eps", "momentum")),
+    "frozen_bn": NormRow(FrozenBatchNorm3d, ("eps",)),
+    "batch_renorm": NormRow(BatchRenorm3d, _RENORM_OPTIONS),
+    "wn": NormRow(_build_wn, (), finish=normalize_weights),
+    "none": NormRow(_build_none, ()),
 }
 
 _NORM_TYPES: tuple[type[nn.Module], ...] = (
@@ -170,6 +210,9 @@ _NORM_TYPES: tuple[type[nn.Module], ...] = (
     nn.RMSNorm,
     nn.LocalResponseNorm,
     nn.CrossMapLRN2d,
+    FrozenBatchNorm3d,
+    SubBatchNorm3d,
+    BatchRenorm3d,
 )
 
 
