@@ -9,6 +9,7 @@ Axis letters, the same everywhere:
 A batch of clips is (B*K, C, T, H, W). Importing this package imports torch and nothing heavier.
 """
 
+from vidgn.norms.convert import convert_norm
 from vidgn.norms.layers import GroupNorm3d, make_norm
 
-__all__ = ["GroupNorm3d", "make_norm"]
+__all__ = ["GroupNorm3d", "convert_norm", "make_norm"]

@@ -121,9 +121,7 @@ def test_sub_batch_norm_reads_a_batch_norm_and_itself():
 
 
 def test_a_batch_that_cannot_be_split_is_refused():
-    with pytest.raises(
-        ValueError, match=r"num_splits \(4\) must divide the batch \(6\); use another batch or"
-    ):
+    with pytest.raises(ValueError, match=r"num_splits \(4\) must divide the batch \(6\); use another batch or"):
         SubBatchNorm3d(3, num_splits=4)(torch.zeros(6, 3, 2, 2, 2))
     with pytest.raises(ValueError, match=r"num_splits \(0\) must be at least 1; use a divisor of the batch"):
         make_norm("sub_bn", num_splits=0)(8)
@@ -138,9 +136,7 @@ def test_sync_batch_norm_on_one_device_is_batch_norm():
     upstream = torch.randn(mine.shape)
     y, expected = norm(mine), source(theirs)
     torch.testing.assert_close(y, expected)
-    torch.testing.assert_close(
-        *(torch.autograd.grad(out, x, upstream) for out, x in ((y, mine), (expected, theirs)))
-    )
+    torch.testing.assert_close(*(torch.autograd.grad(out, x, upstream) for out, x in ((y, mine), (expected, theirs))))
     torch.testing.assert_close(norm.state_dict(), source.state_dict())
     torch.testing.assert_close(norm.eval()(mine), source.eval()(theirs))
 

@@ -105,9 +105,7 @@ def test_the_defaults_are_the_papers():
 
 
 def test_limits_out_of_range_are_refused():
-    with pytest.raises(
-        ValueError, match=r"r_max \(0.5\) must be at least 1; 1 and d_max=0 are plain batch norm"
-    ):
+    with pytest.raises(ValueError, match=r"r_max \(0.5\) must be at least 1; 1 and d_max=0 are plain batch norm"):
         BatchRenorm3d(6, r_max=0.5)
     with pytest.raises(ValueError, match=r"d_max \(-1\) must be at least 0"):
         BatchRenorm3d(6, d_max=-1)

@@ -73,9 +73,7 @@ class SubBatchNorm3d(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(
-        self, num_features: int, *, num_splits: int = 2, eps: float = 1e-5, momentum: float = 0.1
-    ) -> None:
+    def __init__(self, num_features: int, *, num_splits: int = 2, eps: float = 1e-5, momentum: float = 0.1) -> None:
         if num_splits < 1:
             raise ValueError(f"num_splits ({num_splits}) must be at least 1; use a divisor of the batch.")
         super().__init__()

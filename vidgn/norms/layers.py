@@ -219,9 +219,7 @@ _NORM_TYPES: tuple[type[nn.Module], ...] = (
 def _check_divides(option: str, value: int, num_features: int) -> None:
     if value < 1 or num_features % value:
         divisors = ", ".join(str(d) for d in range(1, num_features + 1) if num_features % d == 0)
-        raise ValueError(
-            f"{option} ({value}) must divide num_features ({num_features}); use one of {divisors}."
-        )
+        raise ValueError(f"{option} ({value}) must divide num_features ({num_features}); use one of {divisors}.")
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:

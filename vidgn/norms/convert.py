@@ -1,0 +1,133 @@
+"""Swap the normalization layers of any torch model for another norm, in place."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import nn
+
+from vidgn.norms.layers import ConfiguredNorm, finish_net, is_norm, make_norm
+from vidgn.norms.swap import Misfit, Stay, replace_layer
+
+
+class Change(NamedTuple):
+    """A layer that was swapped: its name in the model, the classes before and after, what else changed."""
+
+    name: str
+    before: str
+    after: str
+    note: str
+
+
+class Left(NamedTuple):
+    """A norm that stayed as it was, and why."""
+
+    name: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What `convert_norm` changed and what it could not; prints as a summary."""
+
+    changed: tuple[Change, ...]
+    left: tuple[Left, ...]
+
+    def __str__(self) -> str:
+        """Count the changes by kind and list the layers left."""
+        kinds = Counter(change[1:] for change in self.changed)
+        lines = [f"{len(self.changed)} norms changed, {len(self.left)} left as is"]
+        for (before, after, note), count in kinds.items():
+            lines.append(f"  {count} {before} -> {after}" + (f" ({note})" if note else ""))
+        return "\n".join([*lines, *(f"  left: {name} ({kind}): {why}" for name, kind, why in self.left)])
+
+
+def convert_norm(
+    model: nn.Module,
+    norm: str | ConfiguredNorm,
+    *,
+    keep_statistics: Literal["copy", "fold"] = "copy",
+    uneven: Literal["refuse", "nearest"] = "refuse",
+) -> ConversionReport:
+    """Replace every norm over channels in a model, 1-D to 3-D, by another; all or nothing.
+
+    Weight and bias stay the very same parameters where the new norm has them, so an optimizer made before
+    still holds them; eps, momentum, device, dtype and training mode carry over too. Batch, synchronized,
+    frozen, instance and group norms are swapped. Norms over other axes (`LayerNorm`), subclasses with a
+    forward of their own and layers with hooks stay, and the report says so. With `wn` the kernels of the
+    whole model are normalized.
+
+    Args:
+        model: changed in place.
+        norm: a name of `NORMS`, or what `make_norm` gives.
+        keep_statistics: `copy` hands running statistics to a new norm that has them. `fold`, for `frozen_bn`,
+            puts them into weight and bias, so that the layer is y = weight * x + bias: batch norm as it is in
+            evaluation.
+        uneven: where the groups of `gn` do not divide a layer's channels, `refuse`, or take the nearest
+            number of groups that does and leaves two channels or more in each.
+
+    Raises:
+        ValueError: layers whose channels the groups do not divide, all listed; a model that is a norm itself;
+            `fold` for another norm than `frozen_bn`; a choice that is none.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU())
+    >>> print(convert_norm(net, "gn"))
+    1 norms changed, 0 left as is
+      1 BatchNorm2d -> GroupNorm3d (running statistics dropped)
+    """
+    norm = make_norm(norm) if isinstance(norm, str) else norm
+    _check_arguments(model, norm, keep_statistics=keep_statistics, uneven=uneven)
+    dims = _convolution_dims(model)
+    results: dict[int, Stay | Misfit | tuple[nn.Module, str]] = {}  # by layer: one under two names stays one
+    names = [(name, layer) for name, layer in model.named_modules(remove_duplicate=False) if is_norm(layer)]
+    for _, layer in names:
+        if id(layer) not in results:
+            results[id(layer)] = replace_layer(
+                layer, norm, dims=dims, fold=keep_statistics == "fold", nearest=uneven == "nearest"
+            )
+    _refuse_misfits([(name, result) for name, layer in names if isinstance(result := results[id(layer)], Misfit)])
+    changed, left = [], []
+    for name, layer in names:
+        kind, result = type(layer).__name__, results[id(layer)]
+        if isinstance(result, Stay):
+            left.append(Left(name, kind, result.reason))
+        elif not isinstance(result, Misfit):
+            model.set_submodule(name, result[0])
+            changed.append(Change(name, kind, type(result[0]).__name__, result[1]))
+    finish_net(model, norm)
+    return ConversionReport(tuple(changed), tuple(left))
+
+
+def _check_arguments(model: nn.Module, norm: ConfiguredNorm, *, keep_statistics: str, uneven: str) -> None:
+    choices = {
+        "keep_statistics": (keep_statistics, ("copy", "fold")),
+        "uneven": (uneven, ("refuse", "nearest")),
+    }
+    for name, (given, allowed) in choices.items():
+        if given not in allowed:
+            raise ValueError(f"{name}={given} is unknown; use {' or '.join(allowed)}.")
+    if keep_statistics == "fold" and norm.name != "frozen_bn":
+        raise ValueError(
+            f"keep_statistics=fold makes a fixed line per channel, which norm={norm.name} is not; use"
+            " norm=frozen_bn, or keep_statistics=copy."
+        )
+    if is_norm(model):
+        raise ValueError(
+            f"model is a norm itself ({type(model).__name__}); give the model around it, or use make_norm."
+        )
+
+
+def _convolution_dims(model: nn.Module) -> int | None:
+    kinds = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+    found = {dims for dims, kind in kinds.items() if any(isinstance(m, kind) for m in model.modules())}
+    return found.pop() if len(found) == 1 else None
+
+
+def _refuse_misfits(misfits: list[tuple[str, Misfit]]) -> None:
+    if misfits:
+        layers = ", ".join(f"{name} ({misfit.channels})" for name, misfit in misfits)
+        raise ValueError(
+            f"{misfits[0][1].option} does not divide the channels of {len(misfits)} layers: {layers}; use"
+            " uneven=nearest, or other groups."
+        )
