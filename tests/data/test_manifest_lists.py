@@ -57,9 +57,7 @@ def rows(manifest: Manifest) -> list[tuple[str, int]]:
         ("http://host/a.mp4 3\n", [("http:/host/a.mp4", 3)]),  # a name below the root, not an address
     ],
 )
-def test_a_list_is_read_in_every_dialect(
-    tmp_path: Path, data: bytes | str, expected: list[tuple[str, int]]
-) -> None:
+def test_a_list_is_read_in_every_dialect(tmp_path: Path, data: bytes | str, expected: list[tuple[str, int]]) -> None:
     manifest = read(tmp_path, data)
     assert rows(manifest) == expected
     assert manifest.classes == CLASSES
@@ -155,9 +153,7 @@ def test_labels_without_class_names_are_their_own_names(tmp_path: Path) -> None:
 
 
 def test_gaps_in_labels_without_a_number_of_classes_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"go up to 7, but 6 of the classes 0\.\.7 have no row; give classes_file"
-    ):
+    with pytest.raises(ValueError, match=r"go up to 7, but 6 of the classes 0\.\.7 have no row; give classes_file"):
         read(tmp_path, "a.mp4 7\nb.mp4 0\n", num_classes=None)
 
 
@@ -181,14 +177,10 @@ def test_a_list_must_be_a_file(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    names=st.lists(
-        st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n/"), min_size=1), min_size=1
-    ),
+    names=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n/"), min_size=1), min_size=1),
     separator=st.sampled_from(["\t", ","]),
 )
-def test_any_quoted_name_comes_back(
-    tmp_path_factory: pytest.TempPathFactory, names: list[str], separator: str
-) -> None:
+def test_any_quoted_name_comes_back(tmp_path_factory: pytest.TempPathFactory, names: list[str], separator: str) -> None:
     names = [f"{i}{name}.mp4" for i, name in enumerate(names)]
     text = "".join('"' + name.replace('"', '""') + f'"{separator}{i % 3}\n' for i, name in enumerate(names))
     manifest = read(tmp_path_factory.mktemp("any"), text, num_classes=3)
@@ -245,9 +237,28 @@ class TestClassesFile:
             ("c.csv", b"id,name\n0,a\n1,a\n", "2 classes must have the distinct names"),
         ],
     )
-    def test_a_wrong_file_says_what_is_wrong(
-        self, tmp_path: Path, name: str, data: bytes, message: str
-    ) -> None:
+    def test_a_wrong_file_says_what_is_wrong(self, tmp_path: Path, name: str, data: bytes, message: str) -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match=message):
             read(tmp_path, "a.mp4 0\n", classes_file=tmp_path / name)
+
+
+LIKELY = st.sampled_from(
+    ["a.mp4", "3", " ", ",", "\t", '"', "\n", "\r\n", "..", "/", "\ufeff", "\0", "abseiling", "-1"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.one_of(st.binary(), st.lists(LIKELY).map(lambda parts: "".join(parts).encode())))
+def test_any_bytes_give_rows_inside_the_root_or_an_error_that_names_the_file(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    message, found = "", []
+    try:
+        found = rows(read(folder, data))
+    except ValueError as err:
+        message = str(err)
+    assert bool(found) != (f"{folder}/list.csv" in message)
+    assert all(0 <= label < len(CLASSES) for _, label in found)
+    assert all(not name.startswith(("/", "../")) and "\0" not in name for name, _ in found)

@@ -55,7 +55,7 @@ def read_list(
 
 def is_kinetics_annotation(file: Path) -> bool:
     """Whether the first line is the header of an official Kinetics annotation file."""
-    return any("youtube_id" in line.lower().replace('"', "").split(",") for line in _first_lines(file)[:1])
+    return any(map(_is_kinetics_header, _first_lines(file)[:1]))
 
 
 def split_row(line: str, *, separator: str, labels: LabelIndex) -> tuple[str, str]:
@@ -76,9 +76,7 @@ def split_row(line: str, *, separator: str, labels: LabelIndex) -> tuple[str, st
     else:
         fields = [field.strip() for field in _csv_fields(line, separator)]
     if len(fields) > 2:
-        raise BadRow(
-            f"{len(fields)} columns in {line!r}; a row is path and label; quote paths that hold {separator!r}"
-        )
+        raise BadRow(f"{len(fields)} columns in {line!r}; a row is path and label; quote paths that hold {separator!r}")
     if len(fields) < 2 or not fields[1]:
         raise BadRow(f"no label in {line!r}; a row is path and label")
     return fields[0], fields[1]
@@ -106,11 +104,7 @@ def _sniff(lines: Sequence[str], labels: LabelIndex) -> str:
         return count
 
     best = max(_SEPARATORS, key=fitting)
-    return (
-        best
-        if fitting(best)
-        else max(_SEPARATORS, key=lambda separator: sum(separator in line for line in lines))
-    )
+    return best if fitting(best) else max(_SEPARATORS, key=lambda separator: sum(separator in line for line in lines))
 
 
 def _is_header(line: str, *, separator: str, file: Path) -> bool:
@@ -119,7 +113,7 @@ def _is_header(line: str, *, separator: str, file: Path) -> bool:
     Raises:
         ValueError: It names them in the other order, or it is the header of a Kinetics annotation file.
     """
-    if "youtube_id" in line.lower():
+    if _is_kinetics_header(line):
         raise ValueError(
             f"{file} is a Kinetics annotation file (its header is {line!r}), not a list of path and label; "
             "read it with from_kinetics_csv"
@@ -132,9 +126,11 @@ def _is_header(line: str, *, separator: str, file: Path) -> bool:
     return words[0] in _PATH_WORDS and words[1] in _LABEL_WORDS
 
 
-def _read_ordinary(
-    first: int, block: bytes, *, separator: str, labels: LabelIndex, builder: RowsBuilder
-) -> bool:
+def _is_kinetics_header(line: str) -> bool:
+    return "youtube_id" in line.lower().replace('"', "").split(",")
+
+
+def _read_ordinary(first: int, block: bytes, *, separator: str, labels: LabelIndex, builder: RowsBuilder) -> bool:
     """Read a block of ordinary rows and return True, or return False and leave it to `_read_rows`."""
     try:
         text = block.decode()
