@@ -167,9 +167,7 @@ def test_the_same_weights_in_pytorchvideos_own_net_give_the_same_logits(norm, de
         model_depth=depth,
         model_num_class=5,
         dropout_rate=0.5,
-        norm=nn.BatchNorm3d
-        if norm == "bn"
-        else lambda num_features, eps, momentum: nn.GroupNorm(4, num_features),
+        norm=nn.BatchNorm3d if norm == "bn" else lambda num_features, eps, momentum: nn.GroupNorm(4, num_features),
         stem_dim_out=8,
         stem_conv_kernel_size=(5, 7, 7),
         stem_conv_stride=(2, 2, 2),

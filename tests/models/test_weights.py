@@ -16,9 +16,7 @@ KINETICS = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
 
 def net(norm="gn", *, num_classes=3, width=8, depth=50):
     options = {"num_groups": 4} if norm == "gn" and width < 32 else {}
-    return build_i3d(
-        I3DSpec(num_classes=num_classes, width=width, depth=depth), norm=make_norm(norm, **options)
-    )
+    return build_i3d(I3DSpec(num_classes=num_classes, width=width, depth=depth), norm=make_norm(norm, **options))
 
 
 def random_state(model, seed=0):
@@ -115,9 +113,7 @@ def test_pytorchvideos_names_are_ours(tmp_path):
 
 def test_batch_norm_weights_in_a_group_norm_net_are_refused(torchvision_state, tmp_path):
     path = saved(torchvision_state, tmp_path)
-    message = (
-        r"weights.pth has batch-norm weights \(running_mean\) .* use norm=bn, or GN weights such as init=timm"
-    )
+    message = r"weights.pth has batch-norm weights \(running_mean\) .* use norm=bn, or GN weights such as init=timm"
     with pytest.raises(ValueError, match=message):
         load_weights(net("gn", width=64), path)
 
@@ -152,9 +148,7 @@ def test_weights_of_another_depth_or_width_are_refused(timm_state, tmp_path):
     path = saved(timm_state, tmp_path)
     with pytest.raises(ValueError, match=r"153 missing: blocks.4.res_blocks.6"):
         load_weights(net("gn", width=64, depth=101), path)
-    with pytest.raises(
-        ValueError, match=r"159 of another shape: blocks.0.conv.weight \(64, 3, 5, 7, 7\) for"
-    ):
+    with pytest.raises(ValueError, match=r"159 of another shape: blocks.0.conv.weight \(64, 3, 5, 7, 7\) for"):
         load_weights(net("gn", width=8), path)
 
 
@@ -238,9 +232,7 @@ def test_batch_norms_weights_fit_its_relatives(norm, loaded, tmp_path):
 
 
 def test_a_source_that_is_no_file_is_named():
-    with pytest.raises(
-        FileNotFoundError, match=r"Weights nothing\.pth are no file; give torchvision, timm or the"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"Weights nothing\.pth are no file; give torchvision, timm or the"):
         load_weights(net(), "nothing.pth")
 
 
@@ -315,9 +307,7 @@ def test_an_unreachable_network_is_said(monkeypatch):
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", unreachable)
     monkeypatch.setattr(timm, "create_model", unreachable)
     for source, norm in (("torchvision", "bn"), ("timm", "gn")):
-        message = (
-            rf"init={source} could not download its weights \(.*no route.*\); check the network, or fetch"
-        )
+        message = rf"init={source} could not download its weights \(.*no route.*\); check the network, or fetch"
         with pytest.raises(ConnectionError, match=message):
             load_weights(net(norm), source)
 

@@ -210,6 +210,5 @@ def _check_clip(x: Tensor) -> None:
         )
     if min(height, width) < MIN_SIDE:
         raise ValueError(
-            f"Frames of {height}x{width} pixels must be at least {MIN_SIDE}x{MIN_SIDE};"
-            f" use crop={MIN_SIDE} or more."
+            f"Frames of {height}x{width} pixels must be at least {MIN_SIDE}x{MIN_SIDE}; use crop={MIN_SIDE} or more."
         )
