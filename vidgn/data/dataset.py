@@ -1,0 +1,192 @@
+"""From a manifest to items: one item is one video with its clips.
+
+    ClipDataset[epoch, video]   K random clips, resized, cut and mirrored in the worker    train, validate
+    ViewDataset[video]          each frame that some test clip needs, resized, once        test
+
+A test video with 10 clips x 3 crops travels as its unique frames, and its views are cut on the device: for a
+Kinetics video a fifth of the bytes.
+"""
+
+import errno
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vidgn.data.batches import ClipBatch, ClipSample, VideoViews, ViewBatch
+from vidgn.data.clips import ClipSpec, frame_indices, random_draws, test_starts, train_start
+from vidgn.data.manifest import Manifest
+from vidgn.data.transforms import (
+    CropSpec,
+    NumCrops,
+    apply_train_view,
+    draw_train_view,
+    resize,
+    scaled_size,
+    test_boxes,
+)
+from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
+
+__all__ = ["ClipBatch", "ClipDataset", "ClipSample", "VideoViews", "ViewBatch", "ViewDataset"]
+
+_VAL_VIEW = 1 << 20  # validation draws from views that training never uses
+_MACHINE_FAULTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # never the fault of the video
+
+
+class ClipDataset(Dataset[ClipSample]):
+    """Random clips, for training and for the 1-clip validation of Figure 7.
+
+    An item is a pure function of (seed, epoch, video, view): start, short side, crop and mirror come from one
+    counter-based draw, so workers, ranks and resuming change nothing. `stream="val"` draws its own clips
+    under the same augmentation (video-nonlocal-net, lib/models/model_builder_video.py:134-145), the same in
+    every epoch, so that epochs compare.
+
+    Args:
+        manifest: The videos.
+        clip: Frames and span.
+        crop: Sizes in pixels.
+        seed: Of all draws.
+        flip: Mirror half of the clips; False where left and right are classes.
+        stream: train or val.
+        backend: The decoder.
+        clips_per_video: K, clips cut from one opening of the file.
+
+    Raises:
+        ValueError: clips_per_video or stream is out of range.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        clip: ClipSpec,
+        crop: CropSpec,
+        seed: int,
+        flip: bool,
+        stream: Literal["train", "val"],
+        backend: Backend = "pyav",
+        clips_per_video: int = 1,
+    ) -> None:
+        if clips_per_video < 1:
+            raise ValueError(f"clips_per_video ({clips_per_video}) must be at least 1.")
+        if stream not in ("train", "val"):
+            raise ValueError(f"stream ({stream!r}) must be 'train' or 'val'.")
+        self.manifest = manifest
+        self.clip = clip
+        self.crop = crop
+        self.seed = seed
+        self.flip = flip
+        self.stream = stream
+        self.backend = backend
+        self.clips_per_video = clips_per_video
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, item: tuple[int, int]) -> ClipSample:
+        """Read the clips of `(epoch, video)`.
+
+        Raises:
+            VideoDecodeError: The file is no whole video; the message names it.
+            OSError: The file is missing or cannot be read.
+            TypeError: `item` is a number, as samplers other than EpochSampler give.
+        """
+        if not isinstance(item, tuple):
+            raise TypeError(f"ClipDataset is indexed by (epoch, video), not {item!r}; use EpochSampler.")
+        epoch, video = item
+        with open_video(self.manifest.path(video), backend=self.backend) as reader:
+            clips = self._read(reader, epoch=epoch, video=video)
+        return ClipSample(clips, self.manifest.label(video), video)
+
+    def _read(self, reader: Reader, *, epoch: int, video: int) -> Tensor:
+        """Return the clips, uint8 (K,3,T,S,S), from one pass through the file."""
+        draws = [self._draws(epoch, video, view) for view in range(self.clips_per_video)]
+        span, side, num_frames = self.clip.span, self.crop.crop, len(reader)
+        starts = np.array([train_start(num_frames, span=span, uniform=draw[0]) for draw in draws])
+        indices = frame_indices(starts, clip_len=self.clip.clip_len, span=span, num_frames=num_frames)  # (K,T)
+        views = [
+            draw_train_view(draw[1:], height=reader.height, width=reader.width, spec=self.crop, flip=self.flip)
+            for draw in draws
+        ]
+        clips = torch.empty((len(draws), 3, self.clip.clip_len, side, side), dtype=torch.uint8)
+        for index, frame in reader.frames(np.unique(indices)):
+            for clip, wanted, view in zip(clips, indices, views, strict=True):
+                places = np.flatnonzero(wanted == index)
+                if places.size:
+                    clip[:, places] = apply_train_view(frame[np.newaxis], view)  # (3,1,S,S) at each place
+        return clips
+
+    def _draws(self, epoch: int, video: int, view: int) -> NDArray[np.float64]:
+        """Return the five draws of a clip: start, short side, top, left, mirror."""
+        if self.stream == "val":
+            epoch, view = 0, _VAL_VIEW + view
+        return random_draws(self.seed, epoch=epoch, video=video, view=view, count=5)
+
+
+class ViewDataset(Dataset[VideoViews]):
+    """The views of whole videos, for testing: one opening and one pass through each file.
+
+    A video that cannot be read is an item with an `error`; it is never left out or replaced.
+
+    Args:
+        manifest: The videos.
+        clip: Frames and span.
+        crop: Sizes in pixels.
+        num_clips: Clips per video.
+        num_crops: 1, 3 or full.
+        rule: Where the clips start; see `vidgn.data.clips.test_starts`.
+        backend: The decoder.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        clip: ClipSpec,
+        crop: CropSpec,
+        num_clips: int = 10,
+        num_crops: NumCrops = 3,
+        rule: Literal["nonlocal", "linspace"] = "nonlocal",
+        backend: Backend = "pyav",
+    ) -> None:
+        test_starts(1, num_clips=num_clips, span=clip.span, rule=rule)  # a wrong number fails here, not in a worker
+        test_boxes(crop.test_side, crop.test_side, side=crop.test_side, num_crops=num_crops)
+        self.manifest = manifest
+        self.clip = clip
+        self.crop = crop
+        self.num_clips = num_clips
+        self.num_crops = num_crops
+        self.rule = rule
+        self.backend = backend
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, video: int) -> VideoViews:
+        """Read the views of a video; OSError only where the machine is at fault (open files, memory)."""
+        try:
+            with open_video(self.manifest.path(video), backend=self.backend) as reader:
+                return self._read(reader, video)
+        except (VideoDecodeError, OSError) as err:
+            if isinstance(err, OSError) and err.errno in _MACHINE_FAULTS:
+                raise
+            empty = torch.empty((3, 0, 0, 0), dtype=torch.uint8)
+            index = torch.empty((0, self.clip.clip_len), dtype=torch.int64)
+            return VideoViews(empty, index, (), self.manifest.label(video), video, error=str(err))
+
+    def _read(self, reader: Reader, video: int) -> VideoViews:
+        starts = test_starts(len(reader), num_clips=self.num_clips, span=self.clip.span, rule=self.rule)
+        indices = frame_indices(starts, clip_len=self.clip.clip_len, span=self.clip.span, num_frames=len(reader))
+        wanted, index = np.unique(indices, return_inverse=True)
+        side = self.crop.test_side
+        size = scaled_size(reader.height, reader.width, short_side=side)
+        frames = torch.empty((3, len(wanted), *size), dtype=torch.uint8)
+        for place, (_, frame) in enumerate(reader.frames(wanted)):
+            frames[:, place : place + 1] = resize(frame[np.newaxis], size=size)
+        boxes = test_boxes(*size, side=side, num_crops=self.num_crops)
+        return VideoViews(
+            frames, torch.from_numpy(index.reshape(indices.shape)), boxes, self.manifest.label(video), video
+        )
