@@ -73,9 +73,7 @@ def test_a_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "file.mp4")
     with pytest.raises(FileNotFoundError, match=r"the data root .*/nowhere does not exist; set data\.root"):
         Manifest.from_folder(tmp_path / "nowhere", split="train")
-    with pytest.raises(
-        NotADirectoryError, match=r"the data root .*/file\.mp4 is not a folder; set data\.root"
-    ):
+    with pytest.raises(NotADirectoryError, match=r"the data root .*/file\.mp4 is not a folder; set data\.root"):
         Manifest.from_folder(tmp_path / "file.mp4", split="train")
 
 
@@ -124,9 +122,7 @@ class TestMissing:
 
     def test_all_missing_is_an_error(self, tmp_path: Path) -> None:
         manifest = Manifest.from_rows([("a.mp4", 0), ("b.mp4", 0)], root=tmp_path, classes=["x"])
-        with pytest.raises(
-            FileNotFoundError, match=r"2 of 2 videos are missing in .*, all of them: a\.mp4, b\.mp4"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"2 of 2 videos are missing in .*, all of them: a\.mp4, b\.mp4"):
             manifest.without_missing()
 
     def test_the_message_counts_and_names_the_first_ten(self, tmp_path: Path) -> None:
@@ -253,7 +249,5 @@ class TestFolder:
         touch(tmp_path, *(f"{c}/{i}.mp4" for c in "ab" for i in range(3)))
         with pytest.raises(ValueError, match="split 'training' must be one of train, val, test"):
             Manifest.from_folder(tmp_path, split="training")  # type: ignore[arg-type]
-        with pytest.raises(
-            ValueError, match=r"fractions \(0\.5, 0\.2, 0\.2\) must be three positive numbers"
-        ):
+        with pytest.raises(ValueError, match=r"fractions \(0\.5, 0\.2, 0\.2\) must be three positive numbers"):
             Manifest.from_folder(tmp_path, split="train", fractions=(0.5, 0.2, 0.2))

@@ -103,9 +103,7 @@ def test_validate_is_another_word_for_val(tmp_path: Path) -> None:
 
 def test_given_classes_number_the_labels(tmp_path: Path) -> None:
     assert read(tmp_path, classes=["riding a bike", "zumba", "abseiling"]).labels.tolist() == [0, 2, 0]
-    with pytest.raises(
-        ValueError, match=r"1 row is wrong:\n  row 3: label 'abseiling' is not one of the 1 classes"
-    ):
+    with pytest.raises(ValueError, match=r"1 row is wrong:\n  row 3: label 'abseiling' is not one of the 1 classes"):
         read(tmp_path, classes=["riding a bike"])
 
 
@@ -155,9 +153,7 @@ def test_all_wrong_rows_are_listed_at_once(tmp_path: Path) -> None:
 
 
 class TestFromTheRootAlone:
-    @pytest.mark.parametrize(
-        "name", ["val.csv", "annotations/val.csv", "validate.csv", "kinetics400_val.csv"]
-    )
+    @pytest.mark.parametrize("name", ["val.csv", "annotations/val.csv", "validate.csv", "kinetics400_val.csv"])
     def test_the_annotation_file_is_found(self, tmp_path: Path, name: str) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(CSV)
@@ -179,7 +175,5 @@ class TestFromTheRootAlone:
         assert manifest.labels.tolist() == [0, 1, 0]
 
     def test_without_any_the_names_that_are_looked_for_are_listed(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            FileNotFoundError, match=r"of split 'val' in .*; looked for val\.csv, kinetics400_val\.csv"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"of split 'val' in .*; looked for val\.csv, kinetics400_val\.csv"):
             Manifest.from_kinetics(tmp_path, split="val")

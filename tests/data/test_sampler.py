@@ -53,9 +53,7 @@ def test_without_shuffling_the_order_is_that_of_the_data_set() -> None:
         (2, True, [2]),  # the only batch is never dropped
     ],
 )
-def test_the_last_small_batch_is_dropped_where_asked(
-    num_items: int, drop_last: bool, expected: list[int]
-) -> None:
+def test_the_last_small_batch_is_dropped_where_asked(num_items: int, drop_last: bool, expected: list[int]) -> None:
     sampler = EpochSampler(num_items, batch=3, seed=0, shuffle=True, drop_last=drop_last)
     assert [len(batch) for batch in batches(sampler)] == expected
     assert len(sampler) == len(expected)

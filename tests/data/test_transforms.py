@@ -25,9 +25,7 @@ def test_sizes_follow_the_crop(crop: int, short_sides: tuple[int, int], test_sid
 
 
 def test_a_crop_must_be_positive() -> None:
-    with pytest.raises(
-        ValueError, match=r"crop \(0\) must be a positive number of pixels; the paper's is 224"
-    ):
+    with pytest.raises(ValueError, match=r"crop \(0\) must be a positive number of pixels; the paper's is 224"):
         CropSpec(0)
 
 
@@ -63,16 +61,12 @@ class TestTrainView:
 
     def test_short_sides_are_uniform_integers(self) -> None:
         spec, draws = CropSpec(4), (np.arange(600) + 0.5) / 600  # short sides 5 and 6
-        sides = [
-            draw_train_view([u, 0, 0, 0], height=8, width=9, spec=spec, flip=False).size[0] for u in draws
-        ]
+        sides = [draw_train_view([u, 0, 0, 0], height=8, width=9, spec=spec, flip=False).size[0] for u in draws]
         assert np.bincount(sides).tolist() == [0, 0, 0, 0, 0, 300, 300]
 
     def test_offsets_are_uniform_integers(self) -> None:
         spec, draws = CropSpec(4), (np.arange(600) + 0.5) / 600  # size 5 x 5: offsets 0 and 1
-        boxes = [
-            draw_train_view([0, u, 1 - u, 0], height=8, width=8, spec=spec, flip=False).box for u in draws
-        ]
+        boxes = [draw_train_view([0, u, 1 - u, 0], height=8, width=8, spec=spec, flip=False).box for u in draws]
         assert np.bincount([box.top for box in boxes]).tolist() == [300, 300]
         assert np.bincount([box.left for box in boxes]).tolist() == [300, 300]
 
@@ -102,9 +96,7 @@ class TestResize:
         frames = noise(2, 48, 64, 3)
         ours = transforms.resize(frames, size=size).permute(1, 2, 3, 0).numpy().astype(int)
         for mine, frame in zip(ours, frames, strict=True):
-            theirs = np.asarray(Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR)).astype(
-                int
-            )
+            theirs = np.asarray(Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
             assert np.abs(mine - theirs).max() <= 1
 
     def test_frames_of_the_right_size_stay_as_they_are(self) -> None:
@@ -158,24 +150,17 @@ class TestNormalize:
     def test_it_is_the_formula_of_the_original(self) -> None:
         clips = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 16, 16).expand(2, 3, 1, 16, 16)
         out = Normalize()(clips)
-        expected = (
-            clips.to(torch.float64) - 114.75
-        ) / 57.375  # video-nonlocal-net, lib/core/config.py:108-109
+        expected = (clips.to(torch.float64) - 114.75) / 57.375  # video-nonlocal-net, lib/core/config.py:108-109
         assert out.dtype == torch.float32
         assert torch.allclose(out.to(torch.float64), expected, atol=1e-6)
 
     def test_each_channel_has_its_own_mean_and_std(self) -> None:
-        out = Normalize(mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))(
-            torch.full((1, 3, 1, 1, 1), 255, dtype=torch.uint8)
-        )
+        out = Normalize(mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))(torch.full((1, 3, 1, 1, 1), 255, dtype=torch.uint8))
         assert out.flatten().tolist() == [1.0, 1.0, 0.0]
 
     def test_it_has_no_state_in_a_checkpoint_and_shows_its_numbers(self) -> None:
         assert Normalize().state_dict() == {}
-        assert (
-            repr(Normalize(mean=(0, 0, 0), std=(1, 1, 2)))
-            == "Normalize(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 2.0])"
-        )
+        assert repr(Normalize(mean=(0, 0, 0), std=(1, 1, 2))) == "Normalize(mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 2.0])"
 
     def test_wrong_numbers_are_refused(self) -> None:
         with pytest.raises(ValueError, match="must be three numbers each, std positive"):
@@ -183,9 +168,7 @@ class TestNormalize:
         with pytest.raises(ValueError, match="must be three numbers each, std positive"):
             Normalize(std=(0.2, 0.2, 0.0))
 
-    @pytest.mark.parametrize(
-        "clips", [torch.zeros(1, 3, 2, 4, 4), torch.zeros(1, 4, 2, 4, 4, dtype=torch.uint8)]
-    )
+    @pytest.mark.parametrize("clips", [torch.zeros(1, 3, 2, 4, 4), torch.zeros(1, 4, 2, 4, 4, dtype=torch.uint8)])
     def test_clips_that_are_no_pixels_are_refused(self, clips: torch.Tensor) -> None:
         with pytest.raises(ValueError, match=r"clips must be uint8 \(N,3,T,H,W\), but are torch\."):
             Normalize()(clips)

@@ -100,9 +100,7 @@ class Manifest:
         return Manifest(self.root, *arrays, self.classes, self.notes)
 
     @classmethod
-    def from_rows(
-        cls, rows: Iterable[tuple[str, int]], *, root: str | Path, classes: Sequence[str]
-    ) -> "Manifest":
+    def from_rows(cls, rows: Iterable[tuple[str, int]], *, root: str | Path, classes: Sequence[str]) -> "Manifest":
         """Make a manifest of (name relative to root, class index) pairs.
 
         Raises:
@@ -114,9 +112,7 @@ class Manifest:
         pairs = list(rows)
         wrong = sorted({label for _, label in pairs if not 0 <= label < len(known)})
         if wrong:
-            raise ValueError(
-                f"labels {wrong[:10]} are not in 0..{len(known) - 1}; give every label a class name"
-            )
+            raise ValueError(f"labels {wrong[:10]} are not in 0..{len(known) - 1}; give every label a class name")
         builder = RowsBuilder("the rows")
         names = [clean_name(name, root=base) for name, _ in pairs]
         builder.extend(names, [label for _, label in pairs], range(len(pairs)))
@@ -204,9 +200,7 @@ class Manifest:
         base = check_root(root)
         names = read_classes(Path(classes_file)) if classes_file is not None else classes
         known = None if names is None else check_classes(names, source=str(classes_file or "classes"))
-        rows = read_list(
-            Path(file), root=base, classes=known, num_classes=num_classes, allow_outside=allow_outside
-        )
+        rows = read_list(Path(file), root=base, classes=known, num_classes=num_classes, allow_outside=allow_outside)
         return cls._of(base, rows)
 
     @classmethod

@@ -28,9 +28,7 @@ def read_classes(file: Path) -> tuple[str, ...]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as err:
-        raise ValueError(
-            f"{file} is not UTF-8 text ({err.reason} at byte {err.start}); class names must be"
-        ) from err
+        raise ValueError(f"{file} is not UTF-8 text ({err.reason} at byte {err.start}); class names must be") from err
     if file.suffix.lower() == ".json":
         return check_classes(_from_json(file, text), source=str(file))
     lines = [line.strip() for line in text.split("\n") if line.strip()]
@@ -110,9 +108,7 @@ class LabelIndex:
         index = int(text)
         inside = 0 <= index < (self._count or _MOST_CLASSES)
         if named is not None and inside and named != index:
-            raise BadRow(
-                f"label {text} is the name of class {named} and the index of another class; write the name"
-            )
+            raise BadRow(f"label {text} is the name of class {named} and the index of another class; write the name")
         if named is None and not inside:
             raise BadRow(f"label {text} is not in 0..{(self._count or _MOST_CLASSES) - 1}")
         return index if named is None else named
@@ -122,9 +118,7 @@ class LabelIndex:
             raise BadRow(f"label {text!r} is not an integer; give classes_file to write labels as names")
         close = difflib.get_close_matches(text, self._classes, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise BadRow(
-            f"label {text!r} is neither an integer nor one of the {len(self._classes)} class names{hint}"
-        )
+        raise BadRow(f"label {text!r} is neither an integer nor one of the {len(self._classes)} class names{hint}")
 
 
 def _from_json(file: Path, text: str) -> list[str]:

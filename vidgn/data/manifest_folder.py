@@ -42,16 +42,10 @@ def read_folder(root: str, *, split: str, seed: int, fractions: Sequence[float])
     else:
         whole = _class_folders(folders, "")
         classes = tuple(sorted(whole.videos))
-        found = whole._replace(
-            videos=_draw_split(root, whole.videos, split=split, seed=seed, fractions=fractions)
-        )
-        notes = [
-            f"{root} has no train/ and val/: {split} is drawn with seed {seed}, fractions {tuple(fractions)}"
-        ]
+        found = whole._replace(videos=_draw_split(root, whole.videos, split=split, seed=seed, fractions=fractions))
+        notes = [f"{root} has no train/ and val/: {split} is drawn with seed {seed}, fractions {tuple(fractions)}"]
     if len(classes) < 2:
-        raise ValueError(
-            f"{root} holds one class, {classes[0]!r}; a classifier needs at least two class folders"
-        )
+        raise ValueError(f"{root} holds one class, {classes[0]!r}; a classifier needs at least two class folders")
     return _rows(root, found, classes=classes, notes=notes)
 
 
@@ -127,10 +121,7 @@ def _draw_split(
             f"{root}: a drawn split needs at least 3 videos per class, one each for train, val and test; too "
             f"few in {', '.join(small[:10])}; add videos, remove the folder, or make train/ and val/ yourself"
         )
-    return {
-        name: _draw(files, name, split=split, seed=seed, fractions=fractions)
-        for name, files in videos.items()
-    }
+    return {name: _draw(files, name, split=split, seed=seed, fractions=fractions) for name, files in videos.items()}
 
 
 def _draw(files: list[str], name: str, *, split: str, seed: int, fractions: Sequence[float]) -> list[str]:
@@ -153,12 +144,8 @@ def _no_class_folders(here: str, listing: Listing) -> str:
     if not files:
         return f"{here} is empty; it must hold a folder per class with videos ({_allowed()})"
     if any(_is_video(file) for file in listing.files):
-        return (
-            f"{here} holds videos but no class folders ({_counts(files)}); put them into a folder per class"
-        )
-    return (
-        f"{here} holds no class folders, only {_counts(files)}; it must hold a folder per class with videos"
-    )
+        return f"{here} holds videos but no class folders ({_counts(files)}); put them into a folder per class"
+    return f"{here} holds no class folders, only {_counts(files)}; it must hold a folder per class with videos"
 
 
 def _no_videos(here: str, folders: Folders, base: str, empty: list[str], others: Counter[str]) -> str:

@@ -107,9 +107,7 @@ def _columns(header: list[str], file: Path) -> dict[str, int]:
             "be scored; use the val split"
         )
     if missing:
-        raise ValueError(
-            f"{file} must begin with the header {','.join(_COLUMNS)},split; it begins with {header}"
-        )
+        raise ValueError(f"{file} must begin with the header {','.join(_COLUMNS)},split; it begins with {header}")
     return column
 
 
@@ -136,9 +134,7 @@ def _check_labels(annotations: list[_Annotation], known: tuple[str, ...], builde
     seen: dict[str, _Annotation] = {}
     for annotation in annotations:
         if annotation.label not in allowed:
-            builder.errors.add(
-                annotation.row, f"label {annotation.label!r} is not one of the {len(known)} classes"
-            )
+            builder.errors.add(annotation.row, f"label {annotation.label!r} is not one of the {len(known)} classes")
         earlier = seen.setdefault(annotation.stem, annotation)
         if earlier.label != annotation.label:
             labels = f"{annotation.label!r} here and {earlier.label!r} in row {earlier.row}"
@@ -178,9 +174,7 @@ def _locate(
 def _places(classes: tuple[str, ...], *, root: str, split: str | None) -> dict[str, list[_Place]]:
     folders = Folders(root)
     splits = [split] if split else list(_SPLIT_WORDS)
-    bases = dict.fromkeys(
-        base.format(split=word) for name in splits for word in _SPLIT_WORDS[name] for base in _BASES
-    )
+    bases = dict.fromkeys(base.format(split=word) for name in splits for word in _SPLIT_WORDS[name] for base in _BASES)
     stems = _Stems(folders)
     places: dict[str, list[_Place]] = {}
     for label in classes:
@@ -204,9 +198,7 @@ class _Stems(dict[str, dict[str, str]]):
 
     def __missing__(self, folder: str) -> dict[str, str]:
         files = sorted(self._folders[folder].files)
-        self[folder] = {
-            stem: stem + end for stem, end in map(os.path.splitext, files) if end.lower() in VIDEO_SUFFIXES
-        }
+        self[folder] = {stem: stem + end for stem, end in map(os.path.splitext, files) if end.lower() in VIDEO_SUFFIXES}
         return self[folder]
 
 

@@ -126,9 +126,7 @@ def clean_name(path: str, *, root: str, allow_outside: bool = False) -> str:
             return name[len(base) :]
     if allow_outside or not (name.startswith(("/", "../")) or name == ".."):
         return name
-    raise BadRow(
-        f"the path {path!r} leaves the root {root}; set root to a folder above it, or allow_outside=True"
-    )
+    raise BadRow(f"the path {path!r} leaves the root {root}; set root to a folder above it, or allow_outside=True")
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -179,19 +177,13 @@ def check_root(root: str | Path) -> str:
     """
     folder = os.path.abspath(os.path.expanduser(root))
     if not os.path.exists(folder):
-        raise FileNotFoundError(
-            f"the data root {folder} does not exist; set data.root to the folder with the videos"
-        )
+        raise FileNotFoundError(f"the data root {folder} does not exist; set data.root to the folder with the videos")
     if not os.path.isdir(folder):
-        raise NotADirectoryError(
-            f"the data root {folder} is not a folder; set data.root to the folder with the videos"
-        )
+        raise NotADirectoryError(f"the data root {folder} is not a folder; set data.root to the folder with the videos")
     return folder
 
 
-def _equal_pairs(
-    names: bytearray, offsets: NDArray[np.int64], hashes: NDArray[np.int64]
-) -> Iterator[tuple[int, int]]:
+def _equal_pairs(names: bytearray, offsets: NDArray[np.int64], hashes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Yield (first, again) for each row whose name stood earlier; equal hashes are compared in full."""
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(np.diff(hashes[order]) == 0)

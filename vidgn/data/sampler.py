@@ -68,9 +68,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             raise ValueError(f"seed ({seed}) must be in 0..2**64-1.")
         _check_rank(rank, world_size)
         if num_items < world_size:
-            raise ValueError(
-                f"{num_items} videos cannot feed world_size ({world_size}) ranks; use fewer ranks."
-            )
+            raise ValueError(f"{num_items} videos cannot feed world_size ({world_size}) ranks; use fewer ranks.")
         self.num_items = num_items
         self.batch = batch
         self.seed = seed
@@ -106,15 +104,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         """Yield batches of (epoch, index) from `start` on."""
         epoch, start, self.start = self.epoch, self.start, 0
-        order = (
-            epoch_order(self.num_items, seed=self.seed, epoch=epoch)
-            if self.shuffle
-            else np.arange(self.num_items)
-        )
+        order = epoch_order(self.num_items, seed=self.seed, epoch=epoch) if self.shuffle else np.arange(self.num_items)
         for first in range(start, self._end(start), self.global_batch):
-            mine = order[first : min(first + self.global_batch, self.num_items)][
-                self.rank :: self.world_size
-            ].tolist()
+            mine = order[first : min(first + self.global_batch, self.num_items)][self.rank :: self.world_size].tolist()
             if mine:
                 yield [(epoch, index) for index in mine]
 
@@ -134,14 +126,11 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
                 the epoch.
         """
         differing = [
-            f"{name} {state[name]} -> {getattr(self, name)}"
-            for name in _ORDER
-            if state[name] != getattr(self, name)
+            f"{name} {state[name]} -> {getattr(self, name)}" for name in _ORDER if state[name] != getattr(self, name)
         ]
         if differing:
             raise ValueError(
-                f"the order of videos is not the saved one ({', '.join(differing)}); "
-                "resume with the same data and seed"
+                f"the order of videos is not the saved one ({', '.join(differing)}); resume with the same data and seed"
             )
         if not 0 <= state["start"] <= self.num_items:
             raise ValueError(f"start ({state['start']}) must be in 0..{self.num_items}.")

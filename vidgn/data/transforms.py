@@ -129,9 +129,7 @@ def test_boxes(height: int, width: int, *, side: int, num_crops: NumCrops) -> tu
     if num_crops == "full":
         return (Box(0, 0, height, width),)
     if min(height, width) < side:
-        raise ValueError(
-            f"a crop of {side} px does not fit into {height} x {width}; resize the short side to {side}."
-        )
+        raise ValueError(f"a crop of {side} px does not fit into {height} x {width}; resize the short side to {side}.")
     down, right = (height - side) // 2, (width - side) // 2
     steps = (1,) if num_crops == 1 else (0, 1, 2)
     return tuple(Box(step * down, step * right, side, side) for step in steps)
@@ -148,13 +146,9 @@ class Normalize(nn.Module):
     ) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(
-                f"mean {tuple(mean)} and std {tuple(std)} must be three numbers each, std positive."
-            )
+            raise ValueError(f"mean {tuple(mean)} and std {tuple(std)} must be three numbers each, std positive.")
         for name, values in (("mean", mean), ("std", std)):
-            self.register_buffer(
-                name, torch.tensor(values, dtype=torch.float32).view(3, 1, 1, 1), persistent=False
-            )
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(3, 1, 1, 1), persistent=False)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Normalize; ValueError for anything but uint8 with three channels, which would pass twice unseen."""
