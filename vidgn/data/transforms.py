@@ -79,9 +79,9 @@ def draw_train_view(
 
 
 def apply_train_view(frames: NDArray[np.uint8] | Tensor, view: TrainView) -> Tensor:
-    """Turn uint8 (T,H,W,3) into uint8 (3,T,S,S), the same for every frame."""
+    """Turn uint8 (T,H,W,3) into uint8 (3,T,S,S), the same for every frame; the result may lie strided in memory."""
     cut = crop(resize(frames, size=view.size), view.box)
-    return (cut.flip(-1) if view.flip else cut).contiguous()
+    return cut.flip(-1) if view.flip else cut
 
 
 def scaled_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
