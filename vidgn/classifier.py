@@ -1,6 +1,7 @@
 """The Lightning module: loss, 1-clip validation error, and the test that averages softmax over clips."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import lightning as L
@@ -181,14 +182,22 @@ class VideoClassifier(L.LightningModule):
         return top1, top5
 
 
+def merge_predictions(parts: Sequence[Sequence[Prediction]]) -> list[Prediction]:
+    """Put the predictions of all ranks into manifest order.
+
+    Raises:
+        RuntimeError: a video was scored more than once.
+    """
+    together = sorted((item for part in parts for item in part), key=lambda prediction: prediction.video)
+    double = [one.video for one, other in pairwise(together) if one.video == other.video]
+    if double:
+        raise RuntimeError(f"videos {double[:10]} of the manifest were scored more than once; please report this")
+    return together
+
+
 def _gather(predictions: list[Prediction]) -> list[Prediction]:
-    """Return the predictions of all ranks in manifest order; a missing or double video is an error."""
     parts = [predictions]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         parts = [[] for _ in range(torch.distributed.get_world_size())]
         torch.distributed.all_gather_object(parts, predictions)
-    together = sorted((item for part in parts for item in part), key=lambda prediction: prediction.video)
-    videos = [prediction.video for prediction in together]
-    if double := sorted({video for video in videos if videos.count(video) > 1}) if len(set(videos)) < len(videos) else []:
-        raise RuntimeError(f"videos {double[:10]} of the manifest were scored more than once; please report this")
-    return together
+    return merge_predictions(parts)

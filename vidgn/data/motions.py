@@ -73,7 +73,9 @@ class MotionsSpec:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if value < (0 if name == "seed" else 1):
-                raise ValueError(f"motions: {name} ({value}) must be at least 1; leave it out for the default")
+                raise ValueError(
+                    f"motions: {name} ({value}) must be at least 1; leave it out for the default"
+                )
         if self.side % 2:
             raise ValueError(f"motions: side ({self.side}) must be even for 4:2:0 video; use {self.side + 1}")
 
@@ -136,7 +138,7 @@ def draw_video(label: str, *, spec: MotionsSpec, key: tuple[int, int]) -> NDArra
         raise ValueError(f"label ({label!r}) must be one of {', '.join(CLASSES)}")
     rng = np.random.Generator(np.random.Philox(key=[spec.seed, 0x6D6F74], counter=[0, key[0], key[1], 0]))
     look = _draw_look(rng, spec.side)
-    trajectory = _draw_trajectory(rng, label, spec.num_frames)
+    trajectory = draw_trajectory(rng, label, spec.num_frames)
     return _render(look, trajectory, spec.side)
 
 
@@ -152,7 +154,12 @@ def _draw_look(rng: np.random.Generator, side: int) -> _Look:
     cover = np.zeros((_LAYER, _LAYER, 1), np.float32)
     grid = np.arange(_LAYER, dtype=np.float32) / _LAYER
     for _ in range(rng.integers(4, 7)):
-        shape, size, (x, y), angle = rng.integers(4), rng.uniform(0.14, 0.22), rng.random(2), rng.uniform(0, 2 * np.pi)
+        shape, size, (x, y), angle = (
+            rng.integers(4),
+            rng.uniform(0.14, 0.22),
+            rng.random(2),
+            rng.uniform(0, 2 * np.pi),
+        )
         dx, dy = (((grid - at + 0.5) % 1 - 0.5) / size for at in (x, y))
         u = np.cos(angle) * dx[None] + np.sin(angle) * dy[:, None]
         v = np.cos(angle) * dy[:, None] - np.sin(angle) * dx[None]
@@ -176,24 +183,25 @@ def _texture(
     return np.asarray(one + (other - one) * field[..., None], np.float32)
 
 
-def _draw_trajectory(rng: np.random.Generator, label: str, num_frames: int) -> Trajectory:
+def draw_trajectory(rng: np.random.Generator, label: str, num_frames: int) -> Trajectory:
+    """Draw the pose of the layer in every frame of a video of class `label`."""
     kind, _, way = label.partition("_")
     time = np.arange(num_frames) / 64
     x, y, angle, level, phase = (value + 0 * time for value in rng.random(5))
     sign = -1 if way in ("left", "up", "counterclockwise", "out") else 1
     if kind == "move":
-        along = sign * rng.uniform(0.8, 1.8) * time  # frame sides per 64 frames
+        along = sign * rng.uniform(0.4, 0.9) * time  # frame sides per 64 frames
         x, y = (x + along, y) if way in ("left", "right") else (x, y + along)
     elif kind == "rotate":
-        angle = angle + sign * rng.uniform(0.5, 1.2) * time  # turns per 64 frames
+        angle = angle + sign * rng.uniform(0.25, 0.6) * time  # turns per 64 frames
     elif kind == "zoom":
         level = (level + sign * rng.uniform(0.9, 1.8) * time) % 1  # saw-teeth per 64 frames
     elif kind == "orbit":
-        turn = 2 * np.pi * (phase + sign * rng.uniform(1.2, 2.4) * time)
-        radius = rng.uniform(0.12, 0.25)
+        turn = 2 * np.pi * (phase + sign * rng.uniform(0.8, 1.5) * time)
+        radius = rng.uniform(0.1, 0.16)
         x, y = x + radius * np.cos(turn), y + radius * np.sin(turn)
     elif kind == "shake":
-        swing = rng.uniform(0.12, 0.25) * np.sin(2 * np.pi * (phase + rng.uniform(1.5, 3) * time))
+        swing = rng.uniform(0.1, 0.16) * np.sin(2 * np.pi * (phase + rng.uniform(0.9, 1.6) * time))
         x, y = (x + swing, y) if way == "horizontally" else (x, y + swing)
     low, high = _SCALES
     return Trajectory(x, y, 2 * np.pi * angle, low * (high / low) ** level)
@@ -231,7 +239,9 @@ def _write_all(
     part = folder.with_name(folder.name + ".part")
     jobs = [
         (part / split / label / f"{number:04d}.mp4", label, spec, (split_id, class_id * count + number))
-        for split_id, (split, count) in enumerate((("train", spec.train), ("val", spec.val), ("test", spec.test)))
+        for split_id, (split, count) in enumerate(
+            (("train", spec.train), ("val", spec.val), ("test", spec.test))
+        )
         for class_id, label in enumerate(CLASSES)
         for number in range(count)
     ]

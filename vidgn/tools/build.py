@@ -79,7 +79,11 @@ def norm_options(norm: Mapping[str, Any], *, width: int) -> dict[str, Any]:
     8
     """
     options = dict(norm)
-    if options["name"] == "gn" and options.get("num_groups") is None and options.get("channels_per_group") is None:
+    if (
+        options["name"] == "gn"
+        and options.get("num_groups") is None
+        and options.get("channels_per_group") is None
+    ):
         options["num_groups"] = max(1, width // STEM_CHANNELS_PER_GROUP)
     return options
 
@@ -160,7 +164,17 @@ def describe(
 
 def versions() -> dict[str, str]:
     """Return the versions that decide a result."""
-    packages = ("vidgn", "torch", "torchvision", "pytorchvideo", "av", "decord", "lightning", "torchmetrics", "numpy")
+    packages = (
+        "vidgn",
+        "torch",
+        "torchvision",
+        "pytorchvideo",
+        "av",
+        "decord",
+        "lightning",
+        "torchmetrics",
+        "numpy",
+    )
     found = {"python": platform.python_version()}
     for name in packages:
         try:
@@ -174,7 +188,9 @@ def git_state(folder: Path) -> dict[str, str]:
     """Return the commit of the repository around `folder` and the files changed since; empty where there is none."""
     try:
         commit, changes = (
-            subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
+            ).stdout.strip()
             for words in (["rev-parse", "HEAD"], ["status", "--porcelain"])
         )
     except (OSError, subprocess.CalledProcessError):
@@ -205,4 +221,8 @@ def _logger(name: str, folder: Path) -> Logger:
 def device_word(trainer: L.Trainer) -> str:
     """Return where the run computes, for people."""
     device = trainer.strategy.root_device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"cpu, {torch.get_num_threads()} threads"
+    )

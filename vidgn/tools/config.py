@@ -12,7 +12,7 @@ import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -65,7 +65,7 @@ def default_words(words: Sequence[str]) -> list[str]:
     >>> default_words(["init=motions.ckpt", "optim=paper"])
     []
     """
-    typed = {word.partition("=")[0].lstrip("+~") for word in words}
+    typed = {_name(word) for word in words}
     starts = any(word.startswith("init=") and word not in ("init=null", "init=") for word in words)
     return ["optim=finetune"] if starts and not typed & {"optim", "preset"} else []
 
@@ -85,7 +85,7 @@ def check_words(config_name: str, words: Sequence[str]) -> None:
         return
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            known = compose(config_name)
+            known = compose(config_name, overrides=[word for word in ours if _is_group(_name(word))])
             for word in ours:
                 _check_word(word, known)
             compose(config_name, overrides=ours)
@@ -93,8 +93,7 @@ def check_words(config_name: str, words: Sequence[str]) -> None:
         choices = ", ".join(sorted(err.options or []))
         raise ValueError(f"{_group(err)} is no choice; use one of {choices}") from err
     except HydraException as err:
-        word = next((word for word in ours if word.partition("=")[0].lstrip("+~") in str(err)), "")
-        raise ValueError(_unknown_word(word.partition("=")[0], known, err)) from err
+        raise ValueError(str(err).strip()) from err
 
 
 def run_folder() -> Path:
@@ -109,7 +108,12 @@ def typed_words() -> list[str]:
 
 def is_typed(name: str) -> bool:
     """Tell whether the user set `name`, or a whole group `name`, on the command line."""
-    return any(word.partition("=")[0].lstrip("+") == name for word in typed_words())
+    return any(_name(word) == name for word in typed_words())
+
+
+def _name(word: str) -> str:
+    """Return the left side of WORD=VALUE, without Hydra's marks."""
+    return word.partition("=")[0].lstrip("+~")
 
 
 def _check_word(word: str, known: DictConfig) -> None:
@@ -120,19 +124,20 @@ def _check_word(word: str, known: DictConfig) -> None:
         return
     parent, _, leaf = name.rpartition(".")
     node = OmegaConf.select(known, parent) if parent else known
-    if node is None or (isinstance(node, DictConfig) and leaf not in node and not parent and not _is_group(name)):
-        raise ValueError(_unknown_word(name, known, None))
+    # `in` is False for a value that must be given (???), hence keys().
+    if node is None or (
+        isinstance(node, DictConfig) and leaf not in node.keys() and not _is_group(name)
+    ):
+        raise ValueError(_unknown_word(name, known))
 
 
-def _unknown_word(name: str, known: DictConfig, err: Exception | None) -> str:
+def _unknown_word(name: str, known: DictConfig) -> str:
     parent, _, leaf = name.rpartition(".")
     node = OmegaConf.select(known, parent) if parent else known
-    choices = sorted(str(key) for key in node if key != "hydra") if isinstance(node, DictConfig) else []
-    if err is not None and (leaf in choices or not choices):
-        return str(err).strip()
+    choices = sorted(str(key) for key in node.keys()) if isinstance(node, DictConfig) else []
     near = difflib.get_close_matches(leaf, choices, n=1)
-    hint = f"; did you mean {f'{parent}.' if parent else ''}{near[0]}?" if near else ""
-    return f"{name!r} is no word{hint} Use one of {', '.join(choices)}"
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{name!r} is no word; {hint}{f'{parent} has' if parent else 'use one of'} {', '.join(choices)}"
 
 
 def _is_group(name: str) -> bool:

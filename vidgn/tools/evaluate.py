@@ -69,7 +69,9 @@ def evaluate(
     predictions = classifier.predictions
     limited = trainer.fast_dev_run or trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
     if len(predictions) != len(manifest) and not limited:
-        raise RuntimeError(f"{len(manifest)} test videos but {len(predictions)} predictions; please report this")
+        raise RuntimeError(
+            f"{len(manifest)} test videos but {len(predictions)} predictions; please report this"
+        )
     failed = [prediction for prediction in predictions if prediction.error is not None]
     accuracies = {name: round(metrics[f"test/{name}"], 4) for name in Result._fields[:4]}
     result = Result(
@@ -88,7 +90,11 @@ def evaluate(
 def protocol(data: VideoDataModule) -> str:
     """Return in words how a video is scored; a number is never printed without it."""
     clip, test, side = data.clip, data.test, data.crop.test_side
-    crops = "the full frame" if test.num_crops == "full" else f"{test.num_crops} crop{'s' * (test.num_crops > 1)} of {side}"
+    crops = (
+        "the full frame"
+        if test.num_crops == "full"
+        else f"{test.num_crops} crop{'s' * (test.num_crops > 1)} of {side}"
+    )
     return (
         f"{test.num_clips} clips ({test.clip_rule}) x {crops}, {clip.clip_len} frames x stride {clip.stride}, "
         f"native fps, short side {side}, softmax averaged over positions and views"
@@ -99,7 +105,9 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     """Run the words of `configs/eval.yaml`: everything they leave open is taken from the checkpoint."""
     checkpoint = read_checkpoint(Path(str(config.ckpt)).expanduser())
     told = checkpoint.describe
-    clip = ClipSpec(_chosen(config.clip_len, told["clip"]["clip_len"]), _chosen(config.span, told["clip"]["span"]))
+    clip = ClipSpec(
+        _chosen(config.clip_len, told["clip"]["clip_len"]), _chosen(config.span, told["clip"]["span"])
+    )
     crop = CropSpec(_chosen(config.crop, told["crop"]))
     test = check_test_spec(
         *(_chosen(config[name], told["test"][name]) for name in ("num_clips", "num_crops", "clip_rule"))
@@ -108,7 +116,14 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, told["test"]["view_batch"]))
     manifest = match_classes(read_manifests(spec)["test"], classifier.classes)
     data = VideoDataModule(
-        {"test": manifest}, spec=spec, clip=clip, crop=crop, test=test, batch=1, test_batch=config.batch, seed=config.seed
+        {"test": manifest},
+        spec=spec,
+        clip=clip,
+        crop=crop,
+        test=test,
+        batch=1,
+        test_batch=config.batch,
+        seed=config.seed,
     )
     trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=run_folder())
     return evaluate(trainer, classifier, data, folder=run_folder(), checkpoint=checkpoint.path)
@@ -117,7 +132,9 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
 def restore(checkpoint: Checkpoint, *, view_batch: int = 8) -> VideoClassifier:
     """Build the classifier that a checkpoint describes, with its weights."""
     told = checkpoint.describe
-    net = build_net(model=told["model"], norm=told["norm"], crop=told["crop"], num_classes=len(told["classes"]))
+    net = build_net(
+        model=told["model"], norm=told["norm"], crop=told["crop"], num_classes=len(told["classes"])
+    )
     net.load_state_dict(dict(checkpoint.net))
     return VideoClassifier(
         net,
@@ -186,13 +203,20 @@ def _write(
     }
     (result.folder / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
     top = min(TOP, len(manifest.classes))
-    header = ["video", "label", *(f"{part}{k}" for k in range(1, top + 1) for part in ("class", "score")), "error"]
+    header = [
+        "video",
+        "label",
+        *(f"{part}{k}" for k in range(1, top + 1) for part in ("class", "score")),
+        "error",
+    ]
     with (result.folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for item in predictions:
             cells = _ranked(item, manifest.classes, top)
-            writer.writerow([manifest.video_id(item.video), manifest.classes[item.label], *cells, item.error or ""])
+            writer.writerow(
+                [manifest.video_id(item.video), manifest.classes[item.label], *cells, item.error or ""]
+            )
 
 
 def _ranked(item: Prediction, classes: Sequence[str], top: int) -> list[str]:

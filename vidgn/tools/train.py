@@ -66,7 +66,12 @@ def train(config: DictConfig) -> Result | None:
     )
     folder = run_folder()
     keep = ModelCheckpoint(
-        folder / "checkpoints", filename=BEST, monitor="val/error", mode="min", save_last=True, enable_version_counter=False
+        folder / "checkpoints",
+        filename=BEST,
+        monitor="val/error",
+        mode="min",
+        save_last=True,
+        enable_version_counter=False,
     )
     callbacks: list[L.Callback] = [keep] if config.trainer.enable_checkpointing else []
     callbacks += [LearningRateMonitor("step")] if config.logger.names else []
@@ -162,9 +167,13 @@ def _announce(
             say(f"note: {note}")
     recipe = _chosen_recipe()
     if recipe == "scratch" and config.init is not None:
-        say("note: optim=scratch has a high rate meant for random weights, but init= is given; see optim=finetune")
+        say(
+            "note: optim=scratch has a high rate meant for random weights, but init= is given; see optim=finetune"
+        )
     if recipe in ("paper", "finetune") and config.init is None:
-        say(f"note: optim={recipe} is meant for weights to start from, but init= is not given; see optim=scratch")
+        say(
+            f"note: optim={recipe} is meant for weights to start from, but init= is not given; see optim=scratch"
+        )
 
 
 def _chosen_recipe() -> str:

@@ -1,0 +1,137 @@
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+
+from vidgn.classifier import Prediction, VideoClassifier, merge_predictions
+from vidgn.optim import OptimSpec
+
+
+class Constant(nn.Module):
+    """Scores that say the first pixel of the clip is the class."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.num_classes = num_classes
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return 8 * nn.functional.one_hot(x[:, 0, 0, 0, 0].long(), self.num_classes).float() * self.weight
+
+    def scores(self, x):
+        return self(x).softmax(-1)
+
+
+class Views:
+    """A test batch whose views are constant clips."""
+
+    def __init__(self, videos, labels, pixels, errors):
+        self.videos, self.labels, self.errors = torch.tensor(videos), torch.tensor(labels), errors
+        self.pixels = pixels
+
+    def views(self, chunk):
+        pairs = [(slot, pixel) for slot, pixels in enumerate(self.pixels) for pixel in pixels]
+        for first in range(0, len(pairs), chunk):
+            part = pairs[first : first + chunk]
+            clips = torch.stack([torch.full((3, 8, 4, 4), pixel, dtype=torch.uint8) for _, pixel in part])
+            yield clips, torch.tensor([slot for slot, _ in part])
+
+    def to(self, device):
+        return self
+
+
+def classifier(num_classes=6, **kwargs):
+    return VideoClassifier(
+        Constant(num_classes),
+        normalize=nn.Identity(),
+        optim=OptimSpec(),
+        classes=[f"class {k}" for k in range(num_classes)],
+        batch=2,
+        **kwargs,
+    )
+
+
+def trainer(tmp_path):
+    return L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
+        enable_model_summary=False, default_root_dir=tmp_path, use_distributed_sampler=False,
+    )  # fmt: skip
+
+
+def run_test(tmp_path, module, batches):
+    loader = torch.utils.data.DataLoader(batches, batch_size=None)
+    return trainer(tmp_path).test(module, loader, verbose=False)[0]
+
+
+@pytest.mark.parametrize("view_batch", [1, 2, 7])
+def test_the_scores_of_a_video_are_the_mean_softmax_of_its_views(tmp_path, view_batch):
+    module = classifier(view_batch=view_batch)
+    run_test(tmp_path, module, [Views([4, 2], [1, 0], [[1, 1, 0], [3, 3, 3]], [None, None])])
+    first, second = module.predictions
+    assert (first.video, second.video) == (2, 4)  # manifest order
+    high, low = 2.718281828**8, 1.0
+    total = high + 5 * low
+    assert second.scores == pytest.approx(
+        [(high + 2 * low) / total / 3, (2 * high + low) / total / 3] + [low / total] * 4, rel=1e-5
+    )
+    assert first.scores[3] == pytest.approx(high / total, rel=1e-6)
+
+
+def test_clip_and_video_accuracy_differ_where_clips_disagree(tmp_path):
+    # Video 0: two of three clips right, so the video is; video 1: one of three, so it is not.
+    module = classifier()
+    metrics = run_test(tmp_path, module, [Views([0, 1], [1, 2], [[1, 1, 0], [2, 3, 3]], [None, None])])
+    assert metrics["test/video_top1"] == pytest.approx(50)
+    assert metrics["test/clip_top1"] == pytest.approx(50)
+    metrics = run_test(tmp_path, module, [Views([0, 1], [1, 2], [[1, 1, 0], [2, 3, 2]], [None, None])])
+    assert metrics["test/video_top1"] == pytest.approx(100)
+    assert metrics["test/clip_top1"] == pytest.approx(100 * 4 / 6)
+
+
+def test_a_video_that_cannot_be_read_counts_as_wrong(tmp_path):
+    module = classifier()
+    batch = Views([0, 1, 2, 3], [1, 2, 3, 4], [[1, 1], [], [3, 3], [0, 0]], [None, "b.mp4: empty file", None, None])
+    metrics = run_test(tmp_path, module, [batch])
+    assert metrics["test/video_top1"] == pytest.approx(50)  # 2 of 4, not 2 of 3
+    assert metrics["test/clip_top1"] == pytest.approx(50)
+    assert module.predictions[1] == Prediction(1, 2, None, "b.mp4: empty file")
+
+
+def test_nothing_readable_is_zero_percent_and_no_crash(tmp_path):
+    metrics = run_test(tmp_path, classifier(), [Views([0], [1], [[]], ["a.mp4: empty file"])])
+    assert metrics["test/video_top1"] == 0
+    assert metrics["test/video_top5"] == 0
+
+
+def test_top_5_of_three_classes_is_top_3(tmp_path):
+    metrics = run_test(tmp_path, classifier(3), [Views([0], [1], [[2]], [None])])
+    assert (metrics["test/video_top1"], metrics["test/video_top5"]) == (0, 100)
+
+
+def test_a_video_scored_twice_is_an_error():
+    twice = [[Prediction(0, 1, (1.0,), None)], [Prediction(0, 1, (1.0,), None), Prediction(1, 1, (1.0,), None)]]
+    with pytest.raises(RuntimeError, match=r"videos \[0\] of the manifest were scored more than once"):
+        merge_predictions(twice)
+
+
+def test_the_predictions_of_all_ranks_come_in_manifest_order():
+    parts = [[Prediction(0, 0, None, "x"), Prediction(2, 0, None, "x")], [Prediction(1, 0, None, "x")]]
+    assert [prediction.video for prediction in merge_predictions(parts)] == [0, 1, 2]
+
+
+def test_a_checkpoint_describes_itself():
+    checkpoint = {}
+    classifier(describe={"classes": ["a", "b"]}).on_save_checkpoint(checkpoint)
+    assert checkpoint == {"vidgn": {"classes": ["a", "b"]}}
+
+
+def test_the_loss_is_the_mean_cross_entropy_over_all_clips():
+    module = classifier()
+    module.log = lambda *args, **kwargs: None
+    clips = torch.stack([torch.full((2, 3, 8, 4, 4), pixel, dtype=torch.uint8) for pixel in (1, 3)])  # (B,K,...)
+    loss = module.training_step(SimpleNamespace(clips=clips, labels=torch.tensor([1, 0])), 0)
+    total = 2.718281828**8 + 5
+    right, wrong = torch.tensor(2.718281828**8 / total).log(), torch.tensor(1 / total).log()
+    assert float(loss) == pytest.approx(float(-(right + wrong) / 2), rel=1e-5)
