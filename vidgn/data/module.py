@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -219,17 +220,12 @@ def _folder(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict
 
 def _kinetics400(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
     assert spec.root is not None
-    found: dict[Split, Manifest] = {}
-    for split in ("train", "val"):
-        annotation = getattr(spec, split)
-        found[split] = Manifest.from_kinetics(
-            spec.root,
-            split=split,
-            annotation=None if annotation is None else str(annotation),
-            classes_file=spec.classes,
-        )
-    found["test"] = found["val"]
-    return found
+    read = partial(Manifest.from_kinetics, spec.root, classes_file=spec.classes)
+    train = read(split="train", annotation=None if spec.train is None else str(spec.train))
+    # A validation file that lacks a class must not number the others anew.
+    known = {"classes_file": None, "classes": train.classes}
+    val = read(split="val", annotation=None if spec.val is None else str(spec.val), **known)
+    return {"train": train, "val": val, "test": val}
 
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -85,7 +85,11 @@ def check_words(config_name: str, words: Sequence[str]) -> None:
         return
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            known = compose(config_name, overrides=[word for word in ours if _is_group(_name(word))])
+            known = compose(config_name)
+            groups = [word for word in ours if _is_group(_name(word))]
+            for word in groups:
+                _check_word(word, known)
+            known = compose(config_name, overrides=groups)
             for word in ours:
                 _check_word(word, known)
             compose(config_name, overrides=ours)
@@ -118,7 +122,10 @@ def _name(word: str) -> str:
 
 def _check_word(word: str, known: DictConfig) -> None:
     """Raise where `word` names a key that the configuration, composed with its group, does not have."""
-    override = OverridesParser.create().parse_override(word)
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException as err:
+        raise ValueError(f"{word!r} cannot be read ({err}); quote lists and special characters") from err
     name = override.key_or_group
     if override.is_add() or override.is_delete():
         return
@@ -126,7 +133,7 @@ def _check_word(word: str, known: DictConfig) -> None:
     node = OmegaConf.select(known, parent) if parent else known
     # `in` is False for a value that must be given (???), hence keys().
     if node is None or (
-        isinstance(node, DictConfig) and leaf not in node.keys() and not _is_group(name)
+        isinstance(node, DictConfig) and leaf not in node.keys() and name != "preset"
     ):
         raise ValueError(_unknown_word(name, known))
 

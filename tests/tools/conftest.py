@@ -1,0 +1,77 @@
+"""Run the two commands in this process, as from the command line."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def run_command(name: str, words: list[str], capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> Outcome:
+    from vidgn.tools.config import command
+    from vidgn.tools.evaluate import evaluate_checkpoint
+    from vidgn.tools.train import train
+
+    patch.setattr(sys, "argv", [f"{name}.py", *words])
+    capture.readouterr()
+    handlers = list(logging.getLogger().handlers)
+    status = 0
+    try:
+        command(name)({"train": train, "eval": evaluate_checkpoint}[name])()
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    finally:
+        logging.getLogger().handlers = handlers  # Hydra adds its own
+    out, err = capture.readouterr()
+    return Outcome(status, out, err)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Run `train` or `eval` with words."""
+    return lambda name, *words: run_command(name, list(words), capsys, monkeypatch)
+
+
+TINY = (
+    "data.train=2", "data.val=1", "data.test=1", "data.num_workers=0", "epochs=1", "num_clips=2", "model.width=8",
+    "crop=32", "clip_len=8", "span=16", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """Words that make the motions job a matter of seconds."""
+    return TINY
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder for the session's own motions."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIDGN_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The run folder of a tiny training run."""
+    import subprocess
+
+    folder = tmp_path_factory.mktemp("trained")
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, str(root / "train.py"), *TINY, f"hydra.run.dir={folder}"],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
