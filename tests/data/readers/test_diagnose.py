@@ -1,0 +1,80 @@
+import io
+
+import pytest
+
+from vidgn.data.readers.diagnose import contents, damage
+
+
+def box(kind, body=b"", *, length=None):
+    return (8 + len(body) if length is None else length).to_bytes(4, "big") + kind + body
+
+
+def long_box(kind, body):
+    return (1).to_bytes(4, "big") + kind + (16 + len(body)).to_bytes(8, "big") + body
+
+
+FTYP, MOOV, MDAT = box(b"ftyp", b"isom"), box(b"moov", bytes(20)), box(b"mdat", bytes(100))
+EBML = b"\x1a\x45\xdf\xa3\x80"
+
+
+def segment(size, body=bytes(10)):
+    return EBML + b"\x18\x53\x80\x67" + size + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        FTYP + MOOV + MDAT,
+        FTYP + MDAT + MOOV,
+        FTYP + long_box(b"mdat", bytes(100)) + MOOV,  # a 64-bit length
+        FTYP + MOOV + box(b"mdat", bytes(9), length=0),  # 0: up to the end of the file
+        FTYP + MOOV + MDAT + box(b"junk", bytes(3), length=999),  # something behind the film
+        b"RIFF" + (16).to_bytes(4, "little") + bytes(16),
+        b"RIFF" + b"\xff" * 4 + bytes(16),  # length unknown
+        segment(b"\x8a"),  # ten bytes
+        segment(b"\x40\x0a"),  # ten bytes, in two
+        segment(b"\xff"),  # length unknown, one byte
+        segment(b"\x01" + b"\xff" * 7),  # length unknown, eight bytes
+        EBML + bytes(100),  # no segment in sight
+        b"\x47" + bytes(400),  # a transport stream says nothing of its length
+        b"this is no video",
+    ],
+)
+def test_a_whole_file_is_not_called_truncated(data):
+    assert damage(io.BytesIO(data)) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (FTYP + MDAT[:50], "no index (moov): incomplete download?"),
+        (FTYP, "no index (moov): incomplete download?"),
+        (FTYP + MOOV + MDAT[:50], "truncated: 58 of 148 bytes are missing: incomplete download?"),
+        (FTYP + MDAT + MOOV[:20], "truncated: 8 of 148 bytes are missing: incomplete download?"),
+        (FTYP + long_box(b"mdat", bytes(100))[:60], "no index (moov): incomplete download?"),
+        (
+            b"RIFF" + (20).to_bytes(4, "little") + bytes(16),
+            "truncated: 4 of 28 bytes are missing: incomplete download?",
+        ),
+        (segment(b"\x8b"), "truncated: 1 of 21 bytes are missing: incomplete download?"),
+        (segment(b"\x40\x0c"), "truncated: 2 of 23 bytes are missing: incomplete download?"),
+    ],
+)
+def test_what_is_missing_is_counted(data, reason):
+    assert damage(io.BytesIO(data)) == reason
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"<html><body>404</body></html>\n", "not a video: it begins with the text '<html><body>404</body></html>\\n'"),
+        (b'{"error": "gone"}', 'not a video: it begins with the text \'{"error": "gone"}\''),
+        (b"\x89PNG\r\n\x1a\n" + bytes(20), "not a video: it begins with the bytes 89 50 4e 47 0d 0a 1a 0a 00 00 00 00"),
+        ("ä text".encode(), "not a video: it begins with the bytes c3 a4 20 74 65 78 74"),
+        (FTYP + MOOV, "its headers are damaged"),
+        (segment(b"\xff"), "its headers are damaged"),
+    ],
+)
+def test_what_is_there_instead_of_a_video_is_said(data, reason):
+    assert contents(io.BytesIO(data)) == reason
