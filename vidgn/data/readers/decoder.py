@@ -1,0 +1,64 @@
+"""Packets in, pictures out, each known by the number of its packet.
+
+Every packet is tagged with its number before it is decoded, and a picture comes out with the tag of its packet. So
+neither the times in a file nor what a seek lands on can give a wrong frame.
+"""
+
+from collections.abc import Iterator
+
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from vidgn.data.readers.packets import PacketSource
+
+
+class PictureDecoder:
+    """Decode runs of packets; damage is an error (`explode`), not a picture.
+
+    `packets_decoded` counts the packets given to the decoder.
+    """
+
+    def __init__(self, source: PacketSource, *, num_threads: int) -> None:
+        self.packets_decoded = 0
+        self._source = source
+        self._num_threads = num_threads
+
+    def decode(self, start: int, last: int, *, needed: set[int] | None = None) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode packets `start`..`last` and yield pictures with the numbers of their packets.
+
+        Where only some packets are `needed`, those that no other picture refers to are passed over; this cannot
+        change the pixels of the rest. In H.264 a picture says so itself (nal_ref_idc, 7.4.1). HEVC's flag speaks
+        only of its own temporal layer, so there nothing is passed over.
+        """
+        ticket = self._source.begin(start)
+        context = self._prepare()
+        if self._source.facts.codec != "h264":
+            needed = None
+        for number, packet in self._source.walk(start, last, ticket=ticket):
+            packet.pts = packet.dts = number
+            if needed is not None:
+                context.skip_frame = "DEFAULT" if number in needed else "NONREF"
+            self.packets_decoded += 1
+            with self._source.blame(f"packet {number}"):
+                pictures = context.decode(packet)
+            yield from _tagged(pictures)
+        self._source.require(ticket)
+        with self._source.blame(f"packet {last}"):
+            pictures = context.decode(None)  # the decoder holds pictures back that others might precede
+        yield from _tagged(pictures)
+
+    def _prepare(self) -> VideoCodecContext:
+        context = self._source.stream.codec_context
+        if context.is_open:
+            context.flush_buffers()
+        else:
+            context.options = {"err_detect": "explode", "max_pixels": str(self._source.max_pixels)}
+            context.thread_count = self._num_threads
+            # Frame threads hide truncation and put errors off to a later frame.
+            context.thread_type = "SLICE" if self._num_threads > 1 else "NONE"
+        context.skip_frame = "DEFAULT"
+        return context
+
+
+def _tagged(pictures: list[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
+    return ((picture.pts, picture) for picture in pictures if picture.pts is not None)

@@ -1,0 +1,200 @@
+"""The packets of one file's video stream by number, through PyAV's demuxers."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import NamedTuple
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from vidgn.data.readers.diagnose import contents, damage
+from vidgn.data.readers.index import PacketFacts
+from vidgn.data.video import VideoDecodeError
+
+# Containers that hold all of their data themselves; those of sound alone get the better message. Playlists and
+# scripts (HLS, ffconcat), which make FFmpeg open other files, are not among them.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac"
+_PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
+_LONG_AGO = 1 << 50  # ticks; before the first time of any file
+
+
+class StreamFacts(NamedTuple):
+    """What a file says of its video, before anything is decoded. Sizes are as stored (px), not upright."""
+
+    formats: frozenset[str]
+    codec: str
+    pixels: str | None
+    num_video_streams: int
+    height: int
+    width: int
+    fps: float
+    is_progressive: bool
+
+
+class PacketSource:
+    """One open file and its packets, numbered from 0 in the file's order; empty packets are not counted.
+
+    Raises:
+        OSError: The file cannot be opened or read.
+        VideoDecodeError: It is empty, truncated, no video, or too large.
+    """
+
+    def __init__(self, path: str, *, max_pixels: int) -> None:
+        self.path = path
+        self.opens = 0  # how often the file was opened; more than once only where its start cannot be sought
+        self.max_pixels = max_pixels
+        self._pass = 0
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._container: InputContainer | None = None
+        try:
+            self._open()
+            self.packets = [_facts(packet) for packet in self._demux_all()]
+            self._check_complete()
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, start: int) -> int:
+        """Begin a pass at packet `start` and return its ticket; it ends every pass before it.
+
+        `stream` may be another object afterwards.
+        """
+        self._pass += 1
+        if start < self._position:
+            with self.blame("its start"):
+                self._rewind()
+        return self._pass
+
+    def walk(self, start: int, last: int, *, ticket: int) -> Iterator[tuple[int, "Packet[VideoStream]"]]:
+        """Yield packets `start`..`last` with their numbers, passing over those before `start`.
+
+        Raises:
+            VideoDecodeError: The packets are not those of the first pass: the file has changed since.
+            RuntimeError: Another pass has begun, or the source is closed.
+        """
+        while self._position <= last:
+            number = self._position
+            with self.blame(f"packet {number}"):
+                packet = next(self._demuxer, None)
+            if packet is None or _facts(packet) != self.packets[number]:
+                raise VideoDecodeError(self.path, f"packet {number} is not what it was: the file has changed")
+            self._position += 1
+            if number >= start:
+                yield number, packet
+                self.require(ticket)
+
+    def require(self, ticket: int) -> None:
+        """Check that the pass still goes on.
+
+        Raises:
+            RuntimeError: It does not.
+        """
+        if ticket != self._pass:
+            raise RuntimeError(f"another pass through {self.path} or close() ended this one; finish one pass first.")
+
+    @contextmanager
+    def blame(self, what: str) -> Iterator[None]:
+        """Name the file, and `what` of it, in every error of FFmpeg or of the file system."""
+        try:
+            yield
+        except av.FFmpegError as err:  # before OSError: FFmpeg's "Operation not permitted" is bad data
+            raise VideoDecodeError(self.path, f"{what}: {err.strerror or type(err).__name__}") from err
+        except OSError as err:
+            if err.errno == errno.EINVAL:  # a seek to before the start of the file
+                raise VideoDecodeError(self.path, f"{what}: it points outside of the file") from err
+            err.filename = err.filename or self.path
+            raise
+
+    def close(self) -> None:
+        """Close the container and the file."""
+        self._pass += 1
+        if self._container is not None:
+            self._container.close()
+        self._file.close()
+
+    def _open(self) -> None:
+        self.opens += 1
+        limits = {"format_whitelist": _FORMATS, "protocol_whitelist": "", "max_pixels": str(self.max_pixels)}
+        with self.blame("its headers"):
+            why = damage(self._file)
+            if why:
+                raise VideoDecodeError(self.path, why)
+            self._file.seek(0)
+            try:
+                container = av.open(self._file, "r", options=limits, metadata_errors="ignore")
+            except av.FFmpegError as err:
+                raise VideoDecodeError(self.path, contents(self._file)) from err
+        self._container = container
+        self.stream, self.facts = _choose_stream(container, self.path)
+        size = f"{self.facts.width}x{self.facts.height}"
+        if self.facts.height * self.facts.width > self.max_pixels:
+            raise VideoDecodeError(self.path, f"pictures of {size} px exceed max_pixels ({self.max_pixels})")
+        self._start_demuxer()
+
+    def _start_demuxer(self) -> None:
+        assert self._container is not None
+        self._position = 0
+        packets = self._container.demux(self.stream)
+        self._demuxer: Iterator[Packet[VideoStream]] = (packet for packet in packets if packet.size)
+
+    def _demux_all(self) -> Iterator["Packet[VideoStream]"]:
+        with self.blame("its packets"):
+            yield from self._demuxer
+        self._position = 1 << 62  # behind the last packet
+
+    def _check_complete(self) -> None:
+        if not self.packets:
+            raise VideoDecodeError(self.path, "the video stream holds no frames")
+        promised = self.stream.frames if "mov" in self.facts.formats else 0  # elsewhere an estimate
+        found = len(self.packets)
+        if found < promised:
+            raise VideoDecodeError(self.path, f"truncated: {found} of {promised} promised frames are there")
+
+    def _rewind(self) -> None:
+        """Go back to the first packet, by a seek if one lands there, otherwise by opening the file anew."""
+        assert self._container is not None
+        for time in (-_LONG_AGO, self.packets[0].time or 0):
+            try:
+                self._container.seek(time, stream=self.stream)
+                self._start_demuxer()
+                first = next(self._demuxer, None)
+            except av.FFmpegError:
+                continue  # this container cannot seek so; the next way can
+            if first is not None and _facts(first) == self.packets[0]:
+                self._demuxer = chain([first], self._demuxer)
+                return
+        self._container.close()
+        self._open()
+
+
+def _choose_stream(container: InputContainer, path: str) -> tuple[VideoStream, StreamFacts]:
+    """Take the first video stream that is not a cover picture; other programs may take the largest."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
+        raise VideoDecodeError(path, f"no video stream, only {' and '.join(sorted(kinds)) or 'headers'}")
+    stream = streams[0]
+    context: VideoCodecContext | None = stream.codec_context
+    if context is None:
+        raise VideoDecodeError(path, "FFmpeg has no decoder for its video stream")
+    facts = StreamFacts(
+        formats=frozenset(container.format.name.split(",")),
+        codec=context.codec.name,
+        pixels=context.pix_fmt,
+        num_video_streams=len(container.streams.video),
+        height=context.height,
+        width=context.width,
+        fps=float(stream.average_rate or stream.base_rate or 0),
+        is_progressive=context.field_order in _PROGRESSIVE,
+    )
+    return stream, facts
+
+
+def _facts(packet: "Packet[VideoStream]") -> PacketFacts:
+    return PacketFacts(packet.pts, packet.size, packet.is_keyframe, not packet.is_discard)

@@ -1,0 +1,185 @@
+"""Exact frames by PyAV: one pass over the packets plans, a second one decodes what is needed and no more."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from vidgn.data.readers.decoder import PictureDecoder
+from vidgn.data.readers.gather import distinct, gather
+from vidgn.data.readers.index import FrameIndex, Run, index_by_output, index_by_time
+from vidgn.data.readers.orientation import upright
+from vidgn.data.readers.packets import PacketSource
+from vidgn.data.video import VideoDecodeError
+
+# Containers that store when a picture is shown; AVI, for one, stores only the order of decoding.
+_TIMED_FORMATS = {"mov", "matroska", "mpegts"}
+# Codecs in which one packet is one shown picture; MPEG-4 part 2 and VP8 have packets that show none.
+_TIMED_CODECS = {"h264", "hevc", "vp9", "libdav1d", "mjpeg"}
+# Codecs tested to restart cleanly at a key packet; any other is decoded from the first packet on.
+_RESTARTABLE_CODECS = {*_TIMED_CODECS, "mpeg4", "mpeg2video", "vp8"}
+
+
+class PyavReader:
+    """One open file, read by PyAV; see `vidgn.data.video.Reader`.
+
+    `is_timed` tells whether the times in the file gave the index; if not, everything was decoded once for it.
+    """
+
+    def __init__(self, path: str, *, num_threads: int, max_pixels: int) -> None:
+        self.path = path
+        self._reformatter = VideoReformatter()
+        self._matrices: dict[int, NDArray[np.int32] | None] = {}
+        self._shape: tuple[int, int] | None = None
+        self._is_closed = False
+        self.source = PacketSource(path, max_pixels=max_pixels)
+        self.decoder = PictureDecoder(self.source, num_threads=num_threads)
+        try:
+            self.is_timed, self.index = self._plan()
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def height(self) -> int:
+        """Rows of an upright frame; decodes the first frame where none was read yet."""
+        return self._upright_shape()[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of an upright frame; decodes the first frame where none was read yet."""
+        return self._upright_shape()[1]
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, on average; 0.0 where the file does not say."""
+        return self.source.facts.fps
+
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.
+
+        Raises:
+            ValueError: The reader is closed.
+        """
+        if self._is_closed:
+            raise ValueError(f"the reader of {self.path} is closed; open the video again.")
+        return self._deliver(distinct(indices, num_frames=len(self), path=self.path))
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""
+        return gather(indices, self.frames)
+
+    def close(self) -> None:
+        """Close the container and the file."""
+        self._is_closed = True
+        self.source.close()
+
+    def __enter__(self) -> "PyavReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _plan(self) -> tuple[bool, FrameIndex]:
+        """Index by the packets' times where they can be trusted, otherwise by decoding everything once."""
+        facts, packets = self.source.facts, self.source.packets
+        if facts.formats & _TIMED_FORMATS and facts.codec in _TIMED_CODECS and facts.is_progressive:
+            index = index_by_time(packets)
+            if index is not None:
+                return True, index
+        order = [number for number, _ in self.decoder.decode(0, len(packets) - 1)]
+        if not order:
+            raise VideoDecodeError(self.path, "no frame of the video stream can be decoded")
+        if len(set(order)) < len(order):
+            raise VideoDecodeError(self.path, "its frames cannot be told apart: one packet gave two")
+        restart = facts.codec in _RESTARTABLE_CODECS and facts.is_progressive
+        keys = [number for number, packet in enumerate(packets) if packet.is_key] if restart else [0]
+        return False, index_by_output(order, num_packets=len(packets), keys=keys)
+
+    def _deliver(self, wanted: list[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        for run in self.index.runs(wanted):
+            for frame, picture in self._decode_run(run):
+                yield frame, self._to_rgb(picture)
+
+    def _decode_run(self, run: Run) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode a run's frames in ascending order, from an earlier key where the first one does not serve.
+
+        A key packet may promise too much (gradual refresh, a wrong flag); the first packet cannot.
+        """
+        todo = deque(run.frames)
+        starts = [run.start, *self.index.earlier_starts(run.start)]
+        for start in starts:
+            early: dict[int, VideoFrame] = {}
+            try:
+                for frame, picture in self._decode_wanted(start, run.last, todo):
+                    early[frame] = picture
+                    while todo and todo[0] in early:
+                        yield todo[0], early.pop(todo.popleft())
+                return
+            except VideoDecodeError:
+                if start == starts[-1]:
+                    raise
+
+    def _decode_wanted(self, start: int, last: int, wanted: Iterable[int]) -> Iterator[tuple[int, VideoFrame]]:
+        frame_of = {self.index.order[frame]: frame for frame in wanted}
+        # Only where a packet is one whole picture can a packet be passed over for the sake of another.
+        needed = set(frame_of) if self.is_timed else None
+        for packet, picture in self.decoder.decode(start, last, needed=needed):
+            frame = frame_of.pop(packet, None)
+            if frame is None:
+                continue
+            if picture.is_corrupt:
+                raise VideoDecodeError(self.path, f"frame {frame} of {len(self)} is damaged")
+            yield frame, picture
+            if not frame_of:
+                return
+        lost = min(frame_of.values())
+        raise VideoDecodeError(self.path, f"frame {lost} of {len(self)} is promised and cannot be decoded")
+
+    def _to_rgb(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        facts = self.source.facts
+        if (picture.height, picture.width) != (facts.height, facts.width):
+            sizes = f"{facts.width}x{facts.height} to {picture.width}x{picture.height}"
+            raise VideoDecodeError(self.path, f"the size of its pictures changes from {sizes} px")
+        # One thread: a worker owns one core, and the pixels are the same.
+        rgb = self._reformatter.reformat(picture, format="rgb24", threads=1)
+        image: NDArray[np.uint8] = rgb.to_ndarray().astype(np.uint8, copy=False)
+        assert image.shape == (facts.height, facts.width, 3)
+        matrix = self._matrix_of(picture)
+        if matrix is not None:
+            try:
+                image = upright(image, matrix)
+            except ValueError as err:
+                raise VideoDecodeError(self.path, str(err)) from err
+        self._shape = image.shape[:2]
+        return image
+
+    def _matrix_of(self, picture: VideoFrame) -> NDArray[np.int32] | None:
+        if picture.rotation not in self._matrices:
+            self._matrices[picture.rotation] = display_matrix(picture)
+        return self._matrices[picture.rotation]
+
+    def _upright_shape(self) -> tuple[int, int]:
+        if self._shape is None:
+            next(self.frames([0]))
+        assert self._shape is not None
+        return self._shape
+
+
+def display_matrix(picture: VideoFrame) -> NDArray[np.int32] | None:
+    """Read the matrix that turns a picture upright; None where the file has none."""
+    # Asking a picture for its side data ties it into a reference cycle, which keeps its pixels alive until the
+    # garbage collector runs. A copy of two by two pixels has the same side data.
+    small = VideoReformatter().reformat(picture, width=2, height=2, format="gray", interpolation="POINT", threads=1)
+    data: Any = small.side_data.get("DISPLAYMATRIX")
+    return None if data is None else np.frombuffer(bytes(data), dtype=np.int32)
