@@ -1,0 +1,137 @@
+"""Frames by decord, for ordinary H.264 files only.
+
+decord 0.6 is wrong without saying so on open GOPs, edit lists, transport streams, AVI with B-frames, interlacing,
+gradual refresh, 10-bit pictures, mirrored pictures, small widths and files with several video streams. PyAV looks
+at each file first, and a file with any of these is refused. Damaged pictures pass unnoticed: decord has no strict
+mode.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidgn.data.readers.gather import distinct, gather
+from vidgn.data.readers.orientation import is_mirrored
+from vidgn.data.readers.pyav import PyavReader, display_matrix
+from vidgn.data.video import VideoDecodeError
+
+_CONTAINERS = {"mov", "matroska"}
+_8_BIT = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"}
+
+
+class DecordReader:
+    """One open file, read by decord; see `vidgn.data.video.Reader`."""
+
+    def __init__(self, path: str, *, num_threads: int, max_pixels: int) -> None:
+        try:
+            import decord
+        except ImportError as err:
+            raise ImportError(
+                "backend='decord' needs the package decord; pip install decord, or use backend='pyav'."
+            ) from err
+        self.path = path
+        with PyavReader(path, num_threads=1, max_pixels=max_pixels) as probe:
+            why = _obstacle(probe)
+            self._num_frames, self.fps = len(probe), probe.fps
+            self.height, self.width = probe.height, probe.width
+        if why:
+            raise _refusal(path, why)
+        self._error: type[Exception] = decord.DECORDError
+        try:
+            # An absolute path cannot be taken for a URL.
+            self._video: Any = decord.VideoReader(os.path.abspath(path), ctx=decord.cpu(0), num_threads=num_threads)
+        except self._error as err:
+            raise VideoDecodeError(path, f"decord cannot open it: {_first_line(err)}") from err
+        if len(self._video) != self._num_frames:
+            raise _refusal(path, f"decord counts {len(self._video)} frames instead of {self._num_frames}")
+        shape = next(self.frames([0]))[1].shape
+        if shape != (self.height, self.width, 3):
+            raise _refusal(path, f"decord gives pictures of shape {shape} at a width of {self.width} px")
+
+    def __len__(self) -> int:
+        return self._num_frames
+
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.
+
+        Raises:
+            ValueError: The reader is closed.
+        """
+        if self._video is None:
+            raise ValueError(f"the reader of {self.path} is closed; open the video again.")
+        return self._deliver(distinct(indices, num_frames=len(self), path=self.path))
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""
+        return gather(indices, self.frames)
+
+    def close(self) -> None:
+        """Let decord free the file."""
+        self._video = None
+
+    def __enter__(self) -> "DecordReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _deliver(self, wanted: list[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        # Never get_batch: past the last decodable frame it can spin for ever, holding the interpreter
+        # (dmlc/decord issue 373).
+        for index in wanted:
+            try:
+                image: NDArray[np.uint8] = self._video[index].asnumpy()
+            except self._error as err:
+                raise VideoDecodeError(self.path, f"frame {index}: {_first_line(err)}") from err
+            yield index, image
+
+
+def _refusal(path: str, why: str) -> VideoDecodeError:
+    return VideoDecodeError(path, f"{why}; use backend='pyav', which reads it exactly")
+
+
+def _obstacle(probe: PyavReader) -> str | None:
+    """Name the first thing in a file that decord is known to get wrong."""
+    facts, index, packets = probe.source.facts, probe.index, probe.source.packets
+    if facts.codec != "h264":
+        return f"decord reads only H.264 exactly, not {facts.codec}"
+    if not facts.formats & _CONTAINERS:
+        return f"decord reads only mp4/mov and mkv exactly, not {min(facts.formats)}"
+    if facts.pixels not in _8_BIT:
+        return f"decord converts {facts.pixels} to other colours"
+    if facts.num_video_streams > 1:
+        return f"decord chooses another one of its {facts.num_video_streams} video streams"
+    if not facts.is_progressive:
+        return "decord deinterlaces wrongly"
+    if not all(packet.shown for packet in packets):
+        return "an edit list hides frames, which decord shows"
+    if not probe.is_timed:
+        return "its times cannot be trusted, and decord trusts them"
+    if index.has_open_groups():
+        return "it has open groups of pictures"
+    return _obstacle_in_keys(probe)
+
+
+def _obstacle_in_keys(probe: PyavReader) -> str | None:
+    facts = probe.source.facts
+    for key in probe.index.keys:
+        pictures = [picture for _, picture in probe.decoder.decode(key, key)]
+        if len(pictures) != 1:
+            return f"packet {key} says that decoding can begin there, but it cannot"
+        if (pictures[0].height, pictures[0].width) != (facts.height, facts.width):
+            return "its pictures change size"
+        matrix = display_matrix(pictures[0])
+        if matrix is not None and is_mirrored(matrix):
+            return "its pictures are mirrored"
+    return None
+
+
+def _first_line(err: Exception) -> str:
+    """Take the sentence out of decord's message, which is followed by a C++ stack trace."""
+    return str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
