@@ -38,8 +38,14 @@ DOORS = {
     "decord": ("vidgn.data.video", "vidgn.data.readers"),
     "torchcodec": ("vidgn.data.video", "vidgn.data.readers"),
     "lightning": (
-        "vidgn.data.module", "vidgn.classifier", "vidgn.checkpoint", "vidgn.callbacks", "vidgn.tools", "train", "eval",
-    ),  # fmt: skip
+        "vidgn.data.module",
+        "vidgn.classifier",
+        "vidgn.checkpoint",
+        "vidgn.callbacks",
+        "vidgn.tools",
+        "train",
+        "eval",
+    ),
     "hydra": ("vidgn.tools", "train", "eval"),
     "torchmetrics": ("vidgn.classifier",),
 }

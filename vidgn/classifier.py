@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import lightning as L
 import torch
@@ -171,14 +171,14 @@ class VideoClassifier(L.LightningModule):
 
     def _accuracy(self, name: str, scores: Tensor, labels: Tensor) -> None:
         for k in (1, 5):
-            self.accuracies[f"{name}_top{k}"].update(scores, labels)
+            cast("MulticlassAccuracy", self.accuracies[f"{name}_top{k}"]).update(scores, labels)
 
     def _compute(self, name: str) -> tuple[float, float]:
         """Return (top-1, top-5) in percent over all ranks, and start anew."""
-        metrics = [self.accuracies[f"{name}_top{k}"] for k in (1, 5)]
-        top1, top5 = (100 * float(metric.compute()) for metric in metrics)  # type: ignore[operator]
+        metrics = [cast("MulticlassAccuracy", self.accuracies[f"{name}_top{k}"]) for k in (1, 5)]
+        top1, top5 = (100 * float(metric.compute()) for metric in metrics)
         for metric in metrics:
-            metric.reset()  # type: ignore[operator]
+            metric.reset()
         return top1, top5
 
 

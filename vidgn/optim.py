@@ -41,9 +41,7 @@ class OptimSpec:
 
     def __post_init__(self) -> None:
         if self.schedule not in get_args(Schedule):
-            raise ValueError(
-                f"optim.schedule ({self.schedule!r}) must be one of {', '.join(get_args(Schedule))}"
-            )
+            raise ValueError(f"optim.schedule ({self.schedule!r}) must be one of {', '.join(get_args(Schedule))}")
         if not self.lr > 0 or not math.isfinite(self.lr):
             raise ValueError(f"optim.lr ({self.lr}) must be a positive number; the paper's is 0.01")
         if self.lr_clips < 1:
@@ -51,9 +49,7 @@ class OptimSpec:
         if not 0 <= self.warmup < 1:
             raise ValueError(f"optim.warmup ({self.warmup}) must be a fraction of the run in [0, 1)")
         if any(not 0 < drop < 1 for drop in self.drops) or list(self.drops) != sorted(self.drops):
-            raise ValueError(
-                f"optim.drops ({list(self.drops)}) must be growing fractions of the run in (0, 1)"
-            )
+            raise ValueError(f"optim.drops ({list(self.drops)}) must be growing fractions of the run in (0, 1)")
         if self.nesterov and not 0 < self.momentum < 1:
             raise ValueError(
                 f"optim.momentum ({self.momentum}) must lie in (0, 1) with nesterov; set optim.nesterov=false"
@@ -129,12 +125,8 @@ def build_optimizer(
         total_steps: optimizer steps of the whole run.
         is_norm: tells a normalization layer.
     """
-    groups = parameter_groups(
-        model, weight_decay=spec.weight_decay, decay_norms=spec.decay_norms, is_norm=is_norm
-    )
+    groups = parameter_groups(model, weight_decay=spec.weight_decay, decay_norms=spec.decay_norms, is_norm=is_norm)
     optimizer = torch.optim.SGD(
         groups, lr=spec.learning_rate(clips_per_step), momentum=spec.momentum, nesterov=spec.nesterov
     )
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: spec.factor(step, total_steps)
-    )
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: spec.factor(step, total_steps))

@@ -29,7 +29,9 @@ def run_command(name: str, words: list[str], capture: pytest.CaptureFixture[str]
     except SystemExit as stop:
         status = int(stop.code or 0)
     finally:
-        logging.getLogger().handlers = handlers  # Hydra adds its own
+        for handler in set(logging.getLogger().handlers) - set(handlers):  # Hydra adds its own
+            logging.getLogger().removeHandler(handler)
+            handler.close()
     out, err = capture.readouterr()
     return Outcome(status, out, err)
 

@@ -11,7 +11,7 @@ import lightning as L
 from torch.utils.data import DataLoader
 
 from vidgn.data.clips import ClipSpec
-from vidgn.data.dataset import ClipBatch, ClipDataset, ViewBatch, ViewDataset
+from vidgn.data.dataset import ClipBatch, ClipDataset, ClipSample, VideoViews, ViewBatch, ViewDataset
 from vidgn.data.manifest import Manifest
 from vidgn.data.motions import MotionsSpec, prepare_motions
 from vidgn.data.sampler import EpochSampler, ShardSampler
@@ -70,9 +70,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VIDGN_CACHE") or "~/.cache/vidgn").expanduser()
 
 
-def read_manifests(
-    spec: DataSpec, *, progress: Callable[[int, int], None] | None = None
-) -> dict[Split, Manifest]:
+def read_manifests(spec: DataSpec, *, progress: Callable[[int, int], None] | None = None) -> dict[Split, Manifest]:
     """Find the videos of all splits; motions are written first where they are not there yet.
 
     Args:
@@ -128,7 +126,7 @@ class VideoDataModule(L.LightningDataModule):
         self.test_batch = test_batch
         self.seed = seed
 
-    def train_dataloader(self) -> DataLoader[ClipBatch]:
+    def train_dataloader(self) -> DataLoader[ClipSample]:
         """Return shuffled random clips; the order is a function of (seed, epoch)."""
         manifest = self.manifests["train"]
         if len(manifest) < self.batch:
@@ -137,11 +135,11 @@ class VideoDataModule(L.LightningDataModule):
             )
         return self._clips(manifest, stream="train", flip=self.spec.flip, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[ClipBatch]:
+    def val_dataloader(self) -> DataLoader[ClipSample]:
         """Return one random clip per video under training augmentation, the same in every epoch."""
         return self._clips(self.manifests["val"], stream="val", flip=self.spec.flip, shuffle=False)
 
-    def test_dataloader(self) -> DataLoader[ViewBatch]:
+    def test_dataloader(self) -> DataLoader[VideoViews]:
         """Return every view of every video; each rank has its own share, without padding."""
         dataset = ViewDataset(
             self.manifests["test"],
@@ -158,12 +156,12 @@ class VideoDataModule(L.LightningDataModule):
             batch_size=self.test_batch,
             sampler=ShardSampler(len(dataset), rank=rank, world_size=world_size),
             collate_fn=ViewBatch.collate,
-            **self._workers(),
+            num_workers=self._num_workers(),
         )
 
     def _clips(
         self, manifest: Manifest, *, stream: Literal["train", "val"], flip: bool, shuffle: bool
-    ) -> DataLoader[ClipBatch]:
+    ) -> DataLoader[ClipSample]:
         dataset = ClipDataset(
             manifest,
             clip=self.clip,
@@ -183,18 +181,23 @@ class VideoDataModule(L.LightningDataModule):
             world_size=world_size,
             drop_last=shuffle,
         )
+        num_workers = self._num_workers()
         return DataLoader(
-            dataset, batch_sampler=sampler, collate_fn=ClipBatch.collate, **self._workers(persistent=True)
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=ClipBatch.collate,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
         )
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _workers(self, *, persistent: bool = False) -> dict[str, object]:
+    def _num_workers(self) -> int:
         count = self.spec.num_workers if self.spec.num_workers is not None else default_workers()
         if count < 0:
             raise ValueError(f"data.num_workers ({count}) must be 0 or more.")
-        return {"num_workers": count, "persistent_workers": persistent and count > 0}
+        return count
 
 
 def default_workers() -> int:
@@ -220,12 +223,15 @@ def _folder(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict
 
 def _kinetics400(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
     assert spec.root is not None
-    read = partial(Manifest.from_kinetics, spec.root, classes_file=spec.classes)
-    train = read(split="train", annotation=None if spec.train is None else str(spec.train))
+    read = partial(Manifest.from_kinetics, spec.root)
+    train = read(split="train", annotation=_file(spec.train), classes_file=spec.classes)
     # A validation file that lacks a class must not number the others anew.
-    known = {"classes_file": None, "classes": train.classes}
-    val = read(split="val", annotation=None if spec.val is None else str(spec.val), **known)
+    val = read(split="val", annotation=_file(spec.val), classes=train.classes)
     return {"train": train, "val": val, "test": val}
+
+
+def _file(value: str | int | None) -> str | None:
+    return None if value is None else str(value)
 
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")

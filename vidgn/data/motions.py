@@ -73,9 +73,7 @@ class MotionsSpec:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if value < (0 if name == "seed" else 1):
-                raise ValueError(
-                    f"motions: {name} ({value}) must be at least 1; leave it out for the default"
-                )
+                raise ValueError(f"motions: {name} ({value}) must be at least 1; leave it out for the default")
         if self.side % 2:
             raise ValueError(f"motions: side ({self.side}) must be even for 4:2:0 video; use {self.side + 1}")
 
@@ -164,9 +162,7 @@ def _draw_look(rng: np.random.Generator, side: int) -> _Look:
     return _Look(background, colour.reshape(-1, 3), cover.reshape(-1))
 
 
-def _texture(
-    rng: np.random.Generator, cells: int, size: int, *, darkest: int, brightest: int
-) -> NDArray[np.uint8]:
+def _texture(rng: np.random.Generator, cells: int, size: int, *, darkest: int, brightest: int) -> NDArray[np.uint8]:
     """Draw a smooth random field between two random colours, (size, size, 3)."""
     grid = rng.random((cells + 1, cells + 1))
     at = np.linspace(0, cells - 1e-6, size)
@@ -226,24 +222,23 @@ def _turned(
 
 def _inside(shape: int, u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a function of the place that is positive inside the shape of half-width 1."""
+    inside: NDArray[np.float32]
     if shape == 0:  # disc
-        return 1 - np.hypot(u, v)
-    if shape == 1:  # square
-        return np.float32(0.85) - np.maximum(np.abs(u), np.abs(v))
-    if shape == 2:  # triangle
-        return np.minimum(np.float32(0.6) - v, np.float32(0.5) * (v + 1) - np.float32(0.87) * np.abs(u))
-    return 1 - np.abs(u) - np.abs(v) * np.float32(0.7)  # diamond
+        inside = 1 - np.hypot(u, v)
+    elif shape == 1:  # square
+        inside = np.float32(0.85) - np.maximum(np.abs(u), np.abs(v))
+    elif shape == 2:  # triangle
+        inside = np.minimum(np.float32(0.6) - v, np.float32(0.5) * (v + 1) - np.float32(0.87) * np.abs(u))
+    else:  # diamond
+        inside = 1 - np.abs(u) - np.abs(v) * np.float32(0.7)
+    return inside
 
 
-def _write_all(
-    folder: Path, spec: MotionsSpec, num_workers: int, progress: Callable[[int, int], None] | None
-) -> None:
+def _write_all(folder: Path, spec: MotionsSpec, num_workers: int, progress: Callable[[int, int], None] | None) -> None:
     part = folder.with_name(folder.name + ".part")
     jobs = [
         (part / split / label / f"{number:04d}.mp4", label, spec, (split_id, class_id * count + number))
-        for split_id, (split, count) in enumerate(
-            (("train", spec.train), ("val", spec.val), ("test", spec.test))
-        )
+        for split_id, (split, count) in enumerate((("train", spec.train), ("val", spec.val), ("test", spec.test)))
         for class_id, label in enumerate(CLASSES)
         for number in range(count)
     ]

@@ -79,23 +79,21 @@ def norm_options(norm: Mapping[str, Any], *, width: int) -> dict[str, Any]:
     8
     """
     options = dict(norm)
-    if (
-        options["name"] == "gn"
-        and options.get("num_groups") is None
-        and options.get("channels_per_group") is None
-    ):
+    if options["name"] == "gn" and options.get("num_groups") is None and options.get("channels_per_group") is None:
         options["num_groups"] = max(1, width // STEM_CHANNELS_PER_GROUP)
     return options
 
 
 def data_spec(data: Mapping[str, Any]) -> DataSpec:
     """Return the words `data.*` as a record; an unknown one is an error that lists the choices."""
-    return _record(DataSpec, data, group="data")
+    _check_known(DataSpec, data, group="data")
+    return DataSpec(**data)
 
 
 def optim_spec(optim: Mapping[str, Any]) -> OptimSpec:
     """Return the words `optim.*` as a record."""
-    return _record(OptimSpec, {**optim, "drops": tuple(optim["drops"])}, group="optim")
+    _check_known(OptimSpec, optim, group="optim")
+    return OptimSpec(**{**optim, "drops": tuple(optim["drops"])})
 
 
 def check_test_spec(num_clips: int, num_crops: object, clip_rule: str) -> TestSpec:
@@ -106,11 +104,7 @@ def check_test_spec(num_clips: int, num_crops: object, clip_rule: str) -> TestSp
         raise ValueError(f"num_crops ({num_crops}) must be 3, 1 or full.")
     if clip_rule not in ("nonlocal", "linspace"):
         raise ValueError(f"clip_rule ({clip_rule}) must be nonlocal or linspace.")
-    return TestSpec(
-        num_clips,
-        cast("Literal[1, 3, 'full']", num_crops),
-        cast("Literal['nonlocal', 'linspace']", clip_rule),
-    )
+    return TestSpec(num_clips, num_crops, cast("Literal['nonlocal', 'linspace']", clip_rule))
 
 
 def build_trainer(
@@ -198,12 +192,11 @@ def git_state(folder: Path) -> dict[str, str]:
     return {"commit": commit, "changes": changes}
 
 
-def _record(kind: type[Any], words: Mapping[str, Any], *, group: str) -> Any:
+def _check_known(kind: type[DataSpec] | type[OptimSpec], words: Mapping[str, Any], *, group: str) -> None:
     known = kind.__dataclass_fields__
     unknown = [name for name in words if name not in known]
     if unknown:
         raise ValueError(f"{group}.{unknown[0]} is no word; use one of {', '.join(known)}.")
-    return kind(**words)
 
 
 def _logger(name: str, folder: Path) -> Logger:
@@ -221,8 +214,4 @@ def _logger(name: str, folder: Path) -> Logger:
 def device_word(trainer: L.Trainer) -> str:
     """Return where the run computes, for people."""
     device = trainer.strategy.root_device
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"cpu, {torch.get_num_threads()} threads"
-    )
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"

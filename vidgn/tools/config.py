@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 USAGE_ERROR = 2  # exit status of a mistake in the words or in the files they name
@@ -31,13 +32,16 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
         def guarded(config: DictConfig) -> object:
             try:
                 return run(config)
+            except MissingMandatoryValue as err:
+                name = getattr(err, "full_key", None) or "a word"
+                print(f"error: {name} must be given; set {name}=VALUE", file=sys.stderr)
             except _users_errors() as err:
                 if os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
                 log = run_folder() / "error.log"
                 log.write_text(traceback.format_exc())
                 print(f"error: {err}\n(traceback: {log})", file=sys.stderr)
-                sys.exit(USAGE_ERROR)
+            sys.exit(USAGE_ERROR)
 
         launch = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)
 
@@ -131,20 +135,21 @@ def _check_word(word: str, known: DictConfig) -> None:
         return
     parent, _, leaf = name.rpartition(".")
     node = OmegaConf.select(known, parent) if parent else known
-    # `in` is False for a value that must be given (???), hence keys().
-    if node is None or (
-        isinstance(node, DictConfig) and leaf not in node.keys() and name != "preset"
-    ):
+    if node is None or (isinstance(node, DictConfig) and leaf not in _keys(node) and name != "preset"):
         raise ValueError(_unknown_word(name, known))
 
 
 def _unknown_word(name: str, known: DictConfig) -> str:
     parent, _, leaf = name.rpartition(".")
     node = OmegaConf.select(known, parent) if parent else known
-    choices = sorted(str(key) for key in node.keys()) if isinstance(node, DictConfig) else []
+    choices = _keys(node) if isinstance(node, DictConfig) else []
     near = difflib.get_close_matches(leaf, choices, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{name!r} is no word; {hint}{f'{parent} has' if parent else 'use one of'} {', '.join(choices)}"
+
+
+def _keys(node: DictConfig) -> list[str]:
+    return sorted(str(key) for key in list(node.keys()))  # `in node` is False for a value that must be given
 
 
 def _is_group(name: str) -> bool:

@@ -17,11 +17,12 @@ from vidgn.checkpoint import Checkpoint, read_checkpoint
 from vidgn.classifier import Prediction, VideoClassifier
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
-from vidgn.data.module import DataSpec, VideoDataModule, read_manifests
+from vidgn.data.module import DataSpec, VideoDataModule
 from vidgn.data.transforms import CropSpec, Normalize
 from vidgn.optim import OptimSpec
 from vidgn.tools.build import build_net, build_trainer, check_test_spec, data_spec, device_word, versions
 from vidgn.tools.config import run_folder
+from vidgn.tools.videos import find_videos, usable
 
 TOP = 5  # classes per video in predictions.csv
 
@@ -69,9 +70,7 @@ def evaluate(
     predictions = classifier.predictions
     limited = trainer.fast_dev_run or trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
     if len(predictions) != len(manifest) and not limited:
-        raise RuntimeError(
-            f"{len(manifest)} test videos but {len(predictions)} predictions; please report this"
-        )
+        raise RuntimeError(f"{len(manifest)} test videos but {len(predictions)} predictions; please report this")
     failed = [prediction for prediction in predictions if prediction.error is not None]
     accuracies = {name: round(metrics[f"test/{name}"], 4) for name in Result._fields[:4]}
     result = Result(
@@ -91,9 +90,7 @@ def protocol(data: VideoDataModule) -> str:
     """Return in words how a video is scored; a number is never printed without it."""
     clip, test, side = data.clip, data.test, data.crop.test_side
     crops = (
-        "the full frame"
-        if test.num_crops == "full"
-        else f"{test.num_crops} crop{'s' * (test.num_crops > 1)} of {side}"
+        "the full frame" if test.num_crops == "full" else f"{test.num_crops} crop{'s' * (test.num_crops > 1)} of {side}"
     )
     return (
         f"{test.num_clips} clips ({test.clip_rule}) x {crops}, {clip.clip_len} frames x stride {clip.stride}, "
@@ -105,16 +102,14 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     """Run the words of `configs/eval.yaml`: everything they leave open is taken from the checkpoint."""
     checkpoint = read_checkpoint(Path(str(config.ckpt)).expanduser())
     told = checkpoint.describe
-    clip = ClipSpec(
-        _chosen(config.clip_len, told["clip"]["clip_len"]), _chosen(config.span, told["clip"]["span"])
-    )
+    clip = ClipSpec(_chosen(config.clip_len, told["clip"]["clip_len"]), _chosen(config.span, told["clip"]["span"]))
     crop = CropSpec(_chosen(config.crop, told["crop"]))
     test = check_test_spec(
         *(_chosen(config[name], told["test"][name]) for name in ("num_clips", "num_crops", "clip_rule"))
     )
     spec = _data_of(config.data, told["data"])
     classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, told["test"]["view_batch"]))
-    manifest = match_classes(read_manifests(spec)["test"], classifier.classes)
+    (manifest,) = usable({"test": match_classes(find_videos(spec)["test"], classifier.classes)}).values()
     data = VideoDataModule(
         {"test": manifest},
         spec=spec,
@@ -132,9 +127,7 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
 def restore(checkpoint: Checkpoint, *, view_batch: int = 8) -> VideoClassifier:
     """Build the classifier that a checkpoint describes, with its weights."""
     told = checkpoint.describe
-    net = build_net(
-        model=told["model"], norm=told["norm"], crop=told["crop"], num_classes=len(told["classes"])
-    )
+    net = build_net(model=told["model"], norm=told["norm"], crop=told["crop"], num_classes=len(told["classes"]))
     net.load_state_dict(dict(checkpoint.net))
     return VideoClassifier(
         net,
@@ -192,9 +185,7 @@ def _write(
     result.folder.mkdir(parents=True, exist_ok=True)
     metrics = {
         **{name: value for name, value in result._asdict().items() if name != "folder"},
-        "failures": {
-            manifest.video_id(item.video): item.error for item in predictions if item.error is not None
-        },
+        "failures": {manifest.video_id(item.video): item.error for item in predictions if item.error is not None},
         "classes": len(manifest.classes),
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "seconds": round(seconds, 1),
@@ -214,9 +205,7 @@ def _write(
         writer.writerow(header)
         for item in predictions:
             cells = _ranked(item, manifest.classes, top)
-            writer.writerow(
-                [manifest.video_id(item.video), manifest.classes[item.label], *cells, item.error or ""]
-            )
+            writer.writerow([manifest.video_id(item.video), manifest.classes[item.label], *cells, item.error or ""])
 
 
 def _ranked(item: Prediction, classes: Sequence[str], top: int) -> list[str]:

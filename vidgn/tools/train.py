@@ -9,13 +9,12 @@ import lightning as L
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from tqdm import tqdm
 
 from vidgn.checkpoint import read_checkpoint
 from vidgn.classifier import VideoClassifier
 from vidgn.data.clips import ClipSpec
-from vidgn.data.manifest import Manifest, missing_message
-from vidgn.data.module import DataSpec, Split, VideoDataModule, read_manifests
+from vidgn.data.manifest import Manifest
+from vidgn.data.module import Split, VideoDataModule
 from vidgn.data.transforms import CropSpec
 from vidgn.tools.build import (
     Start,
@@ -31,18 +30,23 @@ from vidgn.tools.build import (
 )
 from vidgn.tools.config import is_typed, run_folder, typed_words
 from vidgn.tools.evaluate import Result, evaluate
+from vidgn.tools.videos import find_videos, say, usable
 
 BEST = "best"  # name of the checkpoint with the smallest validation error
 
 
 def train(config: DictConfig) -> Result | None:
     """Run the words of `configs/train.yaml`; return the result of the final test, None without one."""
+    if config.resume is not None and not Path(config.resume).is_file():
+        raise FileNotFoundError(
+            f"resume={config.resume} does not exist; give a file such as runs/NAME/checkpoints/last.ckpt"
+        )
     adopt_shape(config)
     clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
     test = check_test_spec(config.num_clips, config.num_crops, config.clip_rule)
     recipe = optim_spec(_plain(config.optim))
     spec = data_spec(_plain(config.data))
-    manifests = usable(read_manifests(spec, progress=ProgressBar("writing motions")))
+    manifests = usable(find_videos(spec))
     classes = manifests["train"].classes
 
     L.seed_everything(config.seed, workers=True, verbose=False)
@@ -61,9 +65,7 @@ def train(config: DictConfig) -> Result | None:
         view_batch=config.view_batch,
         describe=description,
     )
-    data = VideoDataModule(
-        manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed
-    )
+    data = VideoDataModule(manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed)
     folder = run_folder()
     keep = ModelCheckpoint(
         folder / "checkpoints",
@@ -71,6 +73,7 @@ def train(config: DictConfig) -> Result | None:
         monitor="val/error",
         mode="min",
         save_last=True,
+        save_on_train_epoch_end=False,  # after validation, when there is an error to compare
         enable_version_counter=False,
     )
     callbacks: list[L.Callback] = [keep] if config.trainer.enable_checkpointing else []
@@ -103,54 +106,7 @@ def adopt_shape(config: DictConfig) -> None:
         config.norm = OmegaConf.create(theirs["norm"])
 
 
-def usable(manifests: Mapping[Split, Manifest]) -> dict[Split, Manifest]:
-    """Report what is missing before training starts, and leave it out of training and validation.
-
-    The test keeps every video: what is missing counts as failed there.
-
-    Raises:
-        FileNotFoundError: all training or validation videos are missing.
-    """
-    found: dict[Split, Manifest] = {}
-    said: set[str] = set()
-    for split, manifest in manifests.items():
-        for note in manifest.notes:
-            if note not in said:
-                say(f"note: {note}")
-            said.add(note)
-        kept, missing = manifest.without_missing()
-        if missing:
-            rule = "counted as failed in the test" if split == "test" else "left out"
-            say(f"warning: {split}: {missing_message(manifest, missing)}; {rule}")
-        found[split] = manifest if split == "test" else kept
-    return found
-
-
-class ProgressBar:
-    """A progress bar that appears with the first call."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._bar: Any = None
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show `done` of `total`."""
-        if self._bar is None:
-            self._bar = tqdm(total=total, desc=self._title, unit="video")
-        self._bar.update(done - self._bar.n)
-        if done == total:
-            self._bar.close()
-
-
-@rank_zero_only
-def say(text: str) -> None:
-    """Print on the first process only."""
-    print(text, flush=True)
-
-
-def _announce(
-    config: DictConfig, start: Start, manifests: Mapping[Split, Manifest], trainer: L.Trainer
-) -> None:
+def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manifest], trainer: L.Trainer) -> None:
     counts = ", ".join(f"{len(manifest):,} {split}" for split, manifest in manifests.items())
     parameters = sum(parameter.numel() for parameter in start.net.parameters())
     say(
@@ -167,13 +123,9 @@ def _announce(
             say(f"note: {note}")
     recipe = _chosen_recipe()
     if recipe == "scratch" and config.init is not None:
-        say(
-            "note: optim=scratch has a high rate meant for random weights, but init= is given; see optim=finetune"
-        )
+        say("note: optim=scratch has a high rate meant for random weights, but init= is given; see optim=finetune")
     if recipe in ("paper", "finetune") and config.init is None:
-        say(
-            f"note: optim={recipe} is meant for weights to start from, but init= is not given; see optim=scratch"
-        )
+        say(f"note: optim={recipe} is meant for weights to start from, but init= is not given; see optim=scratch")
 
 
 def _chosen_recipe() -> str:
@@ -211,8 +163,3 @@ def _is_ours(path: Path) -> bool:
 
 def _plain(node: DictConfig) -> dict[str, Any]:
     return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
-
-
-def data_words(spec: DataSpec) -> dict[str, Any]:
-    """Return a data set's words as a checkpoint keeps them."""
-    return dict(vars(spec))
