@@ -1,7 +1,8 @@
 """The Lightning data module: from the words `data.*` to loaders of batches."""
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ class DataSpec:
         test: for motions the videos per class.
         classes: file with class names, for lists whose labels are numbers.
         seed: of the drawn split, or of the pixels of motions.
-        flip: mirror half of the training clips.
+        flip: mirror half of the training clips; None decides by the class names (`mirror_changes`).
         backend: the decoder.
         num_workers: reading processes; None chooses from the cores.
     """
@@ -45,7 +46,7 @@ class DataSpec:
     test: str | int | None = None
     classes: str | None = None
     seed: int = 0
-    flip: bool = True
+    flip: bool | None = None
     backend: Literal["pyav", "decord"] = "pyav"
     num_workers: int | None = None
 
@@ -133,11 +134,11 @@ class VideoDataModule(L.LightningDataModule):
             raise ValueError(
                 f"batch ({self.batch}) is more than the {len(manifest)} training videos; set batch={len(manifest)}."
             )
-        return self._clips(manifest, stream="train", flip=self.spec.flip, shuffle=True)
+        return self._clips(manifest, stream="train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[ClipSample]:
         """Return one random clip per video under training augmentation, the same in every epoch."""
-        return self._clips(self.manifests["val"], stream="val", flip=self.spec.flip, shuffle=False)
+        return self._clips(self.manifests["val"], stream="val", shuffle=False)
 
     def test_dataloader(self) -> DataLoader[VideoViews]:
         """Return every view of every video; each rank has its own share, without padding."""
@@ -159,9 +160,8 @@ class VideoDataModule(L.LightningDataModule):
             num_workers=self._num_workers(),
         )
 
-    def _clips(
-        self, manifest: Manifest, *, stream: Literal["train", "val"], flip: bool, shuffle: bool
-    ) -> DataLoader[ClipSample]:
+    def _clips(self, manifest: Manifest, *, stream: Literal["train", "val"], shuffle: bool) -> DataLoader[ClipSample]:
+        flip = self.spec.flip if self.spec.flip is not None else not mirror_changes(manifest.classes)
         dataset = ClipDataset(
             manifest,
             clip=self.clip,
@@ -200,6 +200,15 @@ class VideoDataModule(L.LightningDataModule):
         return count
 
 
+def mirror_changes(classes: Sequence[str]) -> list[str]:
+    """Return the classes whose names say that a mirror image is another class.
+
+    >>> mirror_changes(["jump", "turn left", "TurnRight", "spin_clockwise", "bright"])
+    ['turn left', 'TurnRight', 'spin_clockwise']
+    """
+    return [name for name in classes if any(word.lower() in _SIDES for word in _WORD.findall(name))]
+
+
 def default_workers() -> int:
     """Return how many reading processes suit this machine: its cores, at most eight."""
     return min(8, len(os.sched_getaffinity(0)))
@@ -234,5 +243,9 @@ def _file(value: str | int | None) -> str | None:
     return None if value is None else str(value)
 
 
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_SIDES = frozenset({"left", "right", "leftward", "rightward", "leftwards", "rightwards", "lefthand", "righthand"}) | {
+    "clockwise", "counterclockwise", "anticlockwise", "cw", "ccw",
+}  # fmt: skip
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _READERS = {"motions": _motions, "folder": _folder, "kinetics400": _kinetics400}

@@ -14,7 +14,7 @@ from vidgn.checkpoint import read_checkpoint
 from vidgn.classifier import VideoClassifier
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
-from vidgn.data.module import Split, VideoDataModule
+from vidgn.data.module import Split, VideoDataModule, mirror_changes
 from vidgn.data.transforms import CropSpec
 from vidgn.tools.build import (
     Start,
@@ -116,6 +116,11 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
         f"clips {config.clip_len} frames x stride {config.span // config.clip_len}, crop {config.crop}, "
         f"batch {config.batch} x {trainer.world_size}"
     )
+    sided = mirror_changes(manifests["train"].classes)
+    if config.data.flip is None and sided:
+        say(
+            f"note: clips are not mirrored, since a mirror would change {', '.join(sided[:5])}; data.flip=true forces it"
+        )
     if start.report is not None:
         head = "new classifier" if start.report.replaced_head else "classifier kept"
         say(f"init {config.init} ({start.report.source_format}): {start.report.loaded} tensors, {head}")
