@@ -52,7 +52,7 @@ class DataSpec:
 
 
 @dataclass(frozen=True)
-class TestSpec:
+class ViewSpec:
     """Which views of a video the test scores.
 
     Attributes:
@@ -110,7 +110,7 @@ class VideoDataModule(L.LightningDataModule):
         spec: DataSpec,
         clip: ClipSpec,
         crop: CropSpec,
-        test: TestSpec,
+        test: ViewSpec,
         batch: int,
         test_batch: int = 1,
         seed: int = 0,

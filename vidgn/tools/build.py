@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vidgn.checkpoint import FORMAT
 from vidgn.data.clips import ClipSpec
-from vidgn.data.module import DataSpec, TestSpec
+from vidgn.data.module import DataSpec, ViewSpec
 from vidgn.data.transforms import CropSpec, Normalize
 from vidgn.models.resnet3d import I3DSpec, VideoNet, build_i3d
 from vidgn.models.weights import LoadReport, load_weights
@@ -96,7 +96,7 @@ def optim_spec(optim: Mapping[str, Any]) -> OptimSpec:
     return OptimSpec(**{**optim, "drops": tuple(optim["drops"])})
 
 
-def check_test_spec(num_clips: int, num_crops: object, clip_rule: str) -> TestSpec:
+def check_view_spec(num_clips: int, num_crops: object, clip_rule: str) -> ViewSpec:
     """Check the words of the test."""
     if num_clips < 1:
         raise ValueError(f"num_clips ({num_clips}) must be at least 1; the paper's is 10.")
@@ -104,7 +104,7 @@ def check_test_spec(num_clips: int, num_crops: object, clip_rule: str) -> TestSp
         raise ValueError(f"num_crops ({num_crops}) must be 3, 1 or full.")
     if clip_rule not in ("nonlocal", "linspace"):
         raise ValueError(f"clip_rule ({clip_rule}) must be nonlocal or linspace.")
-    return TestSpec(num_clips, num_crops, cast("Literal['nonlocal', 'linspace']", clip_rule))
+    return ViewSpec(num_clips, num_crops, cast("Literal['nonlocal', 'linspace']", clip_rule))
 
 
 def build_trainer(
@@ -123,7 +123,7 @@ def describe(
     classes: Sequence[str],
     clip: ClipSpec,
     crop: CropSpec,
-    test: TestSpec,
+    test: ViewSpec,
     view_batch: int,
     model: Mapping[str, Any],
     norm: Mapping[str, Any],

@@ -1,0 +1,128 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from vidgn.data.clips import ClipSpec
+from vidgn.data.module import DataSpec, ViewSpec, VideoDataModule, default_workers, mirror_changes, read_manifests
+from vidgn.data.transforms import CropSpec
+
+SPEC = DataSpec("motions", train=1, val=1, test=1, flip=False, num_workers=0)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def manifests(cache):
+    return read_manifests(DataSpec("motions", root=str(cache), train=1, val=1, test=1))
+
+
+def module(manifests, *, spec=SPEC, **changes):
+    settings = {
+        "clip": ClipSpec(8, 16),
+        "crop": CropSpec(32),
+        "test": ViewSpec(num_clips=2, num_crops=1),
+        "batch": 4,
+    }
+    return VideoDataModule(manifests, spec=spec, **{**settings, **changes})
+
+
+def test_motions_are_twelve_classes_in_three_splits(manifests):
+    assert {split: len(manifest) for split, manifest in manifests.items()} == {"train": 12, "val": 12, "test": 12}
+    assert len(manifests["train"].classes) == 12
+
+
+def test_motions_are_kept_in_the_folder_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDGN_CACHE", str(tmp_path))
+    found = read_manifests(DataSpec("motions", train=1, val=1, test=1))
+    assert found["train"].root.startswith(str(tmp_path))
+
+
+def test_training_batches_are_clips_and_change_with_the_epoch(manifests):
+    loader = module(manifests).train_dataloader()
+    first = list(loader)
+    assert [tuple(batch.clips.shape) for batch in first] == [(4, 1, 3, 8, 32, 32)] * 3
+    assert sorted(torch.cat([batch.videos for batch in first]).tolist()) == list(range(12))
+    loader.batch_sampler.set_epoch(1)
+    second = list(loader)
+    assert [batch.videos.tolist() for batch in first] != [batch.videos.tolist() for batch in second]
+
+
+def test_workers_change_nothing(manifests):
+    batches = [
+        list(module(manifests, spec=DataSpec("motions", flip=False, num_workers=count)).train_dataloader())
+        for count in (0, 1, 2)
+    ]
+    for one, other in ((0, 1), (0, 2)):
+        for a, b in zip(batches[one], batches[other], strict=True):
+            assert torch.equal(a.clips, b.clips)
+            assert torch.equal(a.videos, b.videos)
+
+
+def test_validation_is_one_clip_per_video_and_every_video(manifests):
+    batches = list(module(manifests, batch=5).val_dataloader())
+    assert torch.cat([batch.videos for batch in batches]).tolist() == list(range(12))
+
+
+def test_the_test_gives_all_views_of_every_video(manifests):
+    batches = list(module(manifests, test_batch=5).test_dataloader())
+    assert torch.cat([batch.videos for batch in batches]).tolist() == list(range(12))
+    views = [clips.shape for batch in batches for clips, _ in batch.views(4)]
+    assert sum(shape[0] for shape in views) == 24
+    assert {tuple(shape[1:]) for shape in views} == {(3, 8, 37, 37)}
+
+
+def test_a_drawn_split_of_a_folder_has_all_videos_once(manifests):
+    found = read_manifests(DataSpec("folder", root=manifests["train"].root))  # it has train/, val/ and test/
+    assert [len(found[split]) for split in ("train", "val", "test")] == [12, 12, 12]
+
+
+def test_a_validation_list_with_fewer_classes_keeps_the_numbering(tmp_path, manifests):
+    header = "label,youtube_id,time_start,time_end,split\n"
+    (tmp_path / "train.csv").write_text(header + "jump,aaaaaaaaaaa,1,11,train\nrun,bbbbbbbbbbb,1,11,train\n")
+    (tmp_path / "val.csv").write_text(header + "run,ccccccccccc,1,11,val\n")
+    spec = DataSpec(
+        "kinetics400", root=str(tmp_path), train=str(tmp_path / "train.csv"), val=str(tmp_path / "val.csv")
+    )
+    found = read_manifests(spec)
+    assert found["val"].classes == ("jump", "run")
+    np.testing.assert_array_equal(found["val"].labels, [1])
+    assert found["test"] is found["val"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (DataSpec("ucf"), r"data.name \(ucf\) is unknown; use one of motions, folder, kinetics400"),
+        (DataSpec("folder"), r"data=folder needs the folder of the videos; set data.root=DIR"),
+    ],
+)
+def test_a_wrong_data_set_is_named(spec, message):
+    with pytest.raises(ValueError, match=message):
+        read_manifests(spec)
+
+
+def test_a_wrong_batch_is_named(manifests):
+    with pytest.raises(ValueError, match=r"batch \(0\) must be at least 1"):
+        module(manifests, batch=0)
+    with pytest.raises(ValueError, match=r"batch \(13\) is more than the 12 training videos; set batch=12"):
+        module(manifests, batch=13).train_dataloader()
+    with pytest.raises(ValueError, match=r"data.num_workers \(-1\) must be 0 or more"):
+        module(manifests, spec=DataSpec("motions", num_workers=-1)).train_dataloader()
+
+
+def test_the_default_number_of_workers_is_that_of_the_cores():
+    assert default_workers() == min(8, len(os.sched_getaffinity(0)))
+
+
+def test_classes_that_a_mirror_changes_are_not_mirrored(manifests):
+    assert mirror_changes(["throw", "upright", "bright light"]) == []
+    assert mirror_changes(["swipe_left", "TurnRight", "ccw"]) == ["swipe_left", "TurnRight", "ccw"]
+    chosen = module(manifests, spec=DataSpec("motions", num_workers=0)).train_dataloader().dataset
+    assert chosen.flip is False  # motions has left and right
+    forced = module(manifests, spec=DataSpec("motions", num_workers=0, flip=True)).train_dataloader().dataset
+    assert forced.flip is True
