@@ -139,3 +139,56 @@ def test_a_written_video_has_the_frames_it_was_given(tmp_path):
         read = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     assert read.shape == frames.shape
     assert np.abs(read.astype(int) - frames).mean() < 8  # lossy, halved colour
+
+
+def test_motion_tells_the_class_and_a_single_frame_does_not():
+    """One linear classifier, on what a frame shows and on how the frame's quarters shift.
+
+    Shifts are measured by phase correlation, so nothing here knows how the videos are drawn. Chance is 8.3 %;
+    17 % is chance and three standard errors of 120 videos.
+    """
+    still, moving, labels = [], [], []
+    for number in range(30):
+        for label in range(12):
+            video = draw_video(CLASSES[label], spec=MotionsSpec(num_frames=64), key=(0, 1000 * label + number))
+            still.append(frame_features(video[32]))
+            moving.append(shift_features(video.mean(-1)))
+            labels.append(label)
+    still, moving, labels = np.stack(still), np.stack(moving), np.array(labels)
+    assert linear_accuracy(still, labels, num_train=240) < 0.17
+    assert linear_accuracy(moving, labels, num_train=240) > 0.6
+
+
+def frame_features(frame):
+    """Thumbnail, histogram of colours, histogram of edge directions."""
+    frame = frame.astype(np.float64) / 255
+    thumbnail = frame.reshape(8, 10, 8, 10, 3).mean((1, 3)).ravel()
+    colours = np.concatenate([np.histogram(frame[..., c], 8, (0, 1))[0] / 6400 for c in range(3)])
+    dy, dx = np.gradient(frame.mean(-1))
+    edges = np.histogram(np.arctan2(dy, dx), 16, (-np.pi, np.pi), weights=np.hypot(dx, dy))[0] / 100
+    return np.concatenate([thumbnail, colours, edges])
+
+
+def shift_features(video):
+    """Per quarter of the frame: mean and spread of the shift from frame to frame, and its sense of turning."""
+    features = []
+    for top in (0, 40):
+        for left in (0, 40):
+            part = video[::2, top : top + 40, left : left + 40]
+            spectra = np.fft.fft2((part - part.mean((1, 2), keepdims=True)) * np.hanning(40)[:, None] * np.hanning(40))
+            cross = spectra[1:] * spectra[:-1].conj()
+            peaks = np.fft.ifft2(cross / (np.abs(cross) + 1e-3)).real.reshape(len(cross), -1).argmax(1)
+            dy, dx = ((at + 20) % 40 - 20 for at in divmod(peaks, 40))
+            dx, dy = np.clip(dx, -5, 5), np.clip(dy, -5, 5)
+            turning = (dx[:-1] * dy[1:] - dy[:-1] * dx[1:]).mean()
+            features += [dx.mean(), dy.mean(), dx.std(), dy.std(), turning]
+    return np.array(features)
+
+
+def linear_accuracy(features, labels, *, num_train):
+    """Accuracy on the rest of ridge regression onto one-hot labels, fitted to the first `num_train` rows."""
+    features = (features - features[:num_train].mean(0)) / (features[:num_train].std(0) + 1e-9)
+    features = np.hstack([features, np.ones((len(features), 1))])
+    x, y = features[:num_train], np.eye(12)[labels[:num_train]]
+    weights = np.linalg.solve(x.T @ x + 10 * np.eye(x.shape[1]), x.T @ y)
+    return ((features[num_train:] @ weights).argmax(1) == labels[num_train:]).mean()
