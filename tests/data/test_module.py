@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vidgn.data.clips import ClipSpec
-from vidgn.data.module import DataSpec, ViewSpec, VideoDataModule, default_workers, mirror_changes, read_manifests
+from vidgn.data.module import DataSpec, VideoDataModule, ViewSpec, default_workers, mirror_changes, read_manifests
 from vidgn.data.transforms import CropSpec
 
 SPEC = DataSpec("motions", train=1, val=1, test=1, flip=False, num_workers=0)
@@ -85,9 +85,7 @@ def test_a_validation_list_with_fewer_classes_keeps_the_numbering(tmp_path, mani
     header = "label,youtube_id,time_start,time_end,split\n"
     (tmp_path / "train.csv").write_text(header + "jump,aaaaaaaaaaa,1,11,train\nrun,bbbbbbbbbbb,1,11,train\n")
     (tmp_path / "val.csv").write_text(header + "run,ccccccccccc,1,11,val\n")
-    spec = DataSpec(
-        "kinetics400", root=str(tmp_path), train=str(tmp_path / "train.csv"), val=str(tmp_path / "val.csv")
-    )
+    spec = DataSpec("kinetics400", root=str(tmp_path), train=str(tmp_path / "train.csv"), val=str(tmp_path / "val.csv"))
     found = read_manifests(spec)
     assert found["val"].classes == ("jump", "run")
     np.testing.assert_array_equal(found["val"].labels, [1])

@@ -20,7 +20,7 @@ from vidgn.data.manifest import Manifest
 from vidgn.data.module import DataSpec, VideoDataModule
 from vidgn.data.transforms import CropSpec, Normalize
 from vidgn.optim import OptimSpec
-from vidgn.tools.build import build_net, build_trainer, check_test_spec, data_spec, device_word, versions
+from vidgn.tools.build import build_net, build_trainer, check_view_spec, data_spec, device_word, versions
 from vidgn.tools.config import run_folder
 from vidgn.tools.videos import find_videos, usable
 
@@ -104,7 +104,7 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     told = checkpoint.describe
     clip = ClipSpec(_chosen(config.clip_len, told["clip"]["clip_len"]), _chosen(config.span, told["clip"]["span"]))
     crop = CropSpec(_chosen(config.crop, told["crop"]))
-    test = check_test_spec(
+    test = check_view_spec(
         *(_chosen(config[name], told["test"][name]) for name in ("num_clips", "num_crops", "clip_rule"))
     )
     spec = _data_of(config.data, told["data"])

@@ -19,7 +19,7 @@ from vidgn.data.transforms import CropSpec
 from vidgn.tools.build import (
     Start,
     build_trainer,
-    check_test_spec,
+    check_view_spec,
     data_spec,
     describe,
     device_word,
@@ -43,7 +43,7 @@ def train(config: DictConfig) -> Result | None:
         )
     adopt_shape(config)
     clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
-    test = check_test_spec(config.num_clips, config.num_crops, config.clip_rule)
+    test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
     recipe = optim_spec(_plain(config.optim))
     spec = data_spec(_plain(config.data))
     manifests = usable(find_videos(spec))
