@@ -119,7 +119,7 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
     sided = mirror_changes(manifests["train"].classes)
     if config.data.flip is None and sided:
         say(
-            f"note: clips are not mirrored, since a mirror would change {', '.join(sided[:5])}; data.flip=true forces it"
+            f"note: clips are not mirrored, since that would change {', '.join(sided[:5])}; data.flip=true forces it"
         )
     if start.report is not None:
         head = "new classifier" if start.report.replaced_head else "classifier kept"
