@@ -276,7 +276,7 @@ def test_a_clip_the_net_cannot_take_is_refused(shape, message):
     ("wrong", "message"),
     [
         ({"depth": 34}, r"depth \(34\) must be a published one; use 50 or 101"),
-        ({"pool1": "same"}, r"pool1 \(same\) is unknown; use nonlocal or paper"),
+        ({"pool1": "same"}, r"pool1 \(same\) is unknown; use one of nonlocal, paper, mmaction2, pytorchvideo"),
         ({"num_classes": 0}, r"num_classes \(0\) must be positive; use 1 or more"),
         ({"width": -1}, r"width \(-1\) must be positive"),
         ({"window": 0}, r"window \(0\) must be positive"),

@@ -1,0 +1,130 @@
+"""What every network here is: blocks, a head that classifies each position, and a clip that fits."""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
+
+MIN_SIDE = 32  # pixels; the smallest H and W that leave one position
+
+
+class Spec(Protocol):
+    """What every description of a net says."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes Q."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """Side of the head's spatial mean, in positions."""
+        ...
+
+
+class VideoNet(nn.Module):
+    """Classify clips; keys as pytorchvideo's nets have them (`blocks.0.conv.weight`, `blocks.6.proj.weight`).
+
+    The net is fully convolutional: a clip larger than the training crop gives a map of predictions. A clip is
+    (N, 3, T, H, W), normalized float, T a multiple of `time_stride`, H and W at least 32; else `ValueError`.
+
+    Args:
+        blocks: in turn from clip to logits (N, P, Q), the last one the head.
+        spec: what the net was built from.
+        time_stride: frames T must be a multiple of.
+        adapter: makes of a clip what the first block takes; None: the clip.
+    """
+
+    def __init__(
+        self, blocks: nn.ModuleList, *, spec: Spec, time_stride: int, adapter: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.spec = spec
+        self.time_stride = time_stride
+        self.adapter = adapter
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give logits (N, Q): the mean of the logits over all positions."""
+        return self._position_logits(x).mean(1)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Give probabilities (N, Q): softmax at each position, then the mean over positions.
+
+        Source: video-nonlocal-net lib/models/resnet_video_org.py:235-250.
+        """
+        return self._position_logits(x).float().softmax(-1).mean(1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Give the output of res5 (N, C, T', H', W'), with H' = H/32 for multiples of 32."""
+        _check_clip(x, time_stride=self.time_stride)
+        if self.adapter is not None:
+            x = self.adapter(x)
+        for block in list(self.blocks)[:-1]:
+            x = block(x)
+        return x
+
+    def _position_logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.blocks[-1](self.features(x))  # (N, P, Q)
+        return logits
+
+
+class PositionHead(nn.Module):
+    """Average all frames and a window of pixels at stride 1, drop out, classify every position.
+
+    (N, C, T', H', W') to (N, P, Q), P = (H'-window+1) (W'-window+1); a smaller map makes the window smaller.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, *, dropout: float, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.dropout = nn.Dropout(dropout)
+        self.proj = nn.Linear(num_features, num_classes)
+        nn.init.normal_(self.proj.weight, std=0.01)  # FC_INIT_STD, video-nonlocal-net lib/core/config.py:106
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give logits (N, P, Q) for res5 features."""
+        height, width = x.shape[3:]
+        # In two steps, since torch's avg_pool3d knows no bfloat16 on the CPU and no determinism on CUDA.
+        x = F.avg_pool2d(x.mean(2), (min(self.window, height), min(self.window, width)), stride=1)
+        logits: Tensor = self.proj(self.dropout(x.flatten(2).transpose(1, 2)))
+        return logits
+
+
+def zero_last_gammas(net: nn.Module) -> None:
+    """Make every bottleneck block of a net start as its shortcut, whatever the norm.
+
+    Sets the weight of the block's last norm to 0; where that learns none (`none`, `wn`, `frozen_bn`), the
+    scale of the last convolution. pytorchvideo does it for batch norms alone (models/weight_init.py:32).
+    """
+    for block in net.modules():
+        conv, norm = getattr(block, "conv_c", None), getattr(block, "norm_c", None)
+        if isinstance(conv, nn.Module) and isinstance(norm, nn.Module):
+            nn.init.zeros_(_last_scale(conv, norm))
+
+
+def _last_scale(conv: nn.Module, norm: nn.Module) -> Tensor:
+    gamma = getattr(norm, "weight", None)
+    if isinstance(gamma, nn.Parameter):
+        return gamma
+    if is_parametrized(conv, "weight"):
+        return conv.get_parameter("parametrizations.weight.original0")  # g of w = g v / ||v||
+    return conv.get_parameter("weight")
+
+
+def _check_clip(x: Tensor, *, time_stride: int) -> None:
+    if x.dim() != 5 or x.shape[1] != 3:
+        raise ValueError(f"The input has shape {tuple(x.shape)}; give clips (N, 3, T, H, W).")
+    frames, height, width = x.shape[2:]
+    if frames == 0 or frames % time_stride:
+        near = max(frames // time_stride, 1) * time_stride
+        raise ValueError(
+            f"A clip of {frames} frames must have a multiple of {time_stride};"
+            f" use clip_len={near} or {near + time_stride}."
+        )
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(
+            f"Frames of {height}x{width} pixels must be at least {MIN_SIDE}x{MIN_SIDE}; use crop={MIN_SIDE} or more."
+        )
