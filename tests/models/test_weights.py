@@ -1,6 +1,7 @@
 import sys
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -259,15 +260,40 @@ def test_a_damaged_file_is_refused(content, tmp_path):
     ("content", "seen"),
     [
         ({"features.0.weight": torch.zeros(1)}, "features.0.weight"),
-        ({"conv1.weight": torch.zeros(1), "layer1.0.conv1.weight": 3}, "layer1.0.conv1.weight"),
         ([torch.zeros(1)], "nothing"),  # a list
         ({}, "nothing"),
     ],
 )
 def test_a_file_of_no_known_format_lists_the_formats(content, seen, tmp_path):
-    message = f"it holds {seen}; give a state dict in the names of vidgn, pytorchvideo, torchvision, flat"
+    message = f"it holds {seen}; give a state dict in the names of vidgn, pytorchvideo, tensorpack, Detectron"
     with pytest.raises(ValueError, match=message):
         load_weights(net(), saved(content, tmp_path))
+
+
+def test_what_is_no_tensor_under_a_tensors_name_is_listed(timm_state, tmp_path):
+    path = saved({**timm_state, "layer1.0.conv1.weight": 3}, tmp_path)
+    with pytest.raises(ValueError, match=r"1 missing: .*conv_a.weight; 1 unexpected: layer1.0.conv1.weight \(a int\)"):
+        load_weights(net("gn", width=64), path)
+
+
+NPY = (
+    b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (), }".ljust(117) + b"\n" + bytes(4)
+)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04cut off", NPY])  # the last: one array
+def test_a_damaged_archive_is_refused(content, tmp_path):
+    path = tmp_path / "weights.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights\.npz cannot be read as an archive of numeric arrays"):
+        load_weights(net(), path)
+
+
+def test_code_in_an_archive_is_refused_and_does_not_run(tmp_path):
+    path = tmp_path / "weights.npz"
+    np.savez(path, **{"conv0/W": np.array([Runs()], object)})
+    with pytest.raises(ValueError, match=r"weights\.npz cannot be read as an archive of numeric arrays \(Object arr"):
+        load_weights(net(), path)
 
 
 def test_torchvision_downloads_the_weights_of_the_nets_depth(torchvision_state, monkeypatch):

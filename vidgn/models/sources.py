@@ -1,23 +1,27 @@
-"""Open what weights can come from: torchvision's and timm's own downloads, and torch files.
+"""Open what weights can come from: torchvision's and timm's own downloads, and files of several kinds.
 
-Nothing in a file is executed: torch's reader admits plain tensors and containers only.
+Nothing in a file is executed: torch's reader admits plain tensors and containers only, numpy's reads no
+pickles, and Caffe2's pickles go through a reader of ours that knows arrays alone.
 """
 
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vidgn.models.formats import FORMATS, Channels, Format, recognise
+from vidgn.models.pickles import read_pickle
 
 
 class Source(NamedTuple):
     """Weights under the names of their format, and what they say of themselves."""
 
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Any]  # arrays as tensors; what else the file holds, as it is
     format: Format
     name: str
     classes: tuple[str, ...] | None
@@ -25,44 +29,64 @@ class Source(NamedTuple):
     std: Channels | None
 
 
-def open_source(source: str | Path, *, depth: int) -> Source:
-    """Open `torchvision`, `timm` or the path of a torch file, for a ResNet of `depth` layers.
+def open_source(source: str | Path, *, depth: int | None) -> Source:
+    """Open `torchvision`, `timm` or the path of a file, for a ResNet of `depth` layers (None: another net).
+
+    A `.pkl` is read as Caffe2's pickle, a `.npz` as numpy's archive, all others as torch's.
 
     Raises:
         FileNotFoundError: `source` is none of these.
         ModuleNotFoundError: timm is not installed.
         ConnectionError: the weights cannot be downloaded.
-        ValueError: the file holds no weights of a known format, or there are none of this depth.
+        ValueError: the file holds no weights of a known format, or of one that no net here can use; or there
+            are none of this depth.
     """
-    content = _DOWNLOADS[str(source)](depth) if str(source) in _DOWNLOADS else _read(source)
+    content = _download(str(source), depth) if str(source) in _DOWNLOADS else _read(source)
     meta: Mapping[str, Any] = content.get("vidgn") or {}
     tensors = _unwrap(content)
-    wrong = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     form = recognise(tensors)
-    if form is None or wrong:
-        known = ", ".join(form.name for form in FORMATS)
-        seen = ", ".join(map(str, (wrong or list(tensors))[:3])) or "nothing"
+    if form is None:
+        known = ", ".join(form.name for form in FORMATS if form.refusal is None)
+        seen = ", ".join(map(str, list(tensors)[:3])) or "nothing"
         raise ValueError(
             f"{source} is no weights file of a known format: it holds {seen}; give a state dict in the names"
-            f" of {known}, flat or under 'state_dict' or 'model_state'."
+            f" of {known}, flat or under {', '.join(map(repr, _CONTAINERS))}."
         )
+    if form.refusal is not None:
+        raise ValueError(f"{source} {form.refusal}")
     normalize = meta.get("normalize") or {}
     return Source(
         tensors,
         form,
         str(source) if str(source) in _DOWNLOADS else form.name,
         tuple(meta["classes"]) if meta.get("classes") else None,
-        _channels(normalize.get("mean")) or form.mean,
-        _channels(normalize.get("std")) or form.std,
+        _channels(normalize.get("mean")) or (form.pixels and form.pixels.mean),
+        _channels(normalize.get("std")) or (form.pixels and form.pixels.std),
     )
+
+
+def kinetics400() -> tuple[str, ...]:
+    """Give the classes of Kinetics-400 in the order of every published classifier, the alphabetical."""
+    from torchvision.models.video import R3D_18_Weights
+
+    return tuple(R3D_18_Weights.KINETICS400_V1.meta["categories"])
+
+
+_CONTAINERS = ("state_dict", "model_state", "blobs")
+_PREFIXES = ("module.", "model.")  # DataParallel's, and PySlowFast's around pytorchvideo's nets
 
 
 def _read(source: str | Path) -> Mapping[str, Any]:
     path = Path(source).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
-            f"Weights {source} are no file; give {', '.join(_DOWNLOADS)} or the path of a torch file."
+            f"Weights {source} are no file; give {', '.join(_DOWNLOADS)} or the path of a .pth, .pyth, .ckpt,"
+            " .pkl or .npz file."
         )
+    if path.suffix == ".pkl":
+        return {name: _tensor(value) for name, value in read_pickle(path).items()}
+    if path.suffix == ".npz":
+        return _read_npz(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as err:
@@ -74,14 +98,38 @@ def _read(source: str | Path) -> Mapping[str, Any]:
     return content if isinstance(content, Mapping) else {}
 
 
+def _read_npz(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name.removesuffix(":0"): _tensor(arrays[name]) for name in arrays.files}
+    except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as err:
+        raise ValueError(
+            f"{path} cannot be read as an archive of numeric arrays ({err}); give a file that numpy.savez wrote."
+        ) from err
+
+
+def _tensor(value: object) -> object:
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
 def _unwrap(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    for container in ("state_dict", "model_state"):
+    for container in _CONTAINERS:
         if isinstance(content.get(container), Mapping):
             content = content[container]
             break
-    if content and all(str(name).startswith("module.") for name in content):  # DataParallel's prefix
-        content = {name.removeprefix("module."): value for name, value in content.items()}
+    for prefix in _PREFIXES:
+        if content and all(str(name).startswith(prefix) for name in content):
+            content = {name.removeprefix(prefix): value for name, value in content.items()}
     return content
+
+
+def _download(name: str, depth: int | None) -> Mapping[str, Any]:
+    if depth is None:
+        raise ValueError(
+            f"init={name} has ResNets of 50 or 101 layers, which this net is not; give the path of its own"
+            " weights, or use model=i3d_r50."
+        )
+    return _DOWNLOADS[name](depth)
 
 
 def _download_torchvision(depth: int) -> Mapping[str, Tensor]:

@@ -3,15 +3,16 @@
 open -> rename -> inflate -> fit the classifier -> compare -> load
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from vidgn.models.formats import HEAD, Channels, rename
+from vidgn.models.formats import Channels, convert_input, rename
 from vidgn.models.inflate import inflate
-from vidgn.models.sources import Source, open_source
+from vidgn.models.sources import Source, kinetics400, open_source
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,16 @@ class LoadReport:
 def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] | None = None) -> LoadReport:
     """Start a net from published weights; only its classifier may be left as it was.
 
-    2-D kernels are inflated. The classifier is loaded where source and net name the same classes, its rows
-    put in the net's order; with `classes` None, where their numbers agree; from ImageNet never.
+    2-D kernels are inflated, and a first convolution that was trained on other pixels than RGB of known mean
+    and std is converted; the notes say so. The classifier is loaded where source and net name the same
+    classes, its rows put in the net's order; with `classes` None, where their numbers agree; from ImageNet
+    never. Published video nets of 400 classes have those of Kinetics-400.
 
     Args:
-        net: as `build_i3d` makes it; changed in place, and only if everything fits.
+        net: as `build_model` or `build_i3d` makes it; changed in place, and only if everything fits.
         source: `torchvision` (ResNet-50 or 101 by the net's depth) or `timm` (`resnet50_gn`), downloaded by
-            these packages, or the path of a torch file: a state dict in torchvision's, timm's or
-            pytorchvideo's names, flat or under `state_dict` or `model_state`, or a checkpoint of vidgn.
+            these packages, or the path of a file of any format of `vidgn.models.formats`, of a checkpoint of
+            vidgn among them.
         classes: names of the net's classes, in its order.
 
     Raises:
@@ -50,39 +53,72 @@ def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] |
         ValueError: not a weights file, or its tensors do not fit; lists every one that does not.
     """
     own = net.state_dict()
-    if classes is not None and len(classes) != len(own[HEAD + "bias"]):
+    head = [name for name in own if re.fullmatch(r"blocks\.\d+\.proj\.(weight|bias)", name)]
+    outputs = len(own[head[1]])
+    if classes is not None and len(classes) != outputs:
         raise ValueError(
-            f"classes has {len(classes)} names and the net has {len(own[HEAD + 'bias'])} outputs;"
-            " give one name per output."
+            f"classes has {len(classes)} names and the net has {outputs} outputs; give one name per output."
         )
     opened = open_source(source, depth=_depth(own))
-    state, unexpected = _rename(opened)
+    state, unexpected = _rename(opened, own)
     _check_statistics(state, own, source=source)
-    notes = _note_groups(net, opened) + _inflate(state, own)
-    replaced_head, head_notes = _fit_head(state, own, opened, classes=classes)
+    notes = _note_groups(net, opened) + _convert(state, opened) + _inflate(state, own)
+    reason, head_notes = _fit_head(state, head, opened, outputs=outputs, classes=classes)
+    if reason is not None:
+        head_notes = [f"the classifier starts anew: {reason}"]
+        state = {name: tensor for name, tensor in state.items() if name not in head}
     _fit_statistics(state, own)
-    _check_names_and_shapes(state, own, unexpected=unexpected, replaced_head=replaced_head, source=source)
+    optional = head if reason is not None else []
+    _check_names_and_shapes(state, own, unexpected=unexpected, optional=optional, source=source)
     net.load_state_dict(dict(own) | state)
-    return LoadReport(len(state), replaced_head, opened.name, (*notes, *head_notes), opened.mean, opened.std)
+    return LoadReport(len(state), reason is not None, opened.name, (*notes, *head_notes), opened.mean, opened.std)
 
 
-def _depth(own: Mapping[str, Tensor]) -> int:
-    blocks = {name.split(".")[3] for name in own if name.startswith("blocks.4.res_blocks.")}
-    return {6: 50, 23: 101}[len(blocks)]
+def _depth(own: Mapping[str, Tensor]) -> int | None:
+    """Count the layers of a ResNet by the blocks of its res4; None for another net."""
+    blocks = {(int(match[1]), match[2]) for name in own if (match := re.match(_RES_BLOCK, name))}
+    stages = sorted({stage for stage, _ in blocks})
+    if len(stages) != 4:
+        return None
+    return {6: 50, 23: 101}.get(sum(stage == stages[2] for stage, _ in blocks))
 
 
-def _rename(opened: Source) -> tuple[dict[str, Tensor], list[str]]:
+def _rename(opened: Source, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Give the tensors under our names, and the names of what is no tensor of any net."""
+    shifted = not opened.format.any_model and any(name.startswith("blocks.2.res_blocks.") for name in own)
     state: dict[str, Tensor] = {}
     unexpected = []
-    for name, tensor in opened.tensors.items():
+    for name, value in opened.tensors.items():
         try:
-            renamed = rename(name, opened.format.tables)
+            renamed = rename(name, opened.format.table)
         except KeyError:
             unexpected.append(name)
             continue
-        if renamed is not None:
-            state[renamed] = tensor
+        if renamed is None:
+            continue
+        if isinstance(value, Tensor):
+            state[_without_pool2(renamed) if shifted else renamed] = value
+        else:
+            unexpected.append(f"{name} (a {type(value).__name__})")
     return state, unexpected
+
+
+def _without_pool2(name: str) -> str:
+    """Name a tensor in a net whose block 2 is res3: one without the pool behind res2."""
+    _, block, rest = name.split(".", 2)
+    return f"blocks.{int(block) - (int(block) > 2)}.{rest}"
+
+
+def _convert(state: dict[str, Tensor], opened: Source) -> list[str]:
+    """Bring kernels into torch's layout and the first one to our pixels."""
+    if opened.format.hwio:
+        for name, tensor in state.items():
+            if tensor.dim() in (2, 4):
+                state[name] = tensor.permute(3, 2, 0, 1) if tensor.dim() == 4 else tensor.t()
+    if opened.format.pixels is None or _FIRST not in state or state[_FIRST].dim() < 4:
+        return []
+    state[_FIRST], note = convert_input(state[_FIRST], opened.format.pixels)
+    return [note] if note else []
 
 
 def _check_statistics(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str | Path) -> None:
@@ -118,42 +154,39 @@ def _inflate(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
 
 
 def _fit_head(
-    state: dict[str, Tensor], own: Mapping[str, Tensor], opened: Source, *, classes: Sequence[str] | None
-) -> tuple[bool, list[str]]:
-    """Put the classifier's rows into the net's order, or take the classifier out of `state`."""
-    head = [name for name in own if name.startswith(HEAD)]
-    reason = _why_anew(head, state, own, opened, classes=classes)
-    if reason is not None:
-        for name in head:
-            state.pop(name, None)
-        return True, [f"the classifier starts anew: {reason}"]
-    if classes is None or opened.classes is None or tuple(classes) == opened.classes:
-        return False, []
-    order = [opened.classes.index(name) for name in classes]
-    state.update({name: state[name][order] for name in head})
-    return False, ["the classifier's rows were put into the order of the net's classes"]
-
-
-def _why_anew(
+    state: dict[str, Tensor],
     head: Sequence[str],
-    state: Mapping[str, Tensor],
-    own: Mapping[str, Tensor],
     opened: Source,
     *,
+    outputs: int,
     classes: Sequence[str] | None,
-) -> str | None:
+) -> tuple[str | None, list[str]]:
+    """Put the classifier's rows into the net's order, or say why they cannot be used."""
     if opened.format.pictures:
-        return "the source's classes are ImageNet's"
+        return "the source's classes are ImageNet's", []
     if not all(name in state for name in head):
-        return "the source has none"
-    theirs, ours = (len(names[HEAD + "bias"]) for names in (state, own))
-    if theirs != ours:
-        return f"the source has {theirs} classes and the net {ours}"
+        return "the source has none", []
+    found = len(state[head[1]])
+    if found != outputs:
+        return f"the source has {found} classes and the net {outputs}", []
     if classes is None:
-        return None
-    if opened.classes is None:
-        return "the source does not name its classes"
-    return None if sorted(opened.classes) == sorted(classes) else "the source has other classes"
+        return None, []
+    named = opened.classes or (kinetics400() if opened.format.kinetics and found == 400 else None)
+    if named is None:
+        return "the source does not name its classes", []
+    spell = _spell if opened.classes is None else str
+    theirs, ours = ([spell(name) for name in names] for names in (named, classes))
+    if sorted(theirs) != sorted(ours):
+        return "the source has other classes", []
+    if theirs == ours:
+        return None, []
+    order = [theirs.index(name) for name in ours]
+    state.update({name: state[name][order] for name in head})
+    return None, ["the classifier's rows were put into the order of the net's classes"]
+
+
+def _spell(name: str) -> str:
+    return name.replace("_", " ").casefold()  # folders of Kinetics are named in both ways
 
 
 def _fit_statistics(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
@@ -177,11 +210,10 @@ def _check_names_and_shapes(
     own: Mapping[str, Tensor],
     *,
     unexpected: Sequence[str],
-    replaced_head: bool,
+    optional: Sequence[str],
     source: str | Path,
 ) -> None:
-    optional = (HEAD, _COUNTER) if replaced_head else (_COUNTER,)
-    missing = [name for name in own if name not in state and not any(part in name for part in optional)]
+    missing = [name for name in own if not (name in state or name in optional or name.endswith(_COUNTER))]
     unexpected = [*unexpected, *(name for name in state if name not in own)]
     misshaped = [
         f"{name} {tuple(tensor.shape)} for {tuple(own[name].shape)}"
@@ -198,3 +230,5 @@ def _check_names_and_shapes(
 
 
 _COUNTER = "num_batches_tracked"
+_FIRST = "blocks.0.conv.weight"
+_RES_BLOCK = r"blocks\.(\d+)\.res_blocks\.(\d+)\."
