@@ -130,12 +130,13 @@ class TestClips:
 
     def test_a_clip_is_resized_cut_and_mirrored_as_drawn(self, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         # 21 frames of 24 x 32: start int(0.99 * 14) = 13; short side 16 + int(0.5 * 5) = 18, so 18 x 24;
-        # top int(0.7 * 5) = 3; left int(0.2 * 11) = 2; mirrored
+        # top int(0.7 * 5) = 3; left int(0.2 * 11) = 2; mirrored. In stored pixels rows 3..17 are 4..22.67 -> 23 and
+        # columns 2..16 are 2.67 -> 3..21.33 -> 21
         set_draws(monkeypatch, 0.99, 0.5, 0.7, 0.2, 0.49)
         ours = clips(files, *FILES)[0, 4].clips[0]
         with open_video(files / "4.mkv") as reader:
             frames = reader.read(np.array([13, 15, 17, 19]))
-        theirs = transforms.resize(frames, size=(18, 24))[:, :, 3:17, 2:16].flip(-1)
+        theirs = transforms.resize(frames[:, 4:23, 3:21], size=(14, 14)).flip(-1)
         assert torch.equal(ours, theirs)
 
     def test_an_item_depends_on_seed_epoch_and_video_alone(self, files: Path) -> None:

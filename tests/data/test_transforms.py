@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from vidgn.data import transforms
-from vidgn.data.transforms import Box, CropSpec, Normalize, TrainView, apply_train_view, draw_train_view
+from vidgn.data.transforms import Box, CropSpec, Normalize, TrainView, apply_train_view, draw_train_view, source_box
 
 LAST = 1 - 2**-53  # the largest float below 1
 
@@ -87,6 +87,39 @@ class TestTrainView:
         view = draw_train_view([0.7, 0.3, 0.9, 0.2], height=20, width=30, spec=CropSpec(16), flip=True)
         clip = apply_train_view(still, view)
         assert torch.equal(clip[:, :1].expand(-1, 3, -1, -1), clip)
+
+
+class TestSourceBox:
+    def test_edges_are_rounded_to_stored_pixels(self) -> None:
+        # 18 rows show 24: 3..17 are 4..22.67; 24 columns show 32: 2..16 are 2.67..21.33
+        view = TrainView((18, 24), Box(3, 2, 14, 14), False)
+        assert source_box(view, height=24, width=32) == Box(4, 3, 19, 18)
+
+    def test_a_frame_of_the_right_size_is_cut_where_the_view_says(self) -> None:
+        view = TrainView((40, 60), Box(5, 7, 32, 32), False)
+        assert source_box(view, height=40, width=60) == Box(5, 7, 32, 32)
+
+    @pytest.mark.parametrize(("height", "width"), [(256, 340), (240, 426), (1, 1), (1, 9), (2000, 16), (1080, 1920)])
+    def test_no_edge_moves_by_more_than_half_a_stored_pixel(self, height: int, width: int) -> None:
+        for draws in np.random.default_rng(0).random((200, 4)):
+            view = draw_train_view(draws, height=height, width=width, spec=CropSpec(224), flip=False)
+            box, (top, left, side, _) = source_box(view, height=height, width=width), view.box
+            down, across = height / view.size[0], width / view.size[1]
+            assert 0 <= box.top < box.top + box.height <= height
+            assert 0 <= box.left < box.left + box.width <= width
+            limit = 0.5 + 1e-9 if min(height, width) > 1 else 1.0  # of a single pixel all is shown
+            assert abs(box.top - top * down) <= limit
+            assert abs(box.top + box.height - (top + side) * down) <= limit
+            assert abs(box.left - left * across) <= limit
+            assert abs(box.left + box.width - (left + side) * across) <= limit
+
+    def test_the_pixels_are_pillows_resize_of_the_box(self) -> None:
+        frames = noise(2, 48, 64, 3)
+        view = TrainView((52, 69), Box(9, 11, 40, 40), True)  # stored rows 8..45, columns 10..47
+        ours = apply_train_view(frames, view).permute(1, 2, 3, 0).numpy().astype(int)
+        for mine, frame in zip(ours, frames, strict=True):
+            cut = Image.fromarray(frame).crop((10, 8, 47, 45)).resize((40, 40), Image.Resampling.BILINEAR)
+            assert np.abs(mine - np.asarray(cut)[:, ::-1].astype(int)).max() <= 1
 
 
 class TestResize:

@@ -22,10 +22,12 @@ from vidgn.data.manifest import Manifest
 from vidgn.data.transforms import (
     CropSpec,
     NumCrops,
-    apply_train_view,
+    TrainView,
     draw_train_view,
     resize,
+    resize_cut,
     scaled_size,
+    source_box,
     test_boxes,
 )
 from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
@@ -104,28 +106,50 @@ class ClipDataset(Dataset[ClipSample]):
     def _read(self, reader: Reader, *, epoch: int, video: int) -> Tensor:
         """Return the clips, uint8 (K,3,T,S,S), from one pass through the file."""
         draws = [self._draws(epoch, video, view) for view in range(self.clips_per_video)]
-        span, side, num_frames = self.clip.span, self.crop.crop, len(reader)
+        span, num_frames = self.clip.span, len(reader)
         starts = np.array([train_start(num_frames, span=span, uniform=draw[0]) for draw in draws])
         indices = frame_indices(starts, clip_len=self.clip.clip_len, span=span, num_frames=num_frames)  # (K,T)
-        views = [
-            draw_train_view(draw[1:], height=reader.height, width=reader.width, spec=self.crop, flip=self.flip)
-            for draw in draws
-        ]
-        clips = torch.empty((len(draws), 3, self.clip.clip_len, side, side), dtype=torch.uint8)
+        cuts: list[_Cut] = []
         for index, frame in reader.frames(np.unique(indices)):
-            for clip, wanted, view in zip(clips, indices, views, strict=True):
-                places = np.flatnonzero(wanted == index).tolist()  # more than one where a short video loops
-                if places:
-                    pixels = apply_train_view(frame[np.newaxis], view)[:, 0]  # (3,S,S)
-                for place in places:
-                    clip[:, place] = pixels
-        return clips
+            if not cuts:  # the first picture tells the size; asking before would decode one more
+                cuts = [
+                    _Cut(self._view(draw, frame), frame, wanted) for draw, wanted in zip(draws, indices, strict=True)
+                ]
+            for cut in cuts:
+                cut.take(index, frame)
+        clips = [cut.resized() for cut in cuts]
+        return clips[0][None] if len(clips) == 1 else torch.stack(clips)
+
+    def _view(self, draw: NDArray[np.float64], frame: NDArray[np.uint8]) -> TrainView:
+        height, width = frame.shape[:2]
+        return draw_train_view(draw[1:], height=height, width=width, spec=self.crop, flip=self.flip)
 
     def _draws(self, epoch: int, video: int, view: int) -> NDArray[np.float64]:
         """Return the five draws of a clip: start, short side, top, left, mirror."""
         if self.stream == "val":
             epoch, view = 0, _VAL_VIEW + view
         return random_draws(self.seed, epoch=epoch, video=video, view=view, count=5)
+
+
+class _Cut:
+    """The pixels that one clip shows, gathered frame by frame and resized all at once."""
+
+    def __init__(self, view: TrainView, frame: NDArray[np.uint8], wanted: NDArray[np.int64]) -> None:
+        box = source_box(view, height=frame.shape[0], width=frame.shape[1])
+        self._view = view
+        self._rows = slice(box.top, box.top + box.height)
+        self._columns = slice(box.left, box.left + box.width)
+        self._wanted = wanted
+        self._pixels = np.empty((len(wanted), box.height, box.width, 3), dtype=np.uint8)  # (T,h,w,3)
+
+    def take(self, index: int, frame: NDArray[np.uint8]) -> None:
+        """Copy a frame to its places: none, one, or several where a short video loops."""
+        for place in np.flatnonzero(self._wanted == index):
+            self._pixels[place] = frame[self._rows, self._columns]
+
+    def resized(self) -> Tensor:
+        """Return the clip, uint8 (3,T,S,S)."""
+        return resize_cut(self._pixels, self._view)
 
 
 class ViewDataset(Dataset[VideoViews]):
@@ -183,12 +207,22 @@ class ViewDataset(Dataset[VideoViews]):
         starts = test_starts(len(reader), num_clips=self.num_clips, span=self.clip.span, rule=self.rule)
         indices = frame_indices(starts, clip_len=self.clip.clip_len, span=self.clip.span, num_frames=len(reader))
         wanted, index = np.unique(indices, return_inverse=True)
-        side = self.crop.test_side
-        size = scaled_size(reader.height, reader.width, short_side=side)
-        frames = torch.empty((3, len(wanted), *size), dtype=torch.uint8)
-        for place, (_, frame) in enumerate(reader.frames(wanted)):
-            frames[:, place : place + 1] = resize(frame[np.newaxis], size=size)
-        boxes = test_boxes(*size, side=side, num_crops=self.num_crops)
+        frames = _resized(reader, wanted, short_side=self.crop.test_side)
+        boxes = test_boxes(*frames.shape[2:], side=self.crop.test_side, num_crops=self.num_crops)
         return VideoViews(
             frames, torch.from_numpy(index.reshape(indices.shape)), boxes, self.manifest.label(video), video
         )
+
+
+def _resized(reader: Reader, wanted: NDArray[np.int64], *, short_side: int) -> Tensor:
+    """Read frames and scale each to this short side, uint8 (3,U,h,w); pixels lie in memory as (U,h,w,3)."""
+    out = torch.empty(0)
+    for place, (_, frame) in enumerate(reader.frames(wanted)):
+        if not place:
+            size = scaled_size(*frame.shape[:2], short_side=short_side)
+            out = torch.empty((len(wanted), *size, 3), dtype=torch.uint8)
+        if frame.shape[:2] == size:
+            out[place].numpy()[:] = frame
+        else:
+            out[place] = resize(frame[np.newaxis], size=size)[:, 0].permute(1, 2, 0)
+    return out.permute(3, 0, 1, 2)

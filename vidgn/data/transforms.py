@@ -1,6 +1,7 @@
 """Resize, crop and flip on uint8 frames; normalize on the device.
 
     training   (T,H,W,3) -> short side uniform integer in [256,320] -> random 224 crop -> flip   (3,T,224,224)
+               done as: cut the crop out of the stored pixels -> resize to 224 -> flip
     testing    (T,H,W,3) -> short side 256 -> three 256 crops along the longer side, one, or the full frame
 
 The sizes scale with `CropSpec.crop`. Draws are floats in [0,1) that the caller makes; these
@@ -78,10 +79,27 @@ def draw_train_view(
     return TrainView(size, Box(top, left, spec.crop, spec.crop), flip and bool(draws[3] < 0.5))
 
 
+def source_box(view: TrainView, *, height: int, width: int) -> Box:
+    """Return the pixels of the stored frame (height, width) that a view shows.
+
+    Each edge is rounded to a whole pixel, halves up, so that only these pixels are copied and resized: no point of
+    the clip lies more than half a stored pixel from where resizing the whole frame first would put it.
+    """
+    top, bottom = _source_edges(view.box.top, view.box.height, numerator=height, denominator=view.size[0])
+    left, right = _source_edges(view.box.left, view.box.width, numerator=width, denominator=view.size[1])
+    return Box(top, left, bottom - top, right - left)
+
+
 def apply_train_view(frames: NDArray[np.uint8] | Tensor, view: TrainView) -> Tensor:
     """Turn uint8 (T,H,W,3) into uint8 (3,T,S,S), the same for every frame; the result may lie strided in memory."""
-    cut = crop(resize(frames, size=view.size), view.box)
-    return cut.flip(-1) if view.flip else cut
+    top, left, height, width = source_box(view, height=frames.shape[1], width=frames.shape[2])
+    return resize_cut(frames[:, top : top + height, left : left + width], view)
+
+
+def resize_cut(cut: NDArray[np.uint8] | Tensor, view: TrainView) -> Tensor:
+    """Turn the `source_box` of frames, uint8 (T,h,w,3), into uint8 (3,T,S,S): resize and mirror."""
+    scaled = resize(cut, size=(view.box.height, view.box.width))
+    return scaled.flip(-1) if view.flip else scaled
 
 
 def scaled_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
@@ -159,6 +177,12 @@ class Normalize(nn.Module):
     def extra_repr(self) -> str:
         """Show both in print(net)."""
         return f"mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()}"
+
+
+def _source_edges(first: int, length: int, *, numerator: int, denominator: int) -> tuple[int, int]:
+    """Scale an interval to stored pixels; at least one is left."""
+    begin = min(_round_ratio(first, numerator, denominator), numerator - 1)
+    return begin, max(_round_ratio(first + length, numerator, denominator), begin + 1)
 
 
 def _round_ratio(value: int, numerator: int, denominator: int) -> int:

@@ -73,7 +73,7 @@ class Reader(Protocol):
         """Yield each distinct wanted frame once, in ascending order, from one forward pass.
 
         Yields:
-            The index and the upright RGB picture, uint8 (H, W, 3).
+            The index and the upright RGB picture, uint8 (H, W, 3), whose rows may be padded in memory.
 
         Raises:
             IndexError: An index is not in 0..len-1.

@@ -153,8 +153,10 @@ class PyavReader:
             raise VideoDecodeError(self.path, f"the size of its pictures changes from {sizes} px")
         # One thread: a worker owns one core, and the pixels are the same.
         rgb = self._reformatter.reformat(picture, format="rgb24", threads=1)
-        image: NDArray[np.uint8] = rgb.to_ndarray().astype(np.uint8, copy=False)
-        assert image.shape == (facts.height, facts.width, 3)
+        # A view: rows end in padding, and the plane keeps its picture alive.
+        (plane,) = rgb.planes
+        strides = (plane.line_size, 3, 1)
+        image = np.ndarray((facts.height, facts.width, 3), np.uint8, buffer=plane, strides=strides)
         matrix = self._matrix_of(picture)
         if matrix is not None:
             try:
