@@ -1,0 +1,120 @@
+"""The command `vidgn`: one subcommand per question; what a subcommand needs is imported when it runs.
+
+Exit status: 0 all is well; 1 the answer is "no" (a video failed, a check found something broken); 2 the command
+cannot be carried out as it was typed, and one sentence says why.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+USAGE_ERROR = 2  # exit status
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Video classification with group normalization: from weights to answers. Training is train.py.",
+    epilog="Start with: vidgn doctor",
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep subcommands by name even where there is only one."""
+
+
+Videos = Annotated[list[str] | None, typer.Argument(metavar="VIDEO|DIR...", help="Video files, or folders of them.")]
+Ckpt = Annotated[str, typer.Option(metavar="PATH", help="A checkpoint of train.py, or its run folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line `words` (default: the process's own) and exit.
+
+    A user's mistake is one sentence on stderr and status 2; VIDGN_TRACEBACK=1 shows where it was noticed.
+    """
+    try:
+        app(args=None if words is None else list(words), prog_name="vidgn")
+    except BrokenPipeError:  # `vidgn ... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except _users_errors() as err:
+        if os.environ.get("VIDGN_TRACEBACK") == "1":
+            raise
+        print(f"error: {_sentence(err)}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+
+
+@app.command(epilog="Example: vidgn predict clip.mp4 --ckpt runs/NAME")
+def predict(
+    videos: Videos = None,
+    *,
+    ckpt: Ckpt,
+    top: Annotated[int, typer.Option(help="Classes per video.")] = 5,
+    num_clips: Annotated[
+        int | None, typer.Option(help="Clips per video; the checkpoint's own test if left out.")
+    ] = None,
+    num_crops: Annotated[str | None, typer.Option(help="3, 1 or full.")] = None,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Say what happens when, in a video of any length.")
+    ] = False,
+    stride: Annotated[int | None, typer.Option(help="Timeline: raw frames between windows; default: touching.")] = None,
+    overlay: Annotated[str | None, typer.Option(metavar="OUT.mp4", help="Timeline: write it into a copy.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Name the action in videos: the best classes with their scores, the same numbers as eval.py."""
+    if as_json and as_csv:
+        raise ValueError("--json and --csv are both given; choose one.")
+    if not timeline and stride is not None:
+        raise ValueError("--stride belongs to --timeline; add --timeline or leave it out.")
+    if (timeline or overlay) and (num_clips is not None or num_crops is not None):
+        raise ValueError(
+            "--num-clips and --num-crops do not apply to --timeline, which slides one window; leave them out."
+        )
+    from vidgn.tools.predict_print import run_predict, run_timeline
+
+    form = "json" if as_json else "csv" if as_csv else "text"
+    if timeline or overlay:
+        status = run_timeline(
+            videos or [], ckpt=ckpt, out=sys.stdout, stride=stride, device=device, form=form, overlay=overlay
+        )
+    else:
+        status = run_predict(
+            videos or [], ckpt=ckpt, out=sys.stdout, top=top, num_clips=num_clips, num_crops=_crops(num_crops),
+            device=device, form=form,
+        )  # fmt: skip
+    raise typer.Exit(status)
+
+
+@app.command(epilog="Example: vidgn doctor")
+def doctor(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the measurement of speed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check this machine: versions, known-bad sets, a self-test, what limits training. Status 1: broken."""
+    from vidgn.tools.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(out=sys.stdout, as_json=as_json, quick=quick))
+
+
+def _crops(text: str | None) -> Any:
+    """Return the option as the number it is; `check_view_spec` judges the rest."""
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+def _sentence(err: BaseException) -> str:
+    if isinstance(err, OSError) and err.filename is not None and err.strerror is not None:
+        return f"{err.filename}: {err.strerror}"
+    return str(err)
+
+
+def _users_errors() -> tuple[type[Exception], ...]:
+    from vidgn.data.video import VideoDecodeError
+
+    return (ValueError, OSError, ImportError, VideoDecodeError)
