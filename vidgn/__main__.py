@@ -1,6 +1,6 @@
 """`python -m vidgn` is `vidgn`."""
 
-from vidgn.tools.cli import main
+from importlib import import_module
 
 if __name__ == "__main__":
-    main()
+    import_module("vidgn.tools.cli").main()  # by name: the package proper knows nothing of its tools
