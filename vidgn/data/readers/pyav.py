@@ -155,8 +155,9 @@ class PyavReader:
         rgb = self._reformatter.reformat(picture, format="rgb24", threads=1)
         # A view: rows end in padding, and the plane keeps its picture alive.
         (plane,) = rgb.planes
+        pixels: Any = plane  # has the buffer protocol, which its type does not say
         strides = (plane.line_size, 3, 1)
-        image = np.ndarray((facts.height, facts.width, 3), np.uint8, buffer=plane, strides=strides)
+        image: NDArray[np.uint8] = np.ndarray((facts.height, facts.width, 3), np.uint8, buffer=pixels, strides=strides)
         matrix = self._matrix_of(picture)
         if matrix is not None:
             try:

@@ -1,0 +1,261 @@
+"""From video files to clips: ours against every other way, in CPU seconds on one thread.
+
+    python benchmarks/data.py [--quick] [--json]
+
+Tasks: (a) a random 32x2 training clip, short side 256..320, 224 crop; (b) the same as 64x1; (c) the 10-clip test of a
+whole video at short side 256. Each round runs every contestant once, one after another, on the same files; every
+contestant of (a) and (b) gets the same random starts, except pytorchvideo, which draws its own. Printed: the median
+of the rounds, and their spread. The floor decodes just what the clip needs and throws it away.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
+sys.path.insert(0, str(Path(__file__).parents[1]))  # a clone need not be installed
+
+import av
+import numpy as np
+import torch
+from peers import PEERS, Draw, Task, floor, skipped
+
+from vidgn.data.clips import ClipSpec, test_starts
+from vidgn.data.dataset import ClipDataset, ViewDataset
+from vidgn.data.manifest import Manifest
+from vidgn.data.transforms import CropSpec
+from vidgn.data.video import open_video
+from vidgn.tools.prepare import PrepareSpec, prepare
+
+Contestant = Callable[[], int]  # reads every file once and returns the number of clips
+TASKS = {"a": Task(32, 64, 1), "b": Task(64, 64, 1), "c": Task(32, 64, 10)}
+SIZES = ((340, 256), (426, 240))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", default=os.environ.get("VIDGN_TEST_VIDEOS"), help="folder with clips/ (optional)")
+    parser.add_argument("--cache", default=str(Path(tempfile.gettempdir()) / "vidgn_bench_data"))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="fewer files and rounds: under five minutes")
+    parser.add_argument("--json", action="store_true", help="print one JSON line last")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rounds = 3 if given.quick else given.rounds
+    raw = make_files(Path(given.cache), sources=given.videos, count=4 if given.quick else 8)
+    ready = prepared(raw)
+    print(machine())
+    for name, why in skipped().items():
+        print(f"left out: {name}: {why}")
+    seconds = {}
+    for letter in TASKS:
+        seconds[f"raw {letter}"] = race(raw, letter, rounds=rounds if letter != "c" else max(2, rounds // 2))
+    seconds["prepared a"] = race(ready, "a", rounds=rounds)
+    seconds["prepared b"] = race(ready, "b", rounds=rounds)
+    for title, found in seconds.items():
+        print(table(title, found))
+    delivered(raw, rounds=1 if given.quick else 3)
+    ratios = compare({title: {n: statistics.median(r) for n, r in found.items()} for title, found in seconds.items()})
+    for name, value in ratios.items():
+        print(f"{name:34s} {value:.2f}")
+    if given.json:
+        print(json.dumps(ratios))
+
+
+def make_files(folder: Path, *, sources: str | None, count: int) -> list[Path]:
+    """Write Kinetics-like files once: 10 s at 30 fps, H.264, 250-frame GOPs, B-frames, from real pictures if given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ["arm_wrestling_340x256_28fps.mp4", "flipping_a_pancake.mkv", "nasa_13013.mp4", "mpeg4_320x240.avi"]
+    real = [Path(sources) / "clips" / name for name in names] if sources else []
+    made = []
+    for number in range(count):
+        width, height = SIZES[number % 2]
+        kind = "real" if real else "drawn"
+        target = folder / kind / f"{number}_{width}x{height}.mp4"
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            pictures = _real(real[number % len(real)], number) if real else _drawn(number, height, width)
+            _encode(target, pictures, width, height)
+        made.append(target)
+    return made
+
+
+def prepared(raw: list[Path]) -> list[Path]:
+    """Prepare the files once with `vidgn prepare`'s defaults."""
+    target = raw[0].parent.with_name(raw[0].parent.name + "_prepared")
+    prepare(raw[0].parent, target, spec=PrepareSpec())
+    return [target / path.name for path in raw]
+
+
+def race(files: list[Path], letter: str, *, rounds: int) -> dict[str, list[float]]:
+    """Return CPU seconds per clip of each contestant in each round; the first, warming round is not counted."""
+    found: dict[str, list[float]] = {}
+    for number in range(rounds + 1):
+        for name, run in contestants(files, letter, seed=number).items():
+            began = time.process_time()
+            clips = run()
+            if number:
+                found.setdefault(name, []).append((time.process_time() - began) / clips)
+    return found
+
+
+def contestants(files: list[Path], letter: str, *, seed: int) -> dict[str, Contestant]:
+    task, draws = TASKS[letter], _draws(files, TASKS[letter], seed)
+    clip, crop = ClipSpec(task.clip_len, task.span), CropSpec()
+    manifest = Manifest.from_rows([(f.name, 0) for f in files], root=files[0].parent, classes=["x"])
+    if task.num_clips == 1:
+        train = ClipDataset(manifest, clip=clip, crop=crop, seed=seed, flip=True, stream="train")
+        ours: Contestant = lambda: sum(len(train[0, i].clips) for i in range(len(files)))  # noqa: E731
+    else:
+        views = ViewDataset(manifest, clip=clip, crop=crop, num_clips=task.num_clips)
+        ours = lambda: sum(len(views[i].index) for i in range(len(files)))  # noqa: E731
+    runs: dict[str, Contestant] = {"vidgn": ours}
+    for name, peer in PEERS.items():
+        runs[name] = lambda peer=peer: peer(files, task, draws)  # type: ignore[misc]
+    runs["floor"] = lambda: sum(floor(path, draw.frames) for path, draw in zip(files, draws, strict=True))
+    return runs
+
+
+def _draws(files: list[Path], task: Task, seed: int) -> list[Draw]:
+    """Draw what our data set draws, so that all contestants read the same frames."""
+    manifest = Manifest.from_rows([(f.name, 0) for f in files], root=files[0].parent, classes=["x"])
+    data = ClipDataset(
+        manifest, clip=ClipSpec(task.clip_len, task.span), crop=CropSpec(), seed=seed, flip=True, stream="train"
+    )
+    found = []
+    for number, path in enumerate(files):
+        with open_video(path) as video:
+            count, height, width = len(video), video.height, video.width
+        draw = data._draws(0, number, 0)
+        view = data._view(draw, np.empty((height, width, 3), np.uint8))
+        if task.num_clips == 1:
+            starts = np.array([int(draw[0] * (max(count - task.span, 0) + 1))])
+        else:
+            starts = test_starts(count, num_clips=task.num_clips, span=task.span)
+        stride = task.span // task.clip_len
+        frames = (starts[:, None] + stride * np.arange(task.clip_len)) % count
+        found.append(Draw(frames, view.size, view.box, view.flip))
+    return found
+
+
+def delivered(files: list[Path], *, rounds: int) -> None:
+    """Print what a training loop gets: clips/s, seconds to the first batch and bytes, with 1 and 2 workers."""
+    from torch.utils.data import DataLoader
+
+    from vidgn.data.batches import ClipBatch
+    from vidgn.data.sampler import EpochSampler
+
+    manifest = Manifest.from_rows([(f.name, 0) for f in files], root=files[0].parent, classes=["x"]).select(
+        list(range(len(files))) * 8
+    )
+    data = ClipDataset(manifest, clip=ClipSpec(), crop=CropSpec(), seed=0, flip=True, stream="train")
+    print("\nloader, raw (a): wall time, so the machine's other work counts")
+    for workers in (1, 2):
+        rates, firsts, size = [], [], 0
+        for _ in range(rounds):
+            loader = DataLoader(
+                data,
+                batch_sampler=EpochSampler(len(data), batch=4, seed=0, shuffle=True),
+                collate_fn=ClipBatch.collate,
+                num_workers=workers,
+            )
+            began, count = time.perf_counter(), 0
+            for batch in loader:
+                if not count:
+                    firsts.append(time.perf_counter() - began)
+                count += len(batch)
+                size = batch.clips[0].numel()
+            rates.append(count / (time.perf_counter() - began))
+        print(
+            f"  {workers} workers: {statistics.median(rates):.1f} clips/s, first batch after "
+            f"{statistics.median(firsts):.2f} s, {size / 1e6:.1f} MB per clip through shared memory"
+        )
+
+
+def compare(cpu: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return the ratios of the issue: clips/s per core of ours over theirs; for the floor our time over its."""
+
+    def best(title: str) -> float:
+        return min(seconds for name, seconds in cpu[title].items() if name not in ("vidgn", "floor"))
+
+    nan = float("nan")
+    ratios = {
+        "raw_32x2_vs_best_peer": best("raw a") / cpu["raw a"]["vidgn"],
+        "raw_64x1_vs_best_peer": best("raw b") / cpu["raw b"]["vidgn"],
+        "test10_vs_best_peer": best("raw c") / cpu["raw c"]["vidgn"],
+        "test10_vs_pytorchvideo": cpu["raw c"].get("pytorchvideo", nan) / cpu["raw c"]["vidgn"],
+        "prepared_32x2_vs_best_peer_raw": best("raw a") / cpu["prepared a"]["vidgn"],
+        "prepared_32x2_vs_floor": cpu["prepared a"]["vidgn"] / cpu["prepared a"]["floor"],
+    }
+    return {name: round(value, 3) for name, value in ratios.items()}
+
+
+def table(title: str, found: dict[str, list[float]]) -> str:
+    lines = [f"\n{title}: CPU per clip", f"  {'':16s} {'median ms':>10s} {'spread ms':>16s} {'clips/s per core':>17s}"]
+    for name, rounds in sorted(found.items(), key=lambda item: statistics.median(item[1])):
+        middle = statistics.median(rounds)
+        spread = f"{1e3 * min(rounds):.1f} .. {1e3 * max(rounds):.1f}"
+        lines.append(f"  {name:16s} {1e3 * middle:10.1f} {spread:>16s} {1 / middle:17.1f}")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    names = {}
+    for name in ("torch", "torchvision", "av", "decord", "pytorchvideo", "torchcodec", "numpy"):
+        try:
+            names[name] = version(name)
+        except PackageNotFoundError:
+            names[name] = "not installed"
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?")  # noqa: SIM115
+    return (
+        f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, "
+        + ", ".join(f"{name} {number}" for name, number in names.items())
+    )
+
+
+def _encode(target: Path, pictures: Iterable[av.VideoFrame], width: int, height: int) -> None:
+    part = target.with_suffix(".part")
+    with av.open(str(part), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"g": "250", "bf": "3", "crf": "23", "preset": "medium"}
+        stream.codec_context.gop_size = 250
+        for picture in pictures:
+            small = picture.reformat(width=width, height=height, format="yuv420p")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(small.to_ndarray(), format="yuv420p")))
+        container.mux(stream.encode())
+    shutil.move(part, target)
+
+
+def _real(source: Path, number: int) -> Iterable[av.VideoFrame]:
+    """Yield 300 pictures of a real clip, forwards and backwards, from another place for each number."""
+    with av.open(str(source)) as container:
+        frames = list(container.decode(container.streams.video[0]))
+    there_and_back = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
+    return (frames[there_and_back[(number * 37 + i) % len(there_and_back)]] for i in range(300))
+
+
+def _drawn(number: int, height: int, width: int) -> Iterable[av.VideoFrame]:
+    """Yield 300 pictures of a texture that moves, with grain."""
+    rng = np.random.default_rng(number)
+    big = rng.integers(0, 256, (height // 8 + 80, width // 8 + 80, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    for i in range(300):
+        top, left = int(160 + 150 * np.sin(i / 40)), int(160 + 150 * np.cos(i / 23))
+        grain = rng.normal(0, 4, (height, width, 3))
+        picture = np.clip(big[top : top + height, left : left + width] + grain, 0, 255).astype(np.uint8)
+        yield av.VideoFrame.from_ndarray(picture, format="rgb24")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The other ways from a file to a clip, each as its users write it, on one thread."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+import torch
+from torchvision.transforms.v2 import functional as F
+
+from vidgn.data.readers.pyav import PyavReader
+from vidgn.data.transforms import Box, scaled_size
+
+TEST_SIDE = 256
+
+
+class Task(NamedTuple):
+    """Frames of a clip, raw frames it covers, clips per video: 1 is training, 10 the test."""
+
+    clip_len: int
+    span: int
+    num_clips: int
+
+
+class Draw(NamedTuple):
+    """What is read of one file: frames int64 (K,T), the size to resize to, the crop, mirrored or not."""
+
+    frames: np.ndarray
+    size: tuple[int, int]
+    box: Box
+    flip: bool
+
+
+Peer = Callable[[Sequence[Path], Task, Sequence[Draw]], int]
+
+
+def pyav_loop(files: Sequence[Path], task: Task, draws: Sequence[Draw]) -> int:
+    """Seek to the key before the clip and decode on, converting only what is wanted; the test is one pass."""
+    for path, draw in zip(files, draws, strict=True):
+        wanted = set(draw.frames.ravel().tolist())
+        found: dict[int, np.ndarray] = {}
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type, stream.thread_count = "NONE", 1
+            rate, base = stream.average_rate, stream.time_base
+            container.seek(round(min(wanted) / rate / base), stream=stream)
+            for frame in container.decode(stream):
+                number = round((frame.pts - (stream.start_time or 0)) * base * rate)
+                if number in wanted:
+                    found[number] = frame.to_ndarray(format="rgb24")
+                    if len(found) == len(wanted):
+                        break
+        _finish(np.stack([found[i] for i in sorted(found)]), task, draw)
+    return len(files) * task.num_clips
+
+
+def decord_batch(files: Sequence[Path], task: Task, draws: Sequence[Draw]) -> int:
+    """`get_batch` of the clip, then resize; the test reads each distinct frame once."""
+    import decord
+
+    for path, draw in zip(files, draws, strict=True):
+        video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        _finish(video.get_batch(np.unique(draw.frames)).asnumpy(), task, draw)
+    return len(files) * task.num_clips
+
+
+def mmaction(files: Sequence[Path], task: Task, draws: Sequence[Draw]) -> int:
+    """mmaction2's order: DecordInit, SampleFrames, DecordDecode (all indices), Resize to 256, crop, resize, flip.
+
+    Re-created with decord (mmaction/datasets/transforms/loading.py, processing.py; I3D's configuration). The resize
+    is torch's without antialias, frame by frame, in place of OpenCV's.
+    """
+    import decord
+
+    for path, draw in zip(files, draws, strict=True):
+        video = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        frames = list(video.get_batch(draw.frames.ravel()).asnumpy())
+        size = scaled_size(*frames[0].shape[:2], short_side=256)
+        frames = [_imresize(frame, size) for frame in frames]
+        if task.num_clips == 1:
+            top, left, side, _ = draw.box
+            top, left = min(top, size[0] - side), min(left, size[1] - side)
+            frames = [_imresize(frame[top : top + side, left : left + side], (224, 224)) for frame in frames]
+            if draw.flip:
+                frames = [np.flip(frame, axis=1) for frame in frames]
+        clip = np.stack(frames).reshape(task.num_clips, task.clip_len, *frames[0].shape)
+        np.ascontiguousarray(clip.transpose(0, 4, 1, 2, 3))
+    return len(files) * task.num_clips
+
+
+def pytorchvideo(files: Sequence[Path], task: Task, draws: Sequence[Draw]) -> int:
+    """`LabeledVideoDataset` with its own samplers and PyAV; transforms of torchvision, since its own do not import."""
+    from pytorchvideo.data import LabeledVideoDataset, make_clip_sampler
+
+    sides = iter([draw for draw in draws for _ in range(task.num_clips)])
+
+    def transform(sample: dict[str, Any]) -> dict[str, Any]:
+        video = sample["video"]  # float32 (3,T,H,W) of every frame in the window
+        places = torch.linspace(0, video.shape[1] - 1, task.clip_len).long()
+        clip = video[:, places].permute(1, 0, 2, 3)
+        draw = next(sides)
+        if task.num_clips > 1:
+            sample["video"] = F.resize(clip, TEST_SIDE, antialias=True)
+            return sample
+        top, left, side, _ = draw.box
+        sample["video"] = F.resize(clip, list(draw.size), antialias=True)[..., top : top + side, left : left + side]
+        return sample
+
+    seconds = task.span / 30
+    kind = ("random", seconds) if task.num_clips == 1 else ("constant_clips_per_video", seconds, task.num_clips)
+    sampler = make_clip_sampler(*kind)
+    paths = [(str(path), {"label": 0}) for path in files]
+    data = LabeledVideoDataset(
+        paths, sampler, video_sampler=torch.utils.data.SequentialSampler, transform=transform, decode_audio=False
+    )
+    return sum(1 for _ in data)
+
+
+def torchcodec(files: Sequence[Path], task: Task, draws: Sequence[Draw]) -> int:
+    """`VideoDecoder.get_frames_at` in exact mode, one thread."""
+    from torchcodec.decoders import VideoDecoder
+
+    for path, draw in zip(files, draws, strict=True):
+        video = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
+        frames = video.get_frames_at(indices=np.unique(draw.frames).tolist()).data
+        _finish(frames.numpy(), task, draw)
+    return len(files) * task.num_clips
+
+
+def floor(path: Path, frames: np.ndarray) -> int:
+    """Decode just the packets that the clips need and throw the pictures away.
+
+    Which packets those are is known beforehand, and unwanted pictures that no other refers to are passed over.
+    """
+    runs, needed = _plan(str(path), tuple(np.unique(frames).tolist()))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type, stream.thread_count = "NONE", 1
+        context = stream.codec_context
+        for number, packet in enumerate(container.demux(stream)):
+            if number > runs[-1][1]:
+                break
+            if any(start <= number <= last for start, last in runs):
+                context.skip_frame = "DEFAULT" if number in needed else "NONREF"
+                context.decode(packet)
+    return len(frames)
+
+
+_PLANS: dict[tuple[str, tuple[int, ...]], tuple[list[tuple[int, int]], set[int]]] = {}
+
+
+def _plan(path: str, frames: tuple[int, ...]) -> tuple[list[tuple[int, int]], set[int]]:
+    if (path, frames) not in _PLANS:
+        with PyavReader(path, num_threads=1, max_pixels=1 << 24) as video:
+            runs = [(run.start, run.last) for run in video.index.runs(list(frames))]
+            _PLANS[path, frames] = runs, {video.index.order[frame] for frame in frames}
+    return _PLANS[path, frames]
+
+
+def _finish(frames: np.ndarray, task: Task, draw: Draw) -> torch.Tensor:
+    """Resize as torchvision's users do, cut and mirror; uint8 (U,H,W,3) -> (3,U,h,w)."""
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    if task.num_clips > 1:
+        return F.resize(pixels, TEST_SIDE, antialias=True).transpose(0, 1)
+    top, left, side, _ = draw.box
+    clip = F.resize(pixels, list(draw.size), antialias=True)[..., top : top + side, left : left + side]
+    return (clip.flip(-1) if draw.flip else clip).transpose(0, 1)
+
+
+def _imresize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if frame.shape[:2] == size:
+        return frame
+    pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None]
+    return F.resize(pixels, list(size), antialias=False)[0].permute(1, 2, 0).numpy()
+
+
+_ALL: dict[str, tuple[str, Peer]] = {
+    "PyAV loop": ("av", pyav_loop),
+    "decord": ("decord", decord_batch),
+    "mmaction2 order": ("decord", mmaction),
+    "pytorchvideo": ("pytorchvideo.data", pytorchvideo),
+    "torchcodec": ("torchcodec.decoders", torchcodec),
+}
+
+
+def skipped() -> dict[str, str]:
+    """Say which peers are left out, and why."""
+    return dict(_SKIPPED)
+
+
+def _find() -> dict[str, Peer]:
+    found: dict[str, Peer] = {}
+    for name, (module, peer) in _ALL.items():
+        try:
+            importlib.import_module(module)
+        except Exception as err:  # a broken peer is left out by name, whatever it raises
+            _SKIPPED[name] = f"{type(err).__name__}: {str(err).splitlines()[0][:120]}"
+        else:
+            found[name] = peer
+    _SKIPPED["torchvision"] = "its video decoding was removed"
+    return found
+
+
+_SKIPPED: dict[str, str] = {}
+PEERS = _find()

@@ -1,0 +1,132 @@
+"""Prepared files hold the same frames, begin anywhere cheaply, and appear whole or not at all."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vidgn.data.readers.pyav import PyavReader
+from vidgn.data.video import open_video
+from vidgn.tools import prepare as module
+from vidgn.tools.prepare import LEDGER, PrepareSpec, prepare, prepare_file, summary
+
+SPEC = PrepareSpec(short_side=48, gop=6)
+
+
+def write(path: Path, *, frames: int = 20, width: int = 96, height: int = 64) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    y, x = np.mgrid[0:height, 0:width]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(frames):
+            image = np.stack([x + index, y + 2 * index, x + y], axis=-1) % 256
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image.astype(np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_prepared_file_has_the_frames_the_size_and_the_keys(tmp_path):
+    source = write(tmp_path / "a.mp4")
+    frames, psnr = prepare_file(source, tmp_path / "b.mp4", spec=SPEC)
+    with open_video(tmp_path / "b.mp4") as video:
+        assert isinstance(video, PyavReader)
+        assert (len(video), video.height, video.width, video.fps) == (20, 48, 72, 25.0)
+        assert max(np.diff([*video.index.keys, 20])) <= 6
+        assert list(video.index.order) == list(range(20))  # no B-frames
+    assert frames == 20
+    assert psnr > 30
+
+
+def test_a_smaller_video_keeps_its_size(tmp_path):
+    prepare_file(write(tmp_path / "a.mp4", width=40, height=32), tmp_path / "b.mp4", spec=SPEC)
+    with open_video(tmp_path / "b.mp4") as video:
+        assert (video.height, video.width) == (32, 40)
+
+
+def test_a_folder_is_prepared_once_and_a_bad_file_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "src/x/a.mp4")
+    write(tmp_path / "src/y/b.avi")
+    (tmp_path / "src/y/bad.mp4").write_bytes(b"no video")
+    (tmp_path / "src/notes.txt").write_text("no video")
+    rows = prepare(tmp_path / "src", tmp_path / "dst", spec=SPEC)
+    assert [row.name for row in rows] == ["x/a.mp4", "y/b.avi", "y/bad.mp4"]
+    assert "not a video" in str(rows[2].error)
+    assert sorted(p.relative_to(tmp_path / "dst").as_posix() for p in (tmp_path / "dst").rglob("*.mp4")) == [
+        "x/a.mp4", "y/b.mp4",
+    ]  # fmt: skip
+    assert "2 of 3 videos prepared, 40 frames" in summary(rows)
+
+    seen: list[str] = []
+    real = module.prepare_file
+    monkeypatch.setattr(
+        module, "prepare_file", lambda s, t, spec: (seen.append(Path(s).name), real(s, t, spec=spec))[1]
+    )
+    with (tmp_path / "dst" / LEDGER).open("a") as ledger:
+        ledger.write('{"spec": ')  # killed while it wrote
+    (tmp_path / "dst/x/a.mp4").write_bytes(b"cut")
+    again = prepare(tmp_path / "src", tmp_path / "dst", spec=SPEC)
+    assert seen == ["a.mp4", "bad.mp4"]
+    assert [row.error is None for row in again] == [True, True, False]
+
+
+def test_two_processes_give_the_same_files(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / f"src/{name}.mp4")
+    counts: list[tuple[int, int]] = []
+    prepare(tmp_path / "src", tmp_path / "one", spec=SPEC)
+    prepare(tmp_path / "src", tmp_path / "two", spec=SPEC, workers=2, progress=lambda *n: counts.append(n))
+    assert counts == [(1, 2), (2, 2)]
+    for name in ("a.mp4", "b.mp4"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_file_that_fails_its_check_does_not_appear(tmp_path):
+    source = write(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match=r"PSNR .* below 90"):
+        prepare_file(source, tmp_path / "b.mp4", spec=PrepareSpec(48, 6, 40, 90.0))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
+
+
+def test_frames_that_were_not_written_are_noticed(tmp_path, monkeypatch):
+    source = write(tmp_path / "a.mp4")
+    short = write(tmp_path / "short.mp4", frames=19)
+    monkeypatch.setattr(module, "_encode", lambda video, part, spec: part.write_bytes(short.read_bytes()))
+    with pytest.raises(ValueError, match=r"a\.mp4: 19 of 20 frames were written"):
+        prepare_file(source, tmp_path / "b.mp4", spec=SPEC)
+
+
+def test_wrong_folders_are_refused(tmp_path):
+    write(tmp_path / "src/a.mp4")
+    with pytest.raises(ValueError, match=r"lies in the source .*; give a folder beside it"):
+        prepare(tmp_path / "src", tmp_path / "src/out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="there are no videos in"):
+        prepare(tmp_path / "empty", tmp_path / "out")
+    write(tmp_path / "src/a.mov")
+    with pytest.raises(ValueError, match=r"a\.mov and a\.mp4 would both become a\.mp4"):
+        prepare(tmp_path / "src", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"short_side": 255}, r"short_side \(255\) must be an even number of at least 16 px"),
+        ({"gop": 0}, r"gop \(0\) must be at least 1 frame"),
+        ({"crf": 52}, r"crf \(52\) must be in 0\.\.51"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, text):
+    with pytest.raises(ValueError, match=text):
+        PrepareSpec(**options)
+
+
+def test_the_command_line_prints_the_table_and_fails_on_a_bad_file(tmp_path, capsys):
+    write(tmp_path / "src/a.mp4")
+    (tmp_path / "src/bad.mp4").write_bytes(b"")
+    assert module.main([str(tmp_path / "src"), str(tmp_path / "dst"), "--short-side", "48", "--workers", "1"]) == 1
+    assert "failed: " in capsys.readouterr().out
+    lines = (tmp_path / "dst" / LEDGER).read_text().splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["a.mp4", "bad.mp4"]
