@@ -1,6 +1,5 @@
 """Make the layer that takes the place of one norm: how it is built and what it inherits."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -8,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from vidgn.norms.batch import FrozenBatchNorm3d, SubBatchNorm3d
-from vidgn.norms.layers import ConfiguredNorm, GroupNorm3d, make_norm
+from vidgn.norms.groups import fit_groups, unfit_option
+from vidgn.norms.layers import ConfiguredNorm, GroupNorm3d
 from vidgn.norms.renorm import BatchRenorm3d
 
 
@@ -94,19 +94,14 @@ def _num_channels(layer: nn.Module) -> int:
 
 
 def _fit_groups(norm: ConfiguredNorm, channels: int, *, nearest: bool) -> tuple[ConfiguredNorm, str] | Misfit:
-    if norm.name != "gn":
+    unfit = unfit_option(norm, channels)
+    if unfit is None:
         return norm, ""
-    options = dict(norm.options)
-    option = "channels_per_group" if "channels_per_group" in options else "num_groups"
-    value = options.pop(option, 32)
-    if value < 1 or channels % value == 0:
-        return norm, ""  # a value below 1 is refused where the layer is built
     if not nearest:
-        return Misfit(channels, f"{option} ({value})")
-    wanted = value if option == "num_groups" else channels / value
-    divisors = [g for g in range(1, channels + 1) if channels % g == 0 and (g == 1 or channels // g >= 2)]
-    groups = min(divisors, key=lambda g: abs(math.log(g / wanted)))
-    return make_norm("gn", num_groups=groups, **options), f"{groups} groups of {channels // groups}"
+        return Misfit(channels, f"{unfit[0]} ({unfit[1]})")
+    fitted = fit_groups(norm, channels)
+    groups = int(dict(fitted.options)["num_groups"])
+    return fitted, f"{groups} groups of {channels // groups}"
 
 
 def _build(old: nn.Module, norm: ConfiguredNorm, channels: int, *, dims: int | None) -> tuple[nn.Module, str]:
