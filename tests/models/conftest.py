@@ -12,7 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torchvision
 from torch.nn import functional as F
 
 TEMPORAL = {2: "111", 3: "1010", 4: "101010", 5: "010"}  # blocks of each stage; 1: the first conv is 3x1x1
@@ -199,3 +201,21 @@ def sources():
         torchvision_name=torchvision_name, slowfast_name=slowfast_name, mmaction_name=mmaction_name,
         gluon_name=gluon_name, tensorpack_name=tensorpack_name, write_python2_pickle=write_python2_pickle,
     )  # fmt: skip
+
+
+def random_state(model, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.rand(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor + 7
+        for name, tensor in model.state_dict().items()
+    }
+
+
+@pytest.fixture(scope="session")
+def torchvision_state():
+    return random_state(torchvision.models.resnet50())
+
+
+@pytest.fixture(scope="session")
+def timm_state():
+    return random_state(timm.create_model("resnet50_gn"))

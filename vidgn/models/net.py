@@ -18,9 +18,32 @@ class Spec(Protocol):
         ...
 
     @property
+    def width(self) -> int:
+        """Channels of the stem."""
+        ...
+
+    @property
+    def dropout(self) -> float:
+        """Probability before the classifier, in training."""
+        ...
+
+    @property
     def window(self) -> int:
         """Side of the head's spatial mean, in positions."""
         ...
+
+
+def check_sizes(spec: Spec) -> None:
+    """Check what every description has.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+    for name in ("num_classes", "width", "window"):
+        if getattr(spec, name) < 1:
+            raise ValueError(f"{name} ({getattr(spec, name)}) must be positive; use 1 or more.")
+    if not 0 <= spec.dropout < 1:
+        raise ValueError(f"dropout ({spec.dropout}) must be in [0, 1); use 0.5, or 0 for none.")
 
 
 class VideoNet(nn.Module):
@@ -86,9 +109,17 @@ class PositionHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits (N, P, Q) for res5 features."""
+        return self.classify(self.average(x))
+
+    def average(self, x: Tensor) -> Tensor:
+        """Average (N, C, T', H', W') over all frames and each window: (N, C, 1, H'', W'')."""
         height, width = x.shape[3:]
         # In two steps, since torch's avg_pool3d knows no bfloat16 on the CPU and no determinism on CUDA.
-        x = F.avg_pool2d(x.mean(2), (min(self.window, height), min(self.window, width)), stride=1)
+        window = (min(self.window, height), min(self.window, width))
+        return F.avg_pool2d(x.mean(2), window, stride=1).unsqueeze(2)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Drop out and classify every position of (N, C, 1, H'', W'')."""
         logits: Tensor = self.proj(self.dropout(x.flatten(2).transpose(1, 2)))
         return logits
 

@@ -60,7 +60,7 @@ def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] |
             f"classes has {len(classes)} names and the net has {outputs} outputs; give one name per output."
         )
     opened = open_source(source, depth=_depth(own))
-    state, unexpected = _rename(opened, own)
+    state, unexpected = rename_tensors(opened, own)
     _check_statistics(state, own, source=source)
     notes = _note_groups(net, opened) + _convert(state, opened) + _inflate(state, own)
     reason, head_notes = _fit_head(state, head, opened, outputs=outputs, classes=classes)
@@ -83,7 +83,7 @@ def _depth(own: Mapping[str, Tensor]) -> int | None:
     return {6: 50, 23: 101}.get(sum(stage == stages[2] for stage, _ in blocks))
 
 
-def _rename(opened: Source, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def rename_tensors(opened: Source, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Give the tensors under our names, and the names of what is no tensor of any net."""
     shifted = not opened.format.any_model and any(name.startswith("blocks.2.res_blocks.") for name in own)
     state: dict[str, Tensor] = {}

@@ -14,7 +14,6 @@ lib/models/resnet_video_org.py builds it, at 32 x 224 x 224:
     head    4x7x7 mean, dropout, fc                                         Q x  1 x   1 x   1
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,15 +21,9 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-from vidgn.models.net import PositionHead, VideoNet, zero_last_gammas
+from vidgn.models.net import PositionHead, VideoNet, check_sizes, zero_last_gammas
+from vidgn.models.resnet3d.builders import create_resnet
 from vidgn.norms.layers import NormFactory, finish_net
-
-with warnings.catch_warnings():
-    # fvcore, which pytorchvideo imports, scripts a loss it does not use here; torch 2.15 calls that outdated.
-    warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
-    from pytorchvideo.models.resnet import create_resnet
-
-__all__ = ["I3DSpec", "VideoNet", "build_i3d", "zero_last_gammas"]
 
 Size = tuple[int, int, int]  # T, H, W
 
@@ -65,11 +58,7 @@ class I3DSpec:
             raise ValueError(f"depth ({self.depth}) must be a published one; use 50 or 101.")
         if self.pool1 not in STEMS:
             raise ValueError(f"pool1 ({self.pool1}) is unknown; use one of {', '.join(STEMS)}.")
-        for name in ("num_classes", "width", "window"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be positive; use 1 or more.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout ({self.dropout}) must be in [0, 1); use 0.5, or 0 for none.")
+        check_sizes(self)
 
 
 def build_i3d(spec: I3DSpec, *, norm: NormFactory) -> VideoNet:

@@ -1,0 +1,117 @@
+"""The table of networks: how each is built, and the clip it was published with."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple, cast
+
+from vidgn.models.net import VideoNet
+from vidgn.models.resnet3d.i3d import I3DSpec, build_i3d
+from vidgn.models.resnet3d.kin import build_c2d_r50, build_csn_r101, build_r2plus1d_r50, build_slow_r50
+from vidgn.models.resnet3d.slowfast import build_slowfast_r50
+from vidgn.models.resnet3d.spec import NetSpec
+from vidgn.models.resnet3d.x3d import build_x3d_s
+from vidgn.norms.layers import NormFactory
+
+
+class Clip(NamedTuple):
+    """What a net sees of a video: frames, the raw frames they cover, the side of the crop in pixels."""
+
+    clip_len: int
+    span: int
+    crop: int
+
+
+class Model(NamedTuple):
+    """One network.
+
+    Attributes:
+        build: of its description and a norm.
+        clip: the clip it was published with.
+        width: channels of the stem.
+        dropout: before the classifier.
+        source: where clip and numbers come from.
+        pool1: the stem, for an I3D; None: it has no choice of one.
+    """
+
+    build: Callable[..., VideoNet]
+    clip: Clip
+    width: int
+    dropout: float
+    source: str
+    pool1: str | None = None
+
+
+def build_model(
+    name: str,
+    *,
+    num_classes: int,
+    norm: NormFactory,
+    crop: int | None = None,
+    width: int | None = None,
+    dropout: float | None = None,
+    pool1: str | None = None,
+) -> VideoNet:
+    """Build a network of the table with fresh weights from torch's global generator.
+
+    Where a network has layers whose channels the groups of `gn` do not divide (SlowFast's fast path, X3D), those
+    layers have the nearest number of groups that does; elsewhere that is an error.
+
+    Args:
+        name: a key of `MODELS`.
+        num_classes: classes Q.
+        norm: what `make_norm` gives.
+        crop: side of the training crop in pixels, which sets the window of the head.
+        width: channels of the stem; less makes the net fit small machines.
+        dropout: probability before the classifier, in training.
+        pool1: the stem of an I3D; see `I3DSpec`.
+
+    None stands for the value of the table.
+
+    Raises:
+        ValueError: an unknown name, `pool1` for another net than an I3D, or a value out of its range.
+
+    >>> from vidgn.norms import make_norm
+    >>> build_model("x3d_s", num_classes=10, norm=make_norm("gn"), width=8).spec.window
+    5
+    """
+    if name not in MODELS:
+        raise ValueError(f"model={name} is unknown; use one of {', '.join(MODELS)}.")
+    model = MODELS[name]
+    if pool1 is not None and model.pool1 is None:
+        raise ValueError(f"model={name} has no choice of pool1 ({pool1}); leave it out, or use an i3d.")
+    options: dict[str, Any] = {
+        "num_classes": num_classes,
+        "width": model.width if width is None else width,
+        "dropout": model.dropout if dropout is None else dropout,
+        "window": math.ceil((crop or model.clip.crop) / 32),
+    }
+    if model.pool1 is not None:
+        return model.build(pool1=pool1 or model.pool1, **options, norm=norm)
+    return model.build(NetSpec(name=name, **options), norm=norm)
+
+
+def _build_i3d(*, depth: int, pool1: str, norm: NormFactory, **options: Any) -> VideoNet:
+    stem = cast('Literal["nonlocal", "paper", "mmaction2", "pytorchvideo"]', pool1)
+    return build_i3d(I3DSpec(depth=depth, pool1=stem, **options), norm=norm)
+
+
+_ZOO = "pytorchvideo docs/source/model_zoo.md"
+
+MODELS: Mapping[str, Model] = {
+    "i3d_r50": Model(
+        partial(_build_i3d, depth=50), Clip(32, 64, 224), 64, 0.5, "video-nonlocal-net, 32x2", pool1="nonlocal"
+    ),
+    "i3d_r101": Model(
+        partial(_build_i3d, depth=101), Clip(32, 64, 224), 64, 0.5, "video-nonlocal-net, 32x2", pool1="nonlocal"
+    ),
+    "i3d_r50_8x8": Model(
+        partial(_build_i3d, depth=50), Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8", pool1="pytorchvideo"
+    ),
+    "c2d_r50": Model(build_c2d_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
+    "slow_r50": Model(build_slow_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
+    "slowfast_r50": Model(build_slowfast_r50, Clip(32, 64, 224), 64, 0.5, f"{_ZOO}, 8x8: 8 and 32 frames of 64"),
+    "r2plus1d_r50": Model(build_r2plus1d_r50, Clip(16, 64, 224), 64, 0.5, f"{_ZOO}, 16x4"),
+    "csn_r101": Model(build_csn_r101, Clip(32, 64, 224), 64, 0.0, f"{_ZOO}, 32x2; dropout models/csn.py"),
+    "x3d_s": Model(build_x3d_s, Clip(13, 78, 160), 24, 0.5, f"{_ZOO}, 13x6; crop models/hub/x3d.py"),
+}  # fmt: skip
