@@ -8,6 +8,7 @@ two fifths of the bytes for ten-second videos at 32 x 2.
 """
 
 import errno
+import time
 from typing import Literal
 
 import numpy as np
@@ -18,8 +19,13 @@ from torch.utils.data import Dataset
 
 from vidgn.data.batches import ClipBatch, ClipSample, VideoViews, ViewBatch
 from vidgn.data.clips import ClipSpec, frame_indices, random_draws, test_starts, train_start
+from vidgn.data.guard import DEADLINE_SECONDS, Guard
+from vidgn.data.helper import Arrays
+from vidgn.data.loader import Board
 from vidgn.data.manifest import Manifest
+from vidgn.data.quarantine import Quarantine
 from vidgn.data.transforms import (
+    Box,
     CropSpec,
     NumCrops,
     TrainView,
@@ -35,6 +41,8 @@ from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
 __all__ = ["ClipBatch", "ClipDataset", "ClipSample", "VideoViews", "ViewBatch", "ViewDataset"]
 
 _VAL_VIEW = 1 << 20  # validation draws from views that training never uses
+_SUBSTITUTE_VIEW = 1 << 21
+_SUBSTITUTES = 32  # so many bad ones in a row are no chance where 99 of 100 videos are good
 _GROUP = 8  # frames resized in one call: few calls, and the pixels stay in the cache
 _MACHINE_FAULTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # never the fault of the video
 
@@ -56,9 +64,12 @@ class ClipDataset(Dataset[ClipSample]):
         stream: train or val.
         backend: The decoder.
         clips_per_video: K, clips cut from one opening of the file.
+        quarantine: In training, where bad videos are written down; each is then replaced by another one, a function
+            of (seed, epoch, video) like everything else. Without it a bad video is an error, as it is in validation.
+        deadline_seconds: How long a loader's worker waits for one video; then it is a bad video.
 
     Raises:
-        ValueError: clips_per_video or stream is out of range.
+        ValueError: clips_per_video, stream or deadline_seconds is out of range.
     """
 
     def __init__(
@@ -72,6 +83,8 @@ class ClipDataset(Dataset[ClipSample]):
         stream: Literal["train", "val"],
         backend: Backend = "pyav",
         clips_per_video: int = 1,
+        quarantine: Quarantine | None = None,
+        deadline_seconds: float | None = DEADLINE_SECONDS,
     ) -> None:
         if clips_per_video < 1:
             raise ValueError(f"clips_per_video ({clips_per_video}) must be at least 1.")
@@ -85,6 +98,9 @@ class ClipDataset(Dataset[ClipSample]):
         self.stream = stream
         self.backend = backend
         self.clips_per_video = clips_per_video
+        self.quarantine = quarantine if stream == "train" else None
+        self.board = Board()
+        self._guard = Guard(self._open, deadline_seconds=deadline_seconds)
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -95,14 +111,43 @@ class ClipDataset(Dataset[ClipSample]):
         Raises:
             VideoDecodeError: The file is no whole video; the message names it.
             OSError: The file is missing or cannot be read.
+            TooManyBadVideos: More of them than the quarantine allows.
             TypeError: `item` is a number, as samplers other than EpochSampler give.
         """
         if not isinstance(item, tuple):
             raise TypeError(f"ClipDataset is indexed by (epoch, video), not {item!r}; use EpochSampler.")
         epoch, video = item
-        with open_video(self.manifest.path(video), backend=self.backend) as reader:
-            clips = self._read(reader, epoch=epoch, video=video)
-        return ClipSample(clips, self.manifest.label(video), video)
+        if self.quarantine is None:
+            return self._sample(epoch, video)
+        return self._replaced(self.quarantine, epoch, video)
+
+    def _sample(self, epoch: int, video: int) -> ClipSample:
+        path = self.manifest.path(video)
+        self.board.note(path)
+        (clips,), _ = self._guard(path, epoch, video)
+        return ClipSample(torch.from_numpy(clips), self.manifest.label(video), video)
+
+    def _replaced(self, quarantine: Quarantine, epoch: int, video: int) -> ClipSample:
+        """Read a video, or the first good one of those drawn in its place; a bad one is read once per run."""
+        place = [video, *self._substitutes(epoch, video)]
+        for candidate in place:
+            name = self.manifest.video_id(candidate)
+            if name in quarantine:
+                continue
+            began = time.monotonic()
+            try:
+                return self._sample(epoch, candidate)
+            except VideoDecodeError as err:
+                quarantine.add(name, err.reason, seconds=time.monotonic() - began)
+        raise VideoDecodeError(self.manifest.path(video), f"it and the {len(place) - 1} videos drawn for it are bad")
+
+    def _substitutes(self, epoch: int, video: int) -> list[int]:
+        draws = random_draws(self.seed, epoch=epoch, video=video, view=_SUBSTITUTE_VIEW, count=_SUBSTITUTES)
+        return [int(draw * len(self)) for draw in draws]
+
+    def _open(self, path: str, epoch: int, video: int) -> tuple[Arrays, None]:
+        with open_video(path, backend=self.backend) as reader:
+            return [self._read(reader, epoch=epoch, video=video).numpy()], None
 
     def _read(self, reader: Reader, *, epoch: int, video: int) -> Tensor:
         """Return the clips, uint8 (K,3,T,S,S), from one pass through the file."""
@@ -166,6 +211,8 @@ class ViewDataset(Dataset[VideoViews]):
         num_crops: 1, 3 or full.
         rule: Where the clips start; see `vidgn.data.clips.test_starts`.
         backend: The decoder.
+        deadline_seconds: How long a loader's worker waits for one video; then it has failed.
+        strict: A video that cannot be read is an error, not an item with an `error`.
     """
 
     def __init__(
@@ -178,6 +225,8 @@ class ViewDataset(Dataset[VideoViews]):
         num_crops: NumCrops = 3,
         rule: Literal["nonlocal", "linspace"] = "nonlocal",
         backend: Backend = "pyav",
+        deadline_seconds: float | None = DEADLINE_SECONDS,
+        strict: bool = False,
     ) -> None:
         test_starts(1, num_clips=num_clips, span=clip.span, rule=rule)  # a wrong number fails here, not in a worker
         test_boxes(crop.test_side, crop.test_side, side=crop.test_side, num_crops=num_crops)
@@ -188,31 +237,45 @@ class ViewDataset(Dataset[VideoViews]):
         self.num_crops = num_crops
         self.rule = rule
         self.backend = backend
+        self.strict = strict
+        self.board = Board()
+        self._guard = Guard(self._open, deadline_seconds=deadline_seconds)
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     def __getitem__(self, video: int) -> VideoViews:
-        """Read the views of a video; OSError only where the machine is at fault (open files, memory)."""
+        """Read the views of a video.
+
+        Raises:
+            OSError: The machine is at fault (open files, memory); with `strict`, any.
+            VideoDecodeError: With `strict`, where the file is no whole video.
+            ReaderKilled: The system killed the process that read it.
+        """
+        label, path = self.manifest.label(video), self.manifest.path(video)
+        self.board.note(path)
         try:
-            with open_video(self.manifest.path(video), backend=self.backend) as reader:
-                return self._read(reader, video)
+            (frames, index), boxes = self._guard(path)
         except (VideoDecodeError, OSError) as err:
-            if isinstance(err, OSError) and err.errno in _MACHINE_FAULTS:
+            if self.strict or (isinstance(err, OSError) and err.errno in _MACHINE_FAULTS):
                 raise
             empty = torch.empty((3, 0, 0, 0), dtype=torch.uint8)
-            index = torch.empty((0, self.clip.clip_len), dtype=torch.int64)
-            return VideoViews(empty, index, (), self.manifest.label(video), video, error=str(err))
+            nothing = torch.empty((0, self.clip.clip_len), dtype=torch.int64)
+            return VideoViews(empty, nothing, (), label, video, error=str(err))
+        return VideoViews(torch.from_numpy(frames), torch.from_numpy(index), boxes, label, video)
 
-    def _read(self, reader: Reader, video: int) -> VideoViews:
+    def _open(self, path: str) -> tuple[Arrays, tuple[Box, ...]]:
+        with open_video(path, backend=self.backend) as reader:
+            return self._read(reader)
+
+    def _read(self, reader: Reader) -> tuple[Arrays, tuple[Box, ...]]:
+        """Return each needed frame once, which of them make each clip, and the crops."""
         starts = test_starts(len(reader), num_clips=self.num_clips, span=self.clip.span, rule=self.rule)
         indices = frame_indices(starts, clip_len=self.clip.clip_len, span=self.clip.span, num_frames=len(reader))
         wanted, index = np.unique(indices, return_inverse=True)
         frames = _resized(reader, wanted, short_side=self.crop.test_side)
         boxes = test_boxes(*frames.shape[2:], side=self.crop.test_side, num_crops=self.num_crops)
-        return VideoViews(
-            frames, torch.from_numpy(index.reshape(indices.shape)), boxes, self.manifest.label(video), video
-        )
+        return [frames.numpy(), index.reshape(indices.shape)], boxes
 
 
 def _resized(reader: Reader, wanted: NDArray[np.int64], *, short_side: int) -> Tensor:
