@@ -103,6 +103,44 @@ def doctor(
     raise typer.Exit(run_doctor(out=sys.stdout, as_json=as_json, quick=quick))
 
 
+@app.command(epilog="Example: vidgn features clip.mp4 --ckpt runs/NAME --layer res5 --window 64 --stride 32")
+def features(
+    videos: Videos = None,
+    *,
+    ckpt: Ckpt,
+    layer: Annotated[str, typer.Option(help="res2, res3, res4 or res5.")] = "res5",
+    window: Annotated[
+        int | None, typer.Option(help="Raw frames per window; the checkpoint's span if left out.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="Raw frames between windows; default: touching.")] = None,
+    no_pool: Annotated[bool, typer.Option("--no-pool", help="Keep (C,T,H,W) instead of the mean.")] = False,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the .npz files.")] = "features",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write features of each window of a video with its times, one .npz per video."""
+    from vidgn.tools.features import run_features
+
+    status = run_features(
+        videos or [], ckpt=ckpt, folder=out, out=sys.stdout, layer=layer, window=window, stride=stride,
+        pool=not no_pool, device=device, as_json=as_json,
+    )  # fmt: skip
+    raise typer.Exit(status)
+
+
+@app.command(epilog="Example: vidgn report runs/gn runs/bn --out report")
+def report(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Run folders of train.py.")] = None,
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the page and the pictures.")] = "report",
+    as_json: Json = False,
+) -> None:
+    """Turn runs into one HTML page: error curves, Table 8, confusion, worst classes, calibration, examples."""
+    from vidgn.tools.report import run_report
+
+    raise typer.Exit(run_report(runs or [], target=out, out=sys.stdout, as_json=as_json))
+
+
 def _crops(text: str | None) -> Any:
     """Return the option as the number it is; `check_view_spec` judges the rest."""
     return int(text) if text is not None and text.isdecimal() else text

@@ -1,0 +1,137 @@
+"""What a run left in its folder, as records."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from omegaconf import OmegaConf
+
+
+class Scored(NamedTuple):
+    """One row of predictions.csv; `best` is None where the video could not be read."""
+
+    video: str
+    label: str
+    best: str | None
+    score: float
+    error: str
+
+    @property
+    def right(self) -> bool:
+        """Whether the best class is the label."""
+        return self.best == self.label
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: where it lies.
+        config: the words of the run.
+        train: training error in percent by epoch.
+        val: 1-clip validation error in percent by epoch.
+        metrics: of the final test; empty without one.
+        predictions: of the final test.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    train: Mapping[int, float]
+    val: Mapping[int, float]
+    metrics: Mapping[str, Any]
+    predictions: Sequence[Scored]
+
+    @property
+    def norm(self) -> str:
+        """The word `norm`."""
+        return str(self.config["norm"]["name"])
+
+    @property
+    def title(self) -> str:
+        """What tells this run from others."""
+        words = self.config
+        shape = f"{words['clip_len']} frames, batch {words['batch']}, {words['data']['name']}"
+        return f"{self.folder.absolute().name}: {self.norm.upper()}, {shape}"
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a run folder of train.py.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or it holds no config.yaml.
+    """
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} is not a folder; give run folders of train.py, such as runs/NAME.")
+    if not (path / "config.yaml").is_file():
+        raise FileNotFoundError(f"{path} holds no config.yaml, so it is no run folder; give one such as runs/NAME.")
+    config = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(path / "config.yaml")))
+    rows = _rows(path / "metrics.csv")
+    file = path / "metrics.json"
+    metrics = json.loads(file.read_text()) if file.is_file() else {}
+    scored = [_scored(row) for row in _rows(path / "predictions.csv")]
+    return Run(path, config, _by_epoch(rows, "train/error"), _by_epoch(rows, "val/error"), metrics, scored)
+
+
+def confusion(predictions: Sequence[Scored]) -> tuple[list[str], list[list[int]]]:
+    """Return the class names and counts[label][best]; videos that could not be read are in no column."""
+    names = sorted({row.label for row in predictions} | {row.best for row in predictions if row.best})
+    index = {name: number for number, name in enumerate(names)}
+    counts = [[0] * len(names) for _ in names]
+    for row in predictions:
+        if row.best:
+            counts[index[row.label]][index[row.best]] += 1
+    return names, counts
+
+
+def class_accuracy(predictions: Sequence[Scored]) -> list[tuple[str, float, int]]:
+    """Return (class, accuracy in percent, videos), the worst first; failed videos count as wrong."""
+    labels: dict[str, list[bool]] = {}
+    for row in predictions:
+        labels.setdefault(row.label, []).append(row.right)
+    found = [(name, 100 * sum(right) / len(right), len(right)) for name, right in labels.items()]
+    return sorted(found, key=lambda item: (item[1], item[0]))
+
+
+class Bin(NamedTuple):
+    """Videos whose best score is in one tenth of 0..1: how many, their mean score and accuracy."""
+
+    videos: int
+    score: float
+    accuracy: float
+
+
+def reliability(predictions: Sequence[Scored], *, bins: int = 10) -> tuple[list[Bin], float]:
+    """Return the filled bins and the expected calibration error (Guo et al. 2017, Eq. 3)."""
+    rows = [row for row in predictions if row.best is not None]
+    groups: list[list[Scored]] = [[] for _ in range(bins)]
+    for row in rows:
+        groups[min(int(row.score * bins), bins - 1)].append(row)
+    found = [
+        Bin(len(group), sum(row.score for row in group) / len(group), sum(row.right for row in group) / len(group))
+        for group in groups
+        if group
+    ]
+    gap = sum(item.videos * abs(item.score - item.accuracy) for item in found)
+    return found, gap / max(1, len(rows))
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def _by_epoch(rows: Sequence[Mapping[str, str]], name: str) -> dict[int, float]:
+    """Return the last value of each epoch, epochs counted from 1."""
+    return {int(row["epoch"]) + 1: float(row[name]) for row in rows if row.get(name) and row.get("epoch")}
+
+
+def _scored(row: Mapping[str, str]) -> Scored:
+    best = row["class1"] or None
+    return Scored(row["video"], row["label"], best, float(row["score1"]) if best else 0.0, row["error"])
