@@ -147,7 +147,7 @@ class _Look(NamedTuple):
 
 
 def _draw_look(rng: np.random.Generator, side: int) -> _Look:
-    background = _texture(rng, int(rng.integers(2, 6)), side, darkest=0, brightest=110)
+    background = _texture(rng, int(rng.integers(2, 6)), side, darkest=0, brightest=95)
     colour = np.zeros((_LAYER, _LAYER, 3), np.uint8)
     cover = np.zeros((_LAYER, _LAYER), np.bool_)
     grid = np.arange(_LAYER, dtype=np.float32) / _LAYER
@@ -156,7 +156,7 @@ def _draw_look(rng: np.random.Generator, side: int) -> _Look:
         dx, dy = (((grid - np.float32(at) + 0.5) % 1 - 0.5) / np.float32(size) for at in rng.random(2))
         u, v = _turned(dx, dy, np.cos(angle), np.sin(angle))
         inside = _inside(shape, u, v) > 0
-        texture = _texture(rng, int(rng.integers(3, 9)), _LAYER, darkest=90, brightest=255)
+        texture = _texture(rng, int(rng.integers(3, 9)), _LAYER, darkest=100, brightest=255)
         colour[inside] = texture[inside]
         cover |= inside
     if rng.random() < 0.5:  # dark shapes on light ground
