@@ -1,7 +1,7 @@
 """Test batch norm with precise statistics: recomputed before every validation and every checkpoint."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count, islice
 from typing import Any, Protocol
@@ -40,57 +40,64 @@ class PreciseBN(L.Callback):
 
     Args:
         num_batches: batches per device; video-nonlocal-net's is 200.
+        only_resume: tells, while a checkpoint between validations is saved, that it is only to go on from, as
+            one of a run that is asked to stop: then its net keeps the averages, and no time is spent.
 
     Raises:
         ValueError: `num_batches` is below 1.
         TypeError: the training data is no loader that can be iterated a second time.
     """
 
-    def __init__(self, *, num_batches: int = 200) -> None:
+    def __init__(self, *, num_batches: int = 200, only_resume: Callable[[], bool] = lambda: False) -> None:
         if num_batches < 1:
             raise ValueError(f"num_batches ({num_batches}) must be at least 1; video-nonlocal-net has 200.")
         self.num_batches = num_batches
+        self.only_resume = only_resume
         self._modes: dict[str, bool] = {}  # of every module, as training has them
+        self._precise: tuple[int, Statistics] | None = None  # the step whose weights they are of, and they
         self._averages: Statistics | None = None  # training's, while precise statistics stand in the net
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start anew with each run."""
-        self._modes, self._averages = {}, None
+        self._modes, self._precise, self._averages = {}, None, None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say so where there is nothing to do."""
         if not statistics_layers(pl_module):
             rank_zero_info("precise_bn: no norm of this net keeps running statistics; nothing to recompute.")
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember which modules train: a resumed run may begin with its validation."""
+        self._modes = {name: module.training for name, module in pl_module.named_modules()}
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Go on with the running averages."""
+        """Go on with the running averages; remember which modules train: a run may keep norms in evaluation."""
+        self._modes = {name: module.training for name, module in pl_module.named_modules()}
         if self._averages is not None:
             _write(pl_module, self._averages)
             self._averages = None
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
-        """Remember which modules are in training mode: a run may keep some of its norms in evaluation."""
-        self._modes = {name: module.training for name, module in pl_module.named_modules()}
-
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validate with precise statistics."""
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self._make_precise(trainer, pl_module)
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and self._averages is None:
+            precise = self._measure(trainer, pl_module)
+            self._averages = _read(pl_module, precise)
+            _write(pl_module, precise)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save precise statistics in the net and the running averages beside it.
-
-        Where the run is being stopped from outside there is no time for it: the net keeps its averages.
-        """
-        if trainer.state.fn == TrainerFn.FITTING and not (trainer.received_sigterm or trainer.interrupted):
-            self._make_precise(trainer, pl_module)
-        if self._averages is not None:
-            checkpoint["state_dict"].update(_read(pl_module, self._averages))
-            checkpoint[KEY] = {name: value.clone() for name, value in self._averages.items()}
+        """Save precise statistics in the net and the running averages beside it."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        hurried = trainer.received_sigterm or trainer.interrupted or self.only_resume()
+        if self._averages is None and hurried:
+            return
+        precise = self._measure(trainer, pl_module)
+        averages = _read(pl_module, precise) if self._averages is None else self._averages
+        checkpoint["state_dict"].update({name: value.clone() for name, value in precise.items()})
+        if precise:
+            checkpoint[KEY] = {name: value.clone() for name, value in averages.items()}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on with the running averages that training had."""
@@ -99,11 +106,13 @@ class PreciseBN(L.Callback):
 
     @torch.inference_mode(False)  # what is made here outlives the validation loop's inference mode
     @torch.no_grad()
-    def _make_precise(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put precise statistics into the net, once between two training steps."""
+    def _measure(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Statistics:
+        """Give the statistics of the current weights; the net is left as it is."""
+        if self._precise is not None and self._precise[0] == trainer.global_step:
+            return self._precise[1]
         layers = {name: layer for name, layer in statistics_layers(pl_module).items() if self._modes.get(name)}
-        if self._averages is not None or not layers:
-            return
+        if not layers:
+            return {}
         moments = Moments(layers)
         with ExitStack() as undisturbed:
             for context in (
@@ -118,8 +127,8 @@ class PreciseBN(L.Callback):
                 batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
                 pl_module(batch.clips.flatten(0, 1))  # (B*K, 3, T, S, S)
         precise = moments.statistics(reduce=lambda x: trainer.strategy.reduce(x, reduce_op="mean"))
-        self._averages = _read(pl_module, precise)
-        _write(pl_module, precise)
+        self._precise = (trainer.global_step, precise)
+        return precise
 
 
 @contextmanager
@@ -170,6 +179,7 @@ def _copy_sampler(sampler: Any) -> Any:
     return twin
 
 
+@torch.inference_mode(False)
 def _read(module: torch.nn.Module, like: Statistics) -> Statistics:
     return {name: module.get_buffer(name).detach().clone() for name in like}
 
