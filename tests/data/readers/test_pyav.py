@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 
+from vidgn.data.readers import packets
 from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.video import open_video
 
@@ -45,8 +46,10 @@ CRAFTED = {
 }
 
 
+@pytest.mark.parametrize("kept", [0, 1 << 24], ids=["read again", "kept"])  # bytes of packets kept from the first pass
 @pytest.mark.parametrize("name", CRAFTED)
-def test_any_frame_in_any_order_equals_a_plain_decode(name, craft, decode_all):
+def test_any_frame_in_any_order_equals_a_plain_decode(name, kept, craft, decode_all, monkeypatch):
+    monkeypatch.setattr(packets, "_KEPT_BYTES", kept)
     options, is_timed = CRAFTED[name]
     path = craft(name, **options)
     truth = decode_all(path)

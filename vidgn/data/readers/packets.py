@@ -21,6 +21,7 @@ from vidgn.data.video import VideoDecodeError
 # scripts (HLS, ffconcat), which make FFmpeg open other files, are not among them.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac"
 _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
+_KEPT_BYTES = 1 << 24  # a file of ordinary size is read once; of a larger one only the facts are kept
 _LONG_AGO = 1 << 50  # ticks; before the first time of any file
 
 
@@ -50,12 +51,22 @@ class PacketSource:
         self.opens = 0  # how often the file was opened; more than once only where its start cannot be sought
         self.max_pixels = max_pixels
         self._pass = 0
+        self._kept: list[Packet[VideoStream]] | None = None
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
         self._container: InputContainer | None = None
         try:
             self._open()
-            self.packets = [_facts(packet) for packet in self._demux_all()]
+            self.packets: list[PacketFacts] = []
+            kept: list[Packet[VideoStream]] = []
+            num_bytes = 0
+            for packet in self._demux_all():
+                self.packets.append(_facts(packet))
+                num_bytes += packet.size
+                if num_bytes <= _KEPT_BYTES:
+                    kept.append(packet)
             self._check_complete()
+            if num_bytes <= _KEPT_BYTES:
+                self._kept = kept
         except BaseException:
             self.close()
             raise
@@ -66,7 +77,7 @@ class PacketSource:
         `stream` may be another object afterwards.
         """
         self._pass += 1
-        if start < self._position:
+        if self._kept is None and start < self._position:
             with self.blame("its start"):
                 self._rewind()
         return self._pass
@@ -78,6 +89,11 @@ class PacketSource:
             VideoDecodeError: The packets are not those of the first pass: the file has changed since.
             RuntimeError: Another pass has begun, or the source is closed.
         """
+        if self._kept is not None:
+            for number in range(start, last + 1):
+                yield number, self._kept[number]
+                self.require(ticket)
+            return
         while self._position <= last:
             number = self._position
             with self.blame(f"packet {number}"):
@@ -114,6 +130,7 @@ class PacketSource:
     def close(self) -> None:
         """Close the container and the file."""
         self._pass += 1
+        self._kept = None
         if self._container is not None:
             self._container.close()
         self._file.close()

@@ -108,10 +108,10 @@ class PyavReader:
 
     def _deliver(self, wanted: list[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         for run in self.index.runs(wanted):
-            for frame, picture in self._decode_run(run):
+            for frame, picture in self.decode_run(run):
                 yield frame, self._to_rgb(picture)
 
-    def _decode_run(self, run: Run) -> Iterator[tuple[int, VideoFrame]]:
+    def decode_run(self, run: Run) -> Iterator[tuple[int, VideoFrame]]:
         """Decode a run's frames in ascending order, from an earlier key where the first one does not serve.
 
         A key packet may promise too much (gradual refresh, a wrong flag); the first packet cannot.

@@ -1,0 +1,142 @@
+"""The passport of a data set: its rows, its file, and what a person reads of it.
+
+Parquet needs the package pyarrow; a passport whose name ends in .jsonl needs nothing.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TOO_SHORT = 64  # frames; below, a clip of the usual span shows some frames twice
+
+
+class VideoFacts(NamedTuple):
+    """One row of a passport.
+
+    `frames_promised` is what the container says (0: it does not say), `frames` what can be decoded; `status` is ok
+    or what is wrong; sizes are upright (px), `duration` is in seconds, `mtime` the file's time in ns.
+    """
+
+    id: str
+    path: str
+    label: str
+    bytes: int
+    mtime: int
+    sha256: str
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    fps: float
+    frames_promised: int
+    frames: int
+    duration: float
+    status: str
+
+
+def summary(rows: Sequence[VideoFacts]) -> str:
+    """Return what a person wants to know: counts, what is broken, sizes and rates as a picture."""
+    good = [row for row in rows if row.status == "ok"]
+    bad = [row for row in rows if row.status != "ok"]
+    missing = [row for row in bad if not row.sha256]
+    short = [row for row in good if row.frames < TOO_SHORT]
+    total = sum(row.bytes for row in rows)
+    lines = [
+        f"{len(rows):,} videos, {total / 1e9:,.2f} GB, {sum(row.duration for row in good) / 3600:,.2f} hours",
+        f"ok {len(good):,}   missing {len(missing):,}   broken {len(bad) - len(missing):,}   "
+        f"shorter than {TOO_SHORT} frames {len(short):,}   classes {len({row.label for row in rows}):,}",
+    ]
+    lines += [f"  {row.id}: {row.status}" for row in bad[:20]]
+    lines += [f"  and {len(bad) - 20:,} more"] if len(bad) > 20 else []
+    lines += _histogram("size", (f"{row.width}x{row.height}" for row in good))
+    lines += _histogram("fps", (f"{row.fps:g}" for row in good))
+    lines += _histogram("codec", (row.codec for row in good))
+    return "\n".join(lines)
+
+
+def compare(ours: Sequence[VideoFacts], theirs: Sequence[VideoFacts]) -> dict[str, list[str]]:
+    """Say in what two copies of a data set differ: ids that only one has, that are bad in one, or not the same."""
+    mine, other = {row.id: row for row in ours}, {row.id: row for row in theirs}
+    both = sorted(mine.keys() & other.keys())
+    return {
+        "only in the first": sorted(mine.keys() - other.keys()),
+        "only in the second": sorted(other.keys() - mine.keys()),
+        "bad in the first alone": [i for i in both if mine[i].status != "ok" and other[i].status == "ok"],
+        "bad in the second alone": [i for i in both if mine[i].status == "ok" and other[i].status != "ok"],
+        "other number of frames": [
+            i for i in both if mine[i].status == other[i].status == "ok" and mine[i].frames != other[i].frames
+        ],
+        "other file": [i for i in both if mine[i].sha256 != other[i].sha256],
+    }
+
+
+def read_passport(path: str | Path) -> list[VideoFacts]:
+    """Read a passport of `scan`.
+
+    Raises:
+        ValueError: it has other columns.
+    """
+    file = check_target(path)
+    if file.suffix == ".jsonl":
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+    else:
+        records = _parquet().read_table(file).to_pylist()
+    wrong = next((set(record) ^ set(VideoFacts._fields) for record in records if set(record) != _COLUMNS), None)
+    if wrong:
+        raise ValueError(
+            f"{file} is no passport of ours (columns {', '.join(sorted(wrong))}); make one with vidgn scan"
+        )
+    return [VideoFacts(**record) for record in records]
+
+
+def write_passport(rows: Sequence[VideoFacts], path: str | Path) -> None:
+    """Write a passport, whole or not at all."""
+    file = check_target(path)
+    part = file.with_name(file.name + ".new")
+    if file.suffix == ".jsonl":
+        part.write_text("".join(json.dumps(row._asdict()) + "\n" for row in rows))
+    else:
+        table = import_module("pyarrow").Table.from_pylist([row._asdict() for row in rows])
+        _parquet().write_table(table, part)
+    os.replace(part, file)
+
+
+def check_target(path: str | Path) -> Path:
+    """Return the path of a passport.
+
+    Raises:
+        ValueError: its name ends otherwise.
+        ImportError: pyarrow is missing, for Parquet.
+    """
+    file = Path(path)
+    if file.suffix not in (".parquet", ".jsonl"):
+        raise ValueError(f"the passport ({file}) must be named NAME.parquet or NAME.jsonl.")
+    if file.suffix == ".parquet":
+        _parquet()
+    return file
+
+
+_COLUMNS = set(VideoFacts._fields)
+
+
+def _parquet() -> Any:
+    try:
+        return import_module("pyarrow.parquet")
+    except ImportError as err:
+        raise ImportError(
+            "a passport in Parquet needs the package pyarrow; pip install 'vidgn[data]', or name it NAME.jsonl."
+        ) from err
+
+
+def _histogram(title: str, values: Iterator[str], *, rows: int = 8) -> list[str]:
+    counts = Counter(values).most_common()
+    if not counts:
+        return []
+    most, rest = counts[0][1], sum(count for _, count in counts[rows:])
+    shown = [*counts[:rows], *([("others", rest)] if rest else [])]
+    width = max(len(name) for name, _ in shown)
+    return [title, *(f"  {name:>{width}s} {'#' * max(1, 40 * count // most)} {count:,}" for name, count in shown)]
