@@ -51,7 +51,7 @@ def test_an_unfinished_line_is_dropped(tmp_path):
     quarantine = ledger(tmp_path)
     quarantine.add("a.mp4", "bad", seconds=0)
     with open(quarantine.path, "a") as file:
-        file.write('{"video": "b')
+        file.write('{"video": "b')  # also what a reader sees of a line that another process is writing
     assert len(ledger(tmp_path)) == 1
     quarantine.add("c.mp4", "bad", seconds=0)
     assert [row.video for row in ledger(tmp_path).rows()] == ["a.mp4", "c.mp4"]

@@ -57,10 +57,11 @@ class Quarantine:
     def rows(self) -> list[BadVideo]:
         """Return all lines."""
         try:
-            with open(self.path, encoding="utf-8") as file:
-                return [BadVideo(**json.loads(line)) for line in file if line.endswith("\n")]
+            with open(self.path, "rb") as file:
+                content = file.read()  # whole: a line may be growing while we read
         except FileNotFoundError:
             return []
+        return [BadVideo(**json.loads(line)) for line in content.split(b"\n")[:-1]]
 
     def add(self, video: str, error: str, *, seconds: float) -> bool:
         """Write a video down, unless some process has done so already; tell whether it is new.
