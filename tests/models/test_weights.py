@@ -207,7 +207,9 @@ def test_class_names_must_match_the_nets_outputs(tmp_path):
         load_weights(net(), path, classes=("run", "sit"))
 
 
-@pytest.mark.parametrize(("norm", "loaded"), [("frozen_bn", 267), ("sub_bn", 267), ("sync_bn", 320)])
+@pytest.mark.parametrize(
+    ("norm", "loaded"), [("frozen_bn", 267), ("sub_bn", 267), ("sync_bn", 320), ("batch_renorm", 320)]
+)
 @torch.no_grad()
 def test_batch_norms_weights_fit_its_relatives(norm, loaded, tmp_path):
     source = net("bn").eval()
