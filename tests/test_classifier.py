@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from vidgn.classifier import Prediction, VideoClassifier, merge_predictions
+from vidgn.classifier import Prediction, VideoClassifier, merge_predictions, step_seed
 from vidgn.optim import OptimSpec
 
 
@@ -110,6 +110,18 @@ def test_top_5_of_three_classes_is_top_3(tmp_path):
     assert (metrics["test/video_top1"], metrics["test/video_top5"]) == (0, 100)
 
 
+def test_scores_that_are_no_numbers_are_an_error_and_not_a_result(tmp_path):
+    module = classifier()
+    module.net.weight.data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="the scores of video 3 of the manifest are not finite"):
+        run_test(tmp_path, module, [Views([3], [1], [[1, 1]], [None])])
+
+
+def test_a_step_has_its_own_random_numbers():
+    seeds = {step_seed(s, epoch=e, batch=b, rank=r) for s in (0, 1) for e in (0, 1) for b in (0, 1) for r in (0, 1)}
+    assert len(seeds) == 16
+
+
 def test_a_video_scored_twice_is_an_error():
     twice = [[Prediction(0, 1, (1.0,), None)], [Prediction(0, 1, (1.0,), None), Prediction(1, 1, (1.0,), None)]]
     with pytest.raises(RuntimeError, match=r"videos \[0\] of the manifest were scored more than once"):
@@ -124,7 +136,7 @@ def test_the_predictions_of_all_ranks_come_in_manifest_order():
 def test_a_checkpoint_describes_itself():
     checkpoint = {}
     classifier(describe={"classes": ["a", "b"]}).on_save_checkpoint(checkpoint)
-    assert checkpoint == {"vidgn": {"classes": ["a", "b"]}}
+    assert checkpoint == {"vidgn": {"classes": ["a", "b"]}, "train_counts": [0, 0]}
 
 
 def test_the_loss_is_the_mean_cross_entropy_over_all_clips():

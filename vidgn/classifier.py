@@ -1,10 +1,11 @@
 """The Lightning module: loss, 1-clip validation error, and the test that averages softmax over clips."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, cast
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,6 +42,9 @@ class Prediction(NamedTuple):
     label: int
     scores: tuple[float, ...] | None  # (Q,) mean of the views' softmax
     error: str | None
+    views: int = 0  # scored, and how many of them were right
+    views_top1: int = 0
+    views_top5: int = 0
 
 
 class VideoClassifier(L.LightningModule):
@@ -53,8 +57,13 @@ class VideoClassifier(L.LightningModule):
         optim: the training recipe.
         classes: names, index = label.
         batch: clips per device and optimizer step, for the linear learning-rate rule.
-        view_batch: views scored at a time in the test.
+        view_batch: views of one video scored at a time in the test.
         describe: what a checkpoint says of itself; plain containers and primitives only.
+        seed: of dropout: a step's random numbers are a function of (seed, epoch, batch, rank).
+
+    Attributes:
+        predictions: of the last test, in manifest order.
+        record: called with each prediction as soon as it is there.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class VideoClassifier(L.LightningModule):
         batch: int,
         view_batch: int = 8,
         describe: dict[str, Any] | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.net = net
@@ -76,12 +86,14 @@ class VideoClassifier(L.LightningModule):
         self.batch = batch
         self.view_batch = view_batch
         self.describe = describe or {}
+        self.seed = seed
         self.predictions: list[Prediction] = []
+        self.record: Callable[[Prediction], None] = lambda prediction: None
+        self._counts = torch.zeros(2, dtype=torch.int64)  # right and all training clips of this epoch on this rank
         num_classes, top5 = len(self.classes), min(5, len(self.classes))
         self.accuracies = nn.ModuleDict(
             {
-                f"{split}_{unit}_top{k}": MulticlassAccuracy(num_classes, top_k=top_k, average="micro")
-                for split, unit in (("val", "clip"), ("test", "clip"), ("test", "video"))
+                f"val_clip_top{k}": MulticlassAccuracy(num_classes, top_k=top_k, average="micro")
                 for k, top_k in ((1, 1), (5, top5))
             }
         )
@@ -91,14 +103,26 @@ class VideoClassifier(L.LightningModule):
         logits: Tensor = self.net(self.normalize(clips))
         return logits
 
+    def on_train_batch_start(self, batch: TrainBatch, batch_idx: int) -> None:
+        """Seed the step's dropout."""
+        seed = step_seed(self.seed, epoch=self.current_epoch, batch=batch_idx, rank=self.global_rank)
+        torch.manual_seed(seed)
+
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy over the clips."""
         logits, labels = self._logits(batch)
         loss = F.cross_entropy(logits, labels)
-        correct = (logits.detach().argmax(1) == labels).float().mean()
+        right = (logits.detach().argmax(1) == labels).sum()
+        self._counts = self._counts.to(right.device) + torch.stack([right, torch.full_like(right, len(labels))])
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
-        self.log("train/error", 100 * (1 - correct), on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training error of the epoch in percent, over all ranks; kept in checkpoints within the epoch."""
+        right, count = self._all_counts().tolist()
+        self._counts = torch.zeros_like(self._counts)
+        if count:
+            self.log("train/error", 100 * (1 - right / count))
 
     def validation_step(self, batch: TrainBatch, batch_idx: int) -> None:
         """Measure the 1-clip error of Figure 7: one random clip per video, nothing averaged."""
@@ -118,36 +142,41 @@ class VideoClassifier(L.LightningModule):
         self.predictions = []
 
     def test_step(self, batch: TestBatch, batch_idx: int) -> None:
-        """Score every view of every video of the batch once and average the softmax over the views."""
+        """Score every view of every video of the batch once and average the softmax over the views.
+
+        Views are scored in groups of one video: which views share a group, and with it the order of the arithmetic,
+        does not depend on the batch or the ranks.
+
+        Raises:
+            FloatingPointError: scores are not finite.
+        """
         num_videos = len(batch.labels)
         sums = torch.zeros(num_videos, len(self.classes), dtype=torch.float64)
-        counts = torch.zeros(num_videos, dtype=torch.int64)
-        for clips, slot in batch.views(self.view_batch):
+        counts = torch.zeros(num_videos, 3, dtype=torch.int64)  # views, right, right among five
+        for clips, slot in _groups(batch, self.view_batch):
             scores = self.net.scores(self.normalize(clips))  # type: ignore[operator]  # (n, Q)
-            self._accuracy("test_clip", scores, batch.labels[slot])
-            slot = slot.cpu()
-            sums.index_add_(0, slot, scores.double().cpu())
-            counts += torch.bincount(slot, minlength=num_videos)
+            ranks = label_ranks(scores, batch.labels[slot].expand(len(clips)))
+            sums[slot] += scores.double().cpu().sum(0)
+            counts[slot] += torch.tensor([len(clips), int((ranks < 1).sum()), int((ranks < 5).sum())])
         for position, error in enumerate(batch.errors):
             video, label = int(batch.videos[position]), int(batch.labels[position])
-            scores = None if error else sums[position] / counts[position]
-            if scores is not None:
-                self._accuracy("test_video", scores[None].to(self.device), batch.labels[position, None])
+            scores = None if error else sums[position] / counts[position, 0]
+            if scores is not None and not bool(torch.isfinite(scores).all()):
+                raise FloatingPointError(
+                    f"the scores of video {video} of the manifest are not finite; the weights may be spoilt, take an "
+                    "earlier checkpoint"
+                )
             plain = None if scores is None else tuple(scores.tolist())
-            self.predictions.append(Prediction(video, label, plain, error))
+            prediction = Prediction(video, label, plain, error, *counts[position].tolist())
+            self.record(prediction)
+            self.predictions.append(prediction)
 
     def on_test_epoch_end(self) -> None:
-        """Gather the predictions of all ranks, each video exactly once, and log the accuracies in percent.
-
-        A video that could not be read counts as wrong: the accuracies are over all videos and all their views.
-        """
-        self.predictions = _gather(self.predictions)
-        scored = sum(prediction.scores is not None for prediction in self.predictions)
-        share = scored / max(1, len(self.predictions))
-        for unit in ("clip", "video"):
-            top1, top5 = self._compute(f"test_{unit}") if scored else (0.0, 0.0)
-            self.log(f"test/{unit}_top1", share * top1, rank_zero_only=True)
-            self.log(f"test/{unit}_top5", share * top5, rank_zero_only=True)
+        """Put the predictions into manifest order and log the accuracies; of several ranks see `gather`."""
+        self.predictions = merge_predictions([self.predictions])
+        if not _distributed():
+            for name, value in accuracies(self.predictions).items():
+                self.log(f"test/{name}", value)
 
     def configure_optimizers(self) -> Any:
         """Build SGD and its schedule for the length of this run."""
@@ -161,8 +190,14 @@ class VideoClassifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let the checkpoint describe itself under the key `vidgn`."""
+        """Let the checkpoint describe itself under the key `vidgn`, and keep the training error so far."""
         checkpoint["vidgn"] = self.describe
+        checkpoint["train_counts"] = self._all_counts().tolist()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting the training error; the first rank counts for all."""
+        if self._trainer is not None and self.global_rank == 0:
+            self._counts = torch.tensor(checkpoint.get("train_counts", [0, 0]), dtype=torch.int64)
 
     def _logits(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         num_clips = batch.clips.shape[1]
@@ -181,6 +216,49 @@ class VideoClassifier(L.LightningModule):
             metric.reset()
         return top1, top5
 
+    def _all_counts(self) -> Tensor:
+        counts = self._counts.clone()
+        if _distributed():
+            counts = counts.to(self.device)
+            torch.distributed.all_reduce(counts)
+        return counts
+
+
+def step_seed(seed: int, *, epoch: int, batch: int, rank: int) -> int:
+    """Return the seed of a training step: a function of its place, so that a resumed run draws the same.
+
+    >>> step_seed(0, epoch=1, batch=2, rank=0) == step_seed(0, epoch=1, batch=2, rank=0)
+    True
+    """
+    return int(np.random.SeedSequence([seed, epoch, batch, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return how many classes come before the label, (N,): those with a higher score, ties by index.
+
+    >>> label_ranks(torch.tensor([[0.2, 0.6, 0.2]]), torch.tensor([2]))
+    tensor([2])
+    """
+    own = scores.gather(1, labels[:, None])
+    before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+    return ((scores > own) | ((scores == own) & before)).sum(1)
+
+
+def accuracies(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Return video and clip accuracies in percent over all videos; one that could not be read counts as wrong."""
+    found = [item for item in predictions if item.scores is not None]
+    ranks = torch.zeros(0)
+    if found:
+        scores = torch.tensor([item.scores for item in found], dtype=torch.float64)  # (N, Q)
+        ranks = label_ranks(scores, torch.tensor([item.label for item in found]))
+    total = max(1, len(predictions))
+    return {
+        "video_top1": 100 * int((ranks < 1).sum()) / total,
+        "video_top5": 100 * int((ranks < 5).sum()) / total,
+        "clip_top1": 100 * sum(item.views_top1 / item.views for item in found) / total,
+        "clip_top5": 100 * sum(item.views_top5 / item.views for item in found) / total,
+    }
+
 
 def merge_predictions(parts: Sequence[Sequence[Prediction]]) -> list[Prediction]:
     """Put the predictions of all ranks into manifest order.
@@ -195,9 +273,28 @@ def merge_predictions(parts: Sequence[Sequence[Prediction]]) -> list[Prediction]
     return together
 
 
-def _gather(predictions: list[Prediction]) -> list[Prediction]:
+def gather(predictions: list[Prediction]) -> list[Prediction]:
+    """Return the predictions of all ranks in manifest order, each video once."""
     parts = [predictions]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _distributed():
         parts = [[] for _ in range(torch.distributed.get_world_size())]
         torch.distributed.all_gather_object(parts, predictions)
     return merge_predictions(parts)
+
+
+def _groups(batch: TestBatch, size: int) -> Iterator[tuple[Tensor, int]]:
+    """Yield up to `size` views (n,3,T,S,S') of one video, and its position in the batch."""
+    group: list[Tensor] = []
+    before = -1
+    for clips, slot in batch.views(1):
+        if group and (len(group) == size or int(slot) != before):
+            yield torch.cat(group), before
+            group = []
+        group.append(clips)
+        before = int(slot)
+    if group:
+        yield torch.cat(group), before
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

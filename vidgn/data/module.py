@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipBatch, ClipDataset, ClipSample, VideoViews, ViewBatch, ViewDataset
+from vidgn.data.loader import TrainLoader
 from vidgn.data.manifest import Manifest
 from vidgn.data.motions import MotionsSpec, prepare_motions
 from vidgn.data.sampler import EpochSampler, ShardSampler
@@ -101,6 +102,9 @@ class VideoDataModule(L.LightningDataModule):
         batch: clips per device and training step.
         test_batch: videos per test step.
         seed: of order, clips and crops.
+
+    Attributes:
+        done: gives the test videos (rows) that are scored already, when the test begins.
     """
 
     def __init__(
@@ -126,6 +130,10 @@ class VideoDataModule(L.LightningDataModule):
         self.batch = batch
         self.test_batch = test_batch
         self.seed = seed
+        self.done: Callable[[], Collection[int]] = tuple
+        self._place: dict[str, int] | None = None
+        self._train_loader: TrainLoader | None = None
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # more ranks than test videos
 
     def train_dataloader(self) -> DataLoader[ClipSample]:
         """Return shuffled random clips; the order is a function of (seed, epoch)."""
@@ -134,7 +142,21 @@ class VideoDataModule(L.LightningDataModule):
             raise ValueError(
                 f"batch ({self.batch}) is more than the {len(manifest)} training videos; set batch={len(manifest)}."
             )
-        return self._clips(manifest, stream="train", shuffle=True)
+        loader = self._clips(manifest, stream="train", shuffle=True)
+        assert isinstance(loader, TrainLoader)
+        if self._place is not None:  # of a resumed run; Lightning asks for loaders before it loads their state
+            loader.load_state_dict(self._place)
+            self._place = None
+        self._train_loader = loader
+        return loader
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the place in the epoch; empty before training."""
+        return self._train_loader.state_dict() if self._train_loader is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin the first epoch at a place."""
+        self._place = state_dict
 
     def val_dataloader(self) -> DataLoader[ClipSample]:
         """Return one random clip per video under training augmentation, the same in every epoch."""
@@ -151,11 +173,11 @@ class VideoDataModule(L.LightningDataModule):
             rule=self.test.clip_rule,
             backend=self.spec.backend,
         )
-        rank, world_size = self._place()
+        rank, world_size = self._rank()
         return DataLoader(
             dataset,
             batch_size=self.test_batch,
-            sampler=ShardSampler(len(dataset), rank=rank, world_size=world_size),
+            sampler=ShardSampler(len(dataset), rank=rank, world_size=world_size, done=self.done()),
             collate_fn=ViewBatch.collate,
             num_workers=self._num_workers(),
         )
@@ -171,7 +193,7 @@ class VideoDataModule(L.LightningDataModule):
             stream=stream,
             backend=self.spec.backend,
         )
-        rank, world_size = self._place()
+        rank, world_size = self._rank()
         sampler = EpochSampler(
             len(dataset),
             batch=self.batch,
@@ -181,8 +203,11 @@ class VideoDataModule(L.LightningDataModule):
             world_size=world_size,
             drop_last=shuffle,
         )
+        if shuffle and self.trainer is not None:
+            sampler.set_epoch(self.trainer.current_epoch)  # Lightning does so only after workers begin to read
         num_workers = self._num_workers()
-        return DataLoader(
+        loader = TrainLoader if shuffle else DataLoader[ClipSample]
+        return loader(
             dataset,
             batch_sampler=sampler,
             collate_fn=ClipBatch.collate,
@@ -190,7 +215,7 @@ class VideoDataModule(L.LightningDataModule):
             persistent_workers=num_workers > 0,
         )
 
-    def _place(self) -> tuple[int, int]:
+    def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _num_workers(self) -> int:

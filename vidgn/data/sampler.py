@@ -4,7 +4,7 @@ permutation(seed, epoch)     7 2 5 0 | 4 6 1 3 | 9 8          one order for the 
 batch=2, world_size=2        rank 0 takes 7 5, 4 1            rank 1 takes 2 0, 6 3
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,8 +102,11 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return len(range(self.rank, self._end(0), self.global_batch))
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Yield batches of (epoch, index) from `start` on."""
-        epoch, start, self.start = self.epoch, self.start, 0
+        """Return the batches of (epoch, index) from `start` on, as it is now; the first batch uses it up."""
+        return self._batches(self.start)  # not in the generator: torch's workers call `iter` twice for one epoch
+
+    def _batches(self, start: int) -> Iterator[list[tuple[int, int]]]:
+        epoch, self.start = self.epoch, 0
         order = epoch_order(self.num_items, seed=self.seed, epoch=epoch) if self.shuffle else np.arange(self.num_items)
         for first in range(start, self._end(start), self.global_batch):
             mine = order[first : min(first + self.global_batch, self.num_items)][self.rank :: self.world_size].tolist()
@@ -145,13 +148,20 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 class ShardSampler(Sampler[int]):
     """Every video once over all ranks: rank, rank + world_size, ... without padding: no score counts twice.
 
+    Args:
+        num_items: Videos in the data set.
+        rank: This process.
+        world_size: Processes of the job.
+        done: Videos that are scored already; the others are shared out.
+
     Raises:
         ValueError: rank is not in 0..world_size-1.
     """
 
-    def __init__(self, num_items: int, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, num_items: int, *, rank: int = 0, world_size: int = 1, done: Collection[int] = ()) -> None:
         _check_rank(rank, world_size)
-        self._indices = range(rank, num_items, world_size)
+        left = [index for index in range(num_items) if index not in done] if done else range(num_items)
+        self._indices = left[rank::world_size]
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
+from vidgn.callbacks.keep import WholeCheckpoints
 from vidgn.checkpoint import FORMAT
 from vidgn.data.clips import ClipSpec
 from vidgn.data.module import DataSpec, ViewSpec
@@ -21,6 +22,7 @@ from vidgn.models.resnet3d import I3DSpec, VideoNet, build_i3d
 from vidgn.models.weights import LoadReport, load_weights
 from vidgn.norms import make_norm
 from vidgn.optim import OptimSpec
+from vidgn.tools.history import History
 
 STEM_CHANNELS_PER_GROUP = 2  # the paper's: 64 channels in 32 groups
 
@@ -108,12 +110,29 @@ def check_view_spec(num_clips: int, num_crops: object, clip_rule: str) -> ViewSp
 
 
 def build_trainer(
-    words: DictConfig, *, loggers: Sequence[str], folder: Path, callbacks: Sequence[L.Callback] = ()
+    words: DictConfig,
+    *,
+    loggers: Sequence[str],
+    folder: Path,
+    callbacks: Sequence[L.Callback] = (),
+    first_step: int = 0,
 ) -> L.Trainer:
-    """Build the Lightning Trainer of the words `trainer.*`."""
+    """Build the Lightning Trainer of the words `trainer.*`.
+
+    Args:
+        words: arguments of the Trainer; `enable_checkpointing` decides about our own checkpoints (callbacks.keep),
+            Lightning's are never used.
+        loggers: names of `logger.names`.
+        folder: of the run.
+        callbacks: what watches the run.
+        first_step: of a resumed run; curves after it are forgotten.
+    """
     arguments = cast("dict[str, Any]", OmegaConf.to_container(words, resolve=True))
     return L.Trainer(
-        **arguments, logger=[_logger(name, folder) for name in loggers] or False, callbacks=list(callbacks)
+        **{**arguments, "enable_checkpointing": False},
+        logger=[_logger(name, folder, first_step) for name in loggers] or False,
+        callbacks=list(callbacks),
+        plugins=[WholeCheckpoints()],
     )
 
 
@@ -199,11 +218,11 @@ def _check_known(kind: type[DataSpec] | type[OptimSpec], words: Mapping[str, Any
         raise ValueError(f"{group}.{unknown[0]} is no word; use one of {', '.join(known)}.")
 
 
-def _logger(name: str, folder: Path) -> Logger:
+def _logger(name: str, folder: Path, first_step: int) -> Logger:
     if name == "csv":
-        return CSVLogger(folder, name="", version="")
+        return History(folder)
     if name == "tensorboard":
-        return TensorBoardLogger(folder, name="", version="tensorboard")
+        return TensorBoardLogger(folder, name="", version="tensorboard", purge_step=first_step or None)
     if name == "wandb":
         from lightning.pytorch.loggers import WandbLogger
 

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -46,7 +47,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
         launch = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)
 
         def main() -> None:
-            words = sys.argv[1:]
+            # `resume` is a value and no group, so `resume.force` cannot be a word of the configuration.
+            words = [re.sub(r"^resume\.force=", "resume_force=", word) for word in sys.argv[1:]]
             words += default_words(words) if config_name == "train" else []
             try:
                 check_words(config_name, words)
@@ -161,6 +163,7 @@ def _group(err: MissingConfigException) -> str:
 
 
 def _users_errors() -> tuple[type[Exception], ...]:
+    from vidgn.callbacks.guard import NonFiniteError
     from vidgn.data.video import VideoDecodeError
 
-    return (ValueError, TypeError, OSError, ImportError, VideoDecodeError)
+    return (ValueError, TypeError, OSError, ImportError, VideoDecodeError, NonFiniteError, FloatingPointError)

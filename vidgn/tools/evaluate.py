@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import io
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +15,9 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from vidgn.checkpoint import Checkpoint, read_checkpoint
-from vidgn.classifier import Prediction, VideoClassifier
+from vidgn.callbacks.stop import Stop
+from vidgn.checkpoint import PART, Checkpoint, read_checkpoint, sum_of
+from vidgn.classifier import Prediction, VideoClassifier, accuracies, gather, merge_predictions
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
 from vidgn.data.module import DataSpec, VideoDataModule
@@ -22,7 +25,9 @@ from vidgn.data.transforms import CropSpec, Normalize
 from vidgn.optim import OptimSpec
 from vidgn.tools.build import build_net, build_trainer, check_view_spec, data_spec, device_word, versions
 from vidgn.tools.config import run_folder
-from vidgn.tools.videos import find_videos, usable
+from vidgn.tools.journal import Journal
+from vidgn.tools.resume import fingerprint, own_folder
+from vidgn.tools.videos import find_videos, say, usable
 
 TOP = 5  # classes per video in predictions.csv
 
@@ -65,16 +70,15 @@ def evaluate(
         classifier.net.load_state_dict(read_checkpoint(checkpoint).net)
     manifest = data.manifests["test"]
     began = time.monotonic()
-    metrics = trainer.test(classifier, data, verbose=False)[0]
-    seconds = time.monotonic() - began
-    predictions = classifier.predictions
     limited = trainer.fast_dev_run or trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
-    if len(predictions) != len(manifest) and not limited:
+    journal = None if checkpoint is None or limited else _journal(trainer, data, folder=folder, checkpoint=checkpoint)
+    predictions = _score(trainer, classifier, data, journal)
+    seconds = time.monotonic() - began
+    if [item.video for item in predictions] != list(range(len(manifest))) and not limited:
         raise RuntimeError(f"{len(manifest)} test videos but {len(predictions)} predictions; please report this")
     failed = [prediction for prediction in predictions if prediction.error is not None]
-    accuracies = {name: round(metrics[f"test/{name}"], 4) for name in Result._fields[:4]}
     result = Result(
-        **accuracies,
+        **{name: round(value, 4) for name, value in accuracies(predictions).items()},
         videos_expected=len(predictions),
         videos_scored=len(predictions) - len(failed),
         videos_failed=len(failed),
@@ -82,8 +86,41 @@ def evaluate(
         folder=folder,
     )
     _write(result, predictions, manifest, checkpoint=checkpoint, seconds=seconds, device=device_word(trainer))
+    if journal is not None and trainer.is_global_zero:
+        journal.remove()
     _print(result, failed, manifest)
     return result
+
+
+def _score(
+    trainer: L.Trainer, classifier: VideoClassifier, data: VideoDataModule, journal: Journal | None
+) -> list[Prediction]:
+    """Return a prediction of every video, those of an interrupted test from its journal."""
+    before: dict[int, Prediction] = {}
+
+    def done() -> dict[int, Prediction]:
+        """Read the journal when the test begins on all ranks and none has written yet."""
+        before.update(journal.read() if journal is not None else {})
+        if before:
+            say(f"going on with the test: {len(before)} of {len(data.manifests['test'])} videos are scored")
+        return before
+
+    data.done = done
+    classifier.record = journal.add if journal is not None else lambda prediction: None
+    classifier.predictions = []
+    trainer.test(classifier, data, verbose=False)
+    return merge_predictions([list(before.values()), gather(classifier.predictions)])
+
+
+def _journal(trainer: L.Trainer, data: VideoDataModule, *, folder: Path, checkpoint: str | Path) -> Journal:
+    key = {
+        "checkpoint": sum_of(Path(checkpoint)),
+        "protocol": protocol(data),
+        "videos": fingerprint(data.manifests["test"]),
+        "precision": str(trainer.precision),
+        "versions": versions(),
+    }
+    return Journal(folder, rank=trainer.global_rank, key=key)
 
 
 def protocol(data: VideoDataModule) -> str:
@@ -120,8 +157,10 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
         test_batch=config.batch,
         seed=config.seed,
     )
-    trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=run_folder())
-    return evaluate(trainer, classifier, data, folder=run_folder(), checkpoint=checkpoint.path)
+    folder = run_folder()
+    with own_folder(folder):
+        trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=[Stop()])
+        return evaluate(trainer, classifier, data, folder=folder, checkpoint=checkpoint.path)
 
 
 def restore(checkpoint: Checkpoint, *, view_batch: int = 8) -> VideoClassifier:
@@ -192,7 +231,7 @@ def _write(
         "device": device,
         "versions": versions(),
     }
-    (result.folder / "metrics.json").write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+    _replace(result.folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
     top = min(TOP, len(manifest.classes))
     header = [
         "video",
@@ -200,12 +239,32 @@ def _write(
         *(f"{part}{k}" for k in range(1, top + 1) for part in ("class", "score")),
         "error",
     ]
-    with (result.folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for item in predictions:
-            cells = _ranked(item, manifest.classes, top)
-            writer.writerow([manifest.video_id(item.video), manifest.classes[item.label], *cells, item.error or ""])
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(header)
+    for item in predictions:
+        cells = [manifest.video_id(item.video), manifest.classes[item.label], *_ranked(item, manifest.classes, top)]
+        writer.writerow([plain_cell(cell) for cell in [*cells, item.error or ""]])
+    _replace(result.folder / "predictions.csv", table.getvalue())
+
+
+def plain_cell(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: names of files and classes are others' data.
+
+    >>> plain_cell("=HYPERLINK(1).mp4"), plain_cell("run.mp4")
+    ("'=HYPERLINK(1).mp4", 'run.mp4')
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a text whole or not at all."""
+    part = path.with_name(path.name + PART)
+    with part.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
 
 
 def _ranked(item: Prediction, classes: Sequence[str], top: int) -> list[str]:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from vidgn.callbacks.guard import Guard
+from vidgn.callbacks.keep import BEST, Keep
+from vidgn.callbacks.stop import Stop
 from vidgn.checkpoint import read_checkpoint
 from vidgn.classifier import VideoClassifier
 from vidgn.data.clips import ClipSpec
@@ -30,17 +33,42 @@ from vidgn.tools.build import (
 )
 from vidgn.tools.config import is_typed, run_folder, typed_words
 from vidgn.tools.evaluate import Result, evaluate
+from vidgn.tools.resume import JOB, check_same_job, find_start, job, own_folder
 from vidgn.tools.videos import find_videos, say, usable
-
-BEST = "best"  # name of the checkpoint with the smallest validation error
 
 
 def train(config: DictConfig) -> Result | None:
     """Run the words of `configs/train.yaml`; return the result of the final test, None without one."""
-    if config.resume is not None and not Path(config.resume).is_file():
-        raise FileNotFoundError(
-            f"resume={config.resume} does not exist; give a file such as runs/NAME/checkpoints/last.ckpt"
+    folder = run_folder()
+    keep = Keep(
+        folder / "checkpoints",
+        every_minutes=config.save_every_minutes,
+        every_steps=config.save_every_steps,
+        last=config.keep_last,
+    )
+    with own_folder(folder):
+        first = find_start(config.resume, folder)
+        classifier, data, start = _parts(config)
+        callbacks: list[L.Callback] = [
+            Guard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
+            *([keep] if config.trainer.enable_checkpointing else []),  # before all that log
+            Stop(keep if config.trainer.enable_checkpointing else None),
+            *([LearningRateMonitor("step")] if config.logger.names else []),
+        ]
+        done = 0 if first is None else check_same_job(first, classifier.describe, force=config.resume_force)
+        trainer = build_trainer(
+            config.trainer, loggers=config.logger.names, folder=folder, callbacks=callbacks, first_step=done
         )
+        _record_run(folder, config)
+        _announce(config, start, data.manifests, trainer)
+        trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
+        if not config.test:
+            return None
+        return evaluate(trainer, classifier, data, folder=folder, checkpoint=_best(trainer, keep))
+
+
+def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]:
+    """Build what is trained and what it is trained on."""
     adopt_shape(config)
     clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
     test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
@@ -63,28 +91,11 @@ def train(config: DictConfig) -> Result | None:
         classes=classes,
         batch=config.batch,
         view_batch=config.view_batch,
-        describe=description,
+        describe={**description, JOB: job(config, manifests, optim=_plain(config.optim))},
+        seed=config.seed,
     )
     data = VideoDataModule(manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed)
-    folder = run_folder()
-    keep = ModelCheckpoint(
-        folder / "checkpoints",
-        filename=BEST,
-        monitor="val/error",
-        mode="min",
-        save_last=True,
-        save_on_train_epoch_end=False,  # after validation, when there is an error to compare
-        enable_version_counter=False,
-    )
-    callbacks: list[L.Callback] = [keep] if config.trainer.enable_checkpointing else []
-    callbacks += [LearningRateMonitor("step")] if config.logger.names else []
-    trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=callbacks)
-    _record_run(folder, config)
-    _announce(config, start, manifests, trainer)
-    trainer.fit(classifier, data, ckpt_path=config.resume)
-    if not config.test:
-        return None
-    return evaluate(trainer, classifier, data, folder=folder, checkpoint=_best(trainer, keep))
+    return classifier, data, start
 
 
 def adopt_shape(config: DictConfig) -> None:
@@ -118,9 +129,7 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
     )
     sided = mirror_changes(manifests["train"].classes)
     if config.data.flip is None and sided:
-        say(
-            f"note: clips are not mirrored, since that would change {', '.join(sided[:5])}; data.flip=true forces it"
-        )
+        say(f"note: clips are not mirrored, since that would change {', '.join(sided[:5])}; data.flip=true forces it")
     if start.report is not None:
         head = "new classifier" if start.report.replaced_head else "classifier kept"
         say(f"init {config.init} ({start.report.source_format}): {start.report.loaded} tensors, {head}")
@@ -139,15 +148,11 @@ def _chosen_recipe() -> str:
     return str(HydraConfig.get().runtime.choices.get("optim"))
 
 
-def _best(trainer: L.Trainer, keep: ModelCheckpoint) -> str | None:
+def _best(trainer: L.Trainer, keep: Keep) -> Path | None:
     """Return the best checkpoint; where none was written (a run of a few steps) write the last state."""
-    if trainer.fast_dev_run or not trainer.checkpoint_callbacks:  # type: ignore[attr-defined]
+    if trainer.fast_dev_run or keep not in trainer.callbacks:  # type: ignore[attr-defined]
         return None
-    if keep.best_model_path:
-        return keep.best_model_path
-    last = str(Path(str(keep.dirpath)) / "last.ckpt")
-    trainer.save_checkpoint(last)
-    return last
+    return keep.folder / BEST if keep.best is not None else keep.save(trainer, "validated")
 
 
 @rank_zero_only

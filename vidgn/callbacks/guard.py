@@ -1,0 +1,132 @@
+"""A loss or gradient that is not finite: stop before it reaches the weights, and keep the step for replay."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from vidgn.checkpoint import write_whole
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or gradient was infinite or not a number; the weights are those before the step."""
+
+
+class Guard(L.Callback):
+    """Look at every loss and gradient before the optimizer does.
+
+    torchtitan stops at the same place (torchtitan trainer.py, "non-finite loss"); Lightning trains on and
+    overwrites the last checkpoint with weights that are not numbers. With a gradient scaler (16-mixed) infinite
+    gradients are ordinary and the scaler skips them; there only the loss is looked at.
+
+    Args:
+        folder: where the dump goes.
+        video_name: gives the name of a row of the training manifest.
+        skip: steps that may be left out (no step, no momentum) before the run stops.
+
+    Raises:
+        ValueError: `skip` is negative.
+    """
+
+    def __init__(self, folder: Path, *, video_name: Callable[[int], str], skip: int = 0) -> None:
+        if skip < 0:
+            raise ValueError(f"skip_nonfinite ({skip}) must be 0 or more steps; 0 stops at the first.")
+        self.folder = folder
+        self.video_name = video_name
+        self.skip = skip
+        self.skipped = 0
+        self._losses: list[Tensor] = []  # of the batches of this step
+        self._batch: Any = None
+        self._batch_idx = 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember the batch."""
+        self._batch, self._batch_idx = batch, batch_idx
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        """Remember the loss; it is looked at together with the gradient, so that the device is waited for once."""
+        self._losses.append(loss.detach())
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Stop, or leave the step out.
+
+        Raises:
+            NonFiniteError: with the step, the rate, the videos and the dump.
+        """
+        loss = torch.stack(self._losses).sum()
+        self._losses = []
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None and not scaled]
+        norm = torch.stack(torch._foreach_norm(gradients)).norm() if gradients else torch.zeros_like(loss)
+        loss_value, norm_value = torch.stack([loss.float(), norm.float().to(loss.device)]).tolist()
+        bad = not (math.isfinite(loss_value) and math.isfinite(norm_value))
+        if trainer.world_size > 1:
+            bad = trainer.strategy.reduce_boolean_decision(bad, all=False)
+        if bad:
+            self._answer(trainer, pl_module, optimizer, loss=loss_value, norm=norm_value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember how many steps were left out."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.skipped = state_dict["skipped"]
+
+    def _answer(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        optimizer: torch.optim.Optimizer,
+        *,
+        loss: float,
+        norm: float,
+    ) -> None:
+        rate = optimizer.param_groups[0]["lr"]
+        names = [self.video_name(int(row)) for row in self._batch.videos]
+        what = (
+            f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {self._batch_idx}): loss {loss}, "
+            f"gradient norm {norm}, rate {rate:g}, videos {', '.join(names[:16])}"
+        )
+        spoilt = [name for name, buffer in module.named_buffers() if not bool(torch.isfinite(buffer).all())]
+        if self.skipped < self.skip and not spoilt:
+            self.skipped += 1
+            optimizer.zero_grad(set_to_none=True)  # SGD leaves parameters without a gradient as they are
+            if trainer.is_global_zero:
+                print(f"warning: {what}; left out ({self.skipped} of skip_nonfinite={self.skip})", flush=True)
+            return
+        dump = self.folder / f"nonfinite-step{trainer.global_step}-rank{trainer.global_rank}.pt"
+        state = self._state(trainer, module, names, loss=loss, norm=norm, rate=rate)
+        write_whole(dump, lambda file: torch.save(state, file))
+        why = f" and {spoilt[0]} is no longer finite" if spoilt else ""
+        raise NonFiniteError(
+            f"{what}{why}; the weights are as before it and the last checkpoint stands. Look at the step again with "
+            f"python -m vidgn.tools.replay {dump}, lower optim.lr, or allow skip_nonfinite=N"
+        )
+
+    def _state(
+        self, trainer: L.Trainer, module: L.LightningModule, names: list[str], **values: float
+    ) -> dict[str, Any]:
+        return {
+            "vidgn": module.describe,
+            "state_dict": {name: value.detach().cpu() for name, value in module.state_dict().items()},
+            "global_step": trainer.global_step,
+            "epoch": trainer.current_epoch,
+            "replay": {
+                "clips": self._batch.clips.cpu(),
+                "labels": self._batch.labels.cpu(),
+                "videos": names,
+                "batch": self._batch_idx,
+                "rank": trainer.global_rank,
+                "seed": module.seed,
+                **values,
+            },
+        }

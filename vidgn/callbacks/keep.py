@@ -1,0 +1,159 @@
+"""Checkpoints of a run: by minutes or steps, after every validation, the last ones and the best."""
+
+import time
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
+
+from vidgn.callbacks.place import Place, settle
+from vidgn.checkpoint import SUM, copy_whole, last_name, read_state, rotate, write_whole
+
+BEST = "best.ckpt"  # smallest validation error
+MONITOR = "val/error"
+HISTORY = "history"  # of a checkpoint: how much of the curves belongs to it
+
+
+@runtime_checkable
+class Rewindable(Protocol):
+    """A logger whose history can go back to the place of a checkpoint."""
+
+    def place(self) -> dict[str, Any]:
+        """Return how much has been logged, all of it on disk."""
+        ...
+
+    def go_back(self, place: dict[str, Any]) -> None:
+        """Forget what was logged after `place`."""
+        ...
+
+
+class Keep(L.Callback):
+    """Save a run so that it goes on bit for bit: every part of its state, at a place that can be gone back to.
+
+    Must come before every callback that logs at the start of a batch, so that nothing is logged twice.
+
+    Args:
+        folder: where the checkpoints go.
+        every_minutes: between two checkpoints within an epoch; None: none by time.
+        every_steps: the same in batches of an epoch; None: none by steps.
+        last: newest checkpoints to keep, beside the best.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self, folder: Path, *, every_minutes: float | None = 10.0, every_steps: int | None = None, last: int = 2
+    ) -> None:
+        if every_minutes is not None and not every_minutes > 0:
+            raise ValueError(f"save_every_minutes ({every_minutes}) must be above 0; null saves by steps and epochs.")
+        if every_steps is not None and every_steps < 1:
+            raise ValueError(f"save_every_steps ({every_steps}) must be at least 1; null saves by minutes and epochs.")
+        if last < 1:
+            raise ValueError(f"keep_last ({last}) must be at least 1; 2 leaves one where the newest is damaged.")
+        self.folder = folder
+        self.every_minutes = every_minutes
+        self.every_steps = every_steps
+        self.last = last
+        self.best: float | None = None  # smallest error so far
+        self._saved_at = time.monotonic()
+        self._place: Place = "validated"
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count the minutes from here."""
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save between two steps where it is due; the end of an epoch is saved after its validation."""
+        if self.may_save(trainer, batch_idx) and self._is_due(trainer, batch_idx):
+            self.save(trainer, "step")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, and keep it as the best where its error is the smallest."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        error = trainer.callback_metrics.get(MONITOR)
+        is_best = error is not None and (self.best is None or float(error) < self.best)
+        if is_best:
+            assert error is not None
+            self.best = float(error)
+        self.save(trainer, "validated", best=is_best)
+
+    def may_save(self, trainer: L.Trainer, batch_idx: int) -> bool:
+        """Tell whether the start of this batch is a place to come back to: between two optimizer steps of an epoch."""
+        return batch_idx > 0 and batch_idx % trainer.accumulate_grad_batches == 0 and not trainer.fast_dev_run  # type: ignore[attr-defined]
+
+    def save(self, trainer: L.Trainer, place: Place, *, best: bool = False) -> Path:
+        """Save now; all ranks must call it. Returns the newest checkpoint."""
+        newest = self.folder / last_name(0)
+        self._place = place
+        if trainer.is_global_zero:
+            rotate(self.folder, keep=self.last)
+        if best:  # first, so that no checkpoint tells of a best one that is not there
+            trainer.save_checkpoint(self.folder / BEST, weights_only=False)
+            if trainer.is_global_zero:
+                copy_whole(self.folder / BEST, newest)
+        else:
+            trainer.save_checkpoint(newest, weights_only=False)
+        self._saved_at = time.monotonic()
+        return newest
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember the smallest error."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the smallest error."""
+        self.best = state_dict["best"]
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write down the place, in the run and in its curves."""
+        sampler = getattr(trainer.train_dataloader, "batch_sampler", None)
+        settle(
+            checkpoint,
+            self._place,
+            accumulate=trainer.accumulate_grad_batches,
+            world_batch=getattr(sampler, "global_batch", 0),
+        )
+        self._place = "validated"  # of whoever saves without us
+        checkpoint[HISTORY] = [log.place() if isinstance(log, Rewindable) else {} for log in trainer.loggers]
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the curves back to the place of the checkpoint."""
+        if trainer.state.fn == TrainerFn.FITTING and trainer.is_global_zero:
+            for log, place in zip(trainer.loggers, checkpoint.get(HISTORY, ()), strict=False):
+                if isinstance(log, Rewindable) and place:
+                    log.go_back(place)
+
+    def _is_due(self, trainer: L.Trainer, batch_idx: int) -> bool:
+        if self.every_steps is not None and batch_idx % self.every_steps == 0:
+            return True
+        if self.every_minutes is None:
+            return False
+        due = time.monotonic() - self._saved_at >= 60 * self.every_minutes
+        return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due  # clocks differ by rank
+
+
+class WholeCheckpoints(CheckpointIO):
+    """Lightning's way to its checkpoint files, by ours: whole, summed, and read as data."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a whole file."""
+        write_whole(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a file of ours; `weights_only` is always true."""
+        state: dict[str, Any] = read_state(path, map_location=map_location or "cpu")
+        return state
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a file and its sum."""
+        for name in (str(path), f"{path}{SUM}"):
+            Path(name).unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""The curves of a run as `metrics.csv`, which can go back to the place of a checkpoint."""
+
+import csv
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+FLUSH = 100  # rows in memory at most
+
+
+class History(Logger):
+    """Write every logged row to `metrics.csv`; after a resume the file is that of a run never stopped.
+
+    Lightning's CSVLogger removes the rows of the run before it (lightning/fabric/loggers/csv_logs.py,
+    _check_log_dir_exists).
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = Path(folder) / "metrics.csv"
+        self._columns: list[str] = []
+        self._on_disk = 0  # rows
+        self._waiting: list[dict[str, Any]] = []
+
+    @property
+    def name(self) -> str:
+        """Return no name: the file lies in the run folder itself."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Return no version, for the same reason."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """Return the run folder."""
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: config.yaml has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Add a row."""
+        row = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        self._waiting.append({**row, "step": step})
+        if len(self._waiting) >= FLUSH:
+            self.save()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the waiting rows; the file is written anew where a column is."""
+        if not self._waiting:
+            return
+        columns = sorted({*self._columns, *(name for row in self._waiting for name in row)})
+        if columns != self._columns or not self._on_disk:
+            self._rewrite(columns, rows=self._on_disk)
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, columns).writerows(self._waiting)
+            file.flush()
+            os.fsync(file.fileno())
+        self._on_disk += len(self._waiting)
+        self._waiting = []
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write the waiting rows."""
+        self.save()
+
+    def place(self) -> dict[str, Any]:
+        """Return how much has been logged, all of it on disk."""
+        self.save()
+        return {"rows": self._on_disk, "columns": list(self._columns)}
+
+    def go_back(self, place: dict[str, Any]) -> None:
+        """Forget what was logged after `place`."""
+        self._waiting = []
+        self._rewrite(list(place["columns"]), rows=place["rows"])
+        self._on_disk = place["rows"]
+
+    def _rewrite(self, columns: list[str], *, rows: int) -> None:
+        """Write the first rows of the file anew, whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(self.path.name + ".part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self._read(rows))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, self.path)
+        self._columns = columns
+
+    def _read(self, rows: int) -> Iterator[dict[str, str]]:
+        if rows and self.path.is_file():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                yield from islice(csv.DictReader(file), rows)

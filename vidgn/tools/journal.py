@@ -1,0 +1,63 @@
+"""What a test has scored so far, a line per video, so that a test that was interrupted goes on."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vidgn.classifier import Prediction
+
+
+class Journal:
+    """Predictions as they come, `predictions.rankR.jsonl` in the run folder; each line is whole or ignored.
+
+    Floats are written with all their digits, so that a test that goes on gives the bits of one never stopped.
+
+    Args:
+        folder: of the run.
+        rank: of this process; each writes a file of its own and reads all.
+        key: what the scores depend on; lines of another key do not count.
+    """
+
+    def __init__(self, folder: Path, *, rank: int, key: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.path = folder / f"predictions.rank{rank}.jsonl"
+        self._head = {"key": hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()}
+
+    def read(self) -> dict[int, Prediction]:
+        """Return what all ranks have scored with this key."""
+        found: dict[int, Prediction] = {}
+        for path in self._files():
+            lines = path.read_text("utf-8").split("\n")[:-1]  # what follows the last line break was cut off
+            if lines and json.loads(lines[0]) == self._head:
+                for line in lines[1:]:
+                    video, label, scores, *rest = json.loads(line)
+                    found[video] = Prediction(video, label, None if scores is None else tuple(scores), *rest)
+        return found
+
+    def add(self, prediction: Prediction) -> None:
+        """Write a line; the first one of this process begins a new file, or mends the end of its old one."""
+        if not hasattr(self, "_file"):
+            self._file = self._open()
+        self._file.write(json.dumps(prediction, ensure_ascii=True) + "\n")
+        self._file.flush()
+
+    def remove(self) -> None:
+        """Remove the files of all ranks: the results are written."""
+        if hasattr(self, "_file"):
+            self._file.close()
+        for path in self._files():
+            path.unlink()
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("predictions.rank*.jsonl"))
+
+    def _open(self) -> Any:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        old = self.path.read_text("utf-8") if self.path.is_file() else ""
+        whole = old[: old.rfind("\n") + 1]
+        head = json.dumps(self._head) + "\n"
+        file = self.path.open("w", encoding="utf-8")
+        file.write(whole if whole.startswith(head) else head)
+        return file
