@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from vidgn.data import dataset, guard
 from vidgn.data.batches import ClipBatch, ViewBatch
+from vidgn.data.board import Board, VideoLoader, WorkerDied
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipDataset, ViewDataset
 from vidgn.data.guard import Guard, ReaderKilled
-from vidgn.data.loader import Board, VideoLoader, WorkerDied
 from vidgn.data.manifest import Manifest
 from vidgn.data.quarantine import Quarantine, TooManyBadVideos
 from vidgn.data.retry import retried

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidgn.data.batches import ClipBatch, ClipSample, VideoViews, ViewBatch
+from vidgn.data.board import Board
 from vidgn.data.clips import ClipSpec, frame_indices, random_draws, test_starts, train_start
 from vidgn.data.guard import DEADLINE_SECONDS, Guard
 from vidgn.data.helper import Arrays
-from vidgn.data.loader import Board
 from vidgn.data.manifest import Manifest
 from vidgn.data.quarantine import Quarantine
 from vidgn.data.transforms import (
