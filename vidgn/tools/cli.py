@@ -141,6 +141,61 @@ def report(
     raise typer.Exit(run_report(runs or [], target=out, out=sys.stdout, as_json=as_json))
 
 
+@app.command(epilog="Example: vidgn explain clip.mp4 --ckpt runs/NAME --out explained")
+def explain(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="One video file.")],
+    *,
+    ckpt: Ckpt,
+    name: Annotated[str | None, typer.Option("--class", help="The class to explain; the best one if left out.")] = None,
+    at: Annotated[float | None, typer.Option(help="Second in the middle; where the class scores highest.")] = None,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the picture and the film.")] = "explained",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show where and when the net looks: Grad-CAM over space and time, as a film strip and an mp4."""
+    from vidgn.tools.explain import run_explain
+
+    status = run_explain(video, ckpt=ckpt, target=out, out=sys.stdout, name=name, at=at, device=device, as_json=as_json)
+    raise typer.Exit(status)
+
+
+@app.command(epilog="Example: vidgn export --ckpt runs/NAME --to onnx clip.mp4")
+def export(
+    videos: Annotated[list[str] | None, typer.Argument(metavar="VIDEO|DIR...", help="Compare on these.")] = None,
+    *,
+    ckpt: Ckpt,
+    to: Annotated[str, typer.Option(help="onnx, torch-export or safetensors.")] = "onnx",
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="The file; default: beside the checkpoint.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the net for other programs, pixels in and scores out; print the difference it makes."""
+    from vidgn.tools.export import run_export
+
+    raise typer.Exit(run_export(ckpt=ckpt, to=to, target=out, videos=videos or [], out=sys.stdout, as_json=as_json))
+
+
+@app.command(epilog="Example: vidgn model --summary --model i3d_r50 --clip-len 64")
+def model(
+    *,
+    summary: Annotated[bool, typer.Option("--summary", help="Print the summary (also without this word).")] = True,
+    model: Annotated[str, typer.Option(help="A network of configs/model.")] = "i3d_r50",
+    norm: Annotated[str, typer.Option(help="gn, bn, ln, ... as in configs/norm.")] = "gn",
+    num_classes: Annotated[int, typer.Option(help="Classes.")] = 400,
+    clip_len: Annotated[int | None, typer.Option(help="Frames of the clip; the net's own if left out.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the stem.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count parameters, multiply-adds and activation memory per stage, beside the published numbers."""
+    from vidgn.tools.summary import run_summary
+
+    status = run_summary(
+        model=model, norm=norm, num_classes=num_classes, clip_len=clip_len, crop=crop, width=width, out=sys.stdout,
+        as_json=as_json,
+    )  # fmt: skip
+    raise typer.Exit(status)
+
+
 def _crops(text: str | None) -> Any:
     """Return the option as the number it is; `check_view_spec` judges the rest."""
     return int(text) if text is not None and text.isdecimal() else text
