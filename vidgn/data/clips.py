@@ -120,8 +120,8 @@ def random_draws(seed: int, *, epoch: int, video: int, view: int, count: int) ->
     key = np.array([seed, _STREAM], dtype=np.uint64)
     counter = np.array([0, view, video, epoch], dtype=np.uint64)
     words: NDArray[np.uint64] = np.random.Philox(key=key, counter=counter).random_raw(count)
-    draws: NDArray[np.float64] = (words >> np.uint64(11)) * 2.0**-53
-    return draws
+    fractions = (words >> np.uint64(11)).astype(np.float64)
+    return np.ldexp(fractions, -53)
 
 
 def _require_frames(num_frames: int) -> None:
