@@ -7,8 +7,9 @@ import av
 import numpy as np
 import pytest
 
+from vidgn.data.manifest import Manifest
 from vidgn.tools import scan as module
-from vidgn.tools.passport import compare, read_passport, summary, write_passport
+from vidgn.tools.passport import compare, read_passport, readable, summary, write_passport
 from vidgn.tools.scan import scan, verify
 
 
@@ -114,6 +115,18 @@ def test_two_copies_are_compared(folder, tmp_path):
     assert found["bad in the first alone"] == ["jump/cut.mp4", "jump/gone.mp4"]
     assert found["other number of frames"] == ["run/a.mp4"]
     assert found["only in the second"] == found["bad in the second alone"] == []
+
+
+def test_a_manifest_keeps_what_the_passport_calls_ok(folder, tmp_path):
+    rows = scan(folder, tmp_path / "p.jsonl")
+    names = [("run/a.mp4", 1), ("jump/cut.mp4", 0), ("jump/b.mkv", 0)]
+    manifest = Manifest.from_rows(names, root=folder, classes=["jump", "run"])
+    kept, left_out = readable(manifest, rows)
+    assert [kept.video_id(row) for row in range(len(kept))] == ["run/a.mp4", "jump/b.mkv"]
+    assert kept.labels.tolist() == [1, 0]
+    assert left_out == ["jump/cut.mp4"]
+    with pytest.raises(ValueError, match=r"none of the 3 videos in .* is ok in the passport"):
+        readable(manifest, [])
 
 
 def test_parquet_holds_the_same(folder, tmp_path):

@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vidgn.data.manifest import Manifest
+
 TOO_SHORT = 64  # frames; below, a clip of the usual span shows some frames twice
 
 
@@ -72,6 +74,25 @@ def compare(ours: Sequence[VideoFacts], theirs: Sequence[VideoFacts]) -> dict[st
         ],
         "other file": [i for i in both if mine[i].sha256 != other[i].sha256],
     }
+
+
+def readable(manifest: Manifest, rows: Sequence[VideoFacts]) -> tuple[Manifest, list[str]]:
+    """Return the videos of a manifest that a passport calls ok, and the names of the others.
+
+    Names are compared as they are: the passport and the manifest must have the same root.
+
+    Raises:
+        ValueError: no video of the manifest is ok in the passport.
+    """
+    good = {row.id for row in rows if row.status == "ok"}
+    names = [manifest.video_id(row) for row in range(len(manifest))]
+    kept = [row for row, name in enumerate(names) if name in good]
+    if not kept:
+        raise ValueError(
+            f"none of the {len(manifest):,} videos in {manifest.root} is ok in the passport, whose names begin with "
+            f"{rows[0].id if rows else 'nothing'}; scan the same folder"
+        )
+    return manifest.select(kept), [name for name in names if name not in good]
 
 
 def read_passport(path: str | Path) -> list[VideoFacts]:
