@@ -196,6 +196,21 @@ def model(
     raise typer.Exit(status)
 
 
+@app.command(epilog="Example: vidgn serve --ckpt runs/NAME")
+def serve(
+    *,
+    ckpt: Ckpt,
+    host: Annotated[str, typer.Option(help="Address to listen at; the default is this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    limit: Annotated[int, typer.Option(help="Largest upload in MB.")] = 200,
+    device: Device = "auto",
+) -> None:
+    """Open a page on this machine: drop a video, see classes, a timeline and where the net looked."""
+    from vidgn.tools.serve import run_serve
+
+    raise typer.Exit(run_serve(ckpt=ckpt, host=host, port=port, limit_mb=limit, out=sys.stdout, device=device))
+
+
 def _crops(text: str | None) -> Any:
     """Return the option as the number it is; `check_view_spec` judges the rest."""
     return int(text) if text is not None and text.isdecimal() else text

@@ -1,0 +1,134 @@
+import http.client
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from vidgn.data.motions import write_video
+from vidgn.tools.cli import main
+from vidgn.tools.inputs import open_model
+from vidgn.tools.serve import Busy, Desk, make_server, run_serve
+
+
+@pytest.fixture(scope="module")
+def address(trained):
+    """A running server on a free port, which takes up to 1 MB."""
+    server = make_server(open_model(trained, device="cpu"), host="127.0.0.1", port=0, limit=1_000_000)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_address
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "noise.mp4"
+    write_video(path, np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), np.uint8))
+    return path
+
+
+def ask(address, method, path, body=None, **headers):
+    connection = http.client.HTTPConnection(*address, timeout=60)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    reply = connection.getresponse()
+    content = reply.read()
+    connection.close()
+    return reply, content
+
+
+def test_the_page_needs_nothing_from_elsewhere(address):
+    reply, page = ask(address, "GET", "/")
+    assert reply.status == 200
+    assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+    assert b"http://" not in page
+    assert b"https://" not in page
+
+
+def test_an_upload_is_answered_with_the_numbers_of_predict(address, video, trained, capsys):
+    reply, content = ask(address, "POST", "/predict", video.read_bytes(), Content_Type="video/mp4")
+    assert reply.status == 200, content
+    told = json.loads(content)
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", str(video), "--ckpt", str(trained), "--device", "cpu", "--json"])
+    (said,) = json.loads(capsys.readouterr().out)["videos"]
+    assert [item["class"] for item in told["top"]] == [item["class"] for item in said["top"]]
+    assert [round(item["score"], 6) for item in told["top"]] == [item["score"] for item in said["top"]]
+    assert told["windows"][-1]["end"] == told["frames"] == 40
+    assert told["strip"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "said"),
+    [
+        ("/predict", b"\xff\xd8\xff", {"Content_Type": "image/jpeg"}, 415, "image/jpeg is no video"),
+        ("/predict", b"\xff\xd8\xff" + b"\0" * 99, {"Content_Type": "video/mp4"}, 422, "not a video"),
+        ("/predict", b"", {"Content_Type": "video/mp4"}, 411, "the upload is empty"),
+        ("/predict", b"x" * 1_000_001, {"Content_Type": "video/mp4"}, 413, "the limit is 1 MB"),
+        ("/../etc/passwd", b"x", {"Content_Type": "video/mp4"}, 404, "uploads go to /predict"),
+        # another site in the same browser, and a name that was made to point here
+        ("/predict", b"x", {"Content_Type": "video/mp4", "Origin": "http://evil.example"}, 403, "this page only"),
+        ("/predict", b"x", {"Content_Type": "video/mp4", "Host": "evil.example:80"}, 403, "this page only"),
+    ],
+)
+def test_what_is_no_video_of_this_page_is_refused_with_a_sentence(address, path, body, headers, status, said):
+    try:
+        reply, content = ask(address, "POST", path, body, **headers)
+    except (BrokenPipeError, ConnectionResetError):
+        assert status == 413  # the server hung up before the whole body was sent
+        return
+    assert reply.status == status
+    assert said in json.loads(content)["error"]
+
+
+def test_no_file_of_this_machine_can_be_fetched(address):
+    for path in ("/etc/passwd", "/../../etc/passwd", "/static/serve.html"):
+        reply, content = ask(address, "GET", path)
+        assert reply.status == 404
+        assert json.loads(content) == {"error": "there is one page, /"}
+
+
+def test_one_job_runs_at_a_time(tmp_path):
+    running, most = 0, 0
+    gate = threading.Barrier(3)
+
+    def job(path):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.monotonic()
+        running -= 1
+        return {}
+
+    desk = Desk(job)
+
+    def visit():
+        gate.wait()
+        for _ in range(50):
+            desk.serve(tmp_path)
+
+    threads = [threading.Thread(target=visit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_a_full_queue_says_so(tmp_path):
+    desk = Desk(lambda path: {})
+    places = [desk.place() for _ in range(8)]
+    with pytest.raises(Busy, match="8 videos are waiting already; try again in a minute"):
+        desk.place()
+    places[0].release()
+    desk.place()
+
+
+def test_a_limit_below_one_is_refused(trained):
+    import io
+
+    with pytest.raises(ValueError, match=r"--limit \(0\) must be at least 1 MB"):
+        run_serve(ckpt=str(trained), host="127.0.0.1", port=0, limit_mb=0, out=io.StringIO())
