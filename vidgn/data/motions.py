@@ -1,8 +1,7 @@
 """The embedded data set: procedural videos in which only motion tells the class.
 
-Every video shows a layer of textured shapes that moves, as a whole, over a textured background that stands
-still; the shapes are light on dark ground, or dark on light. Shapes, colours, textures and background are drawn
-independently of the class. The layer repeats itself without end in all directions, and in *every* class its
+Every video shows a layer of light textured shapes that moves, as a whole, over a dark textured background that
+stands still. Shapes, colours, textures and background are drawn independently of the class. The layer repeats itself without end in all directions, and in *every* class its
 place, its angle and the logarithm of its scale are uniform over one range: a frame on its own has the same
 distribution whatever the label, and only how the pose changes from frame to frame tells it.
 
@@ -147,7 +146,7 @@ class _Look(NamedTuple):
 
 
 def _draw_look(rng: np.random.Generator, side: int) -> _Look:
-    background = _texture(rng, int(rng.integers(2, 6)), side, darkest=0, brightest=95)
+    background = _texture(rng, int(rng.integers(2, 6)), side, darkest=0, brightest=80)
     colour = np.zeros((_LAYER, _LAYER, 3), np.uint8)
     cover = np.zeros((_LAYER, _LAYER), np.bool_)
     grid = np.arange(_LAYER, dtype=np.float32) / _LAYER
@@ -159,8 +158,6 @@ def _draw_look(rng: np.random.Generator, side: int) -> _Look:
         texture = _texture(rng, int(rng.integers(3, 9)), _LAYER, darkest=100, brightest=255)
         colour[inside] = texture[inside]
         cover |= inside
-    if rng.random() < 0.5:  # dark shapes on light ground
-        background, colour = 255 - background, 255 - colour
     return _Look(background, colour.reshape(-1, 3), cover.reshape(-1))
 
 
