@@ -88,7 +88,7 @@ def kill(kills: int, *, folder: Path, seed: int, moments: Sequence[str] = MOMENT
 def kill_once(run: Path, *, workers: int, moment: str, draw: random.Random, duration: float) -> bool:
     """Start a run and kill it; return whether it lived until then."""
     process = start(run, workers=workers)
-    earliest = time.monotonic() + draw.uniform(0.05, 0.95) * duration
+    earliest = time.monotonic() + draw.uniform(0.05, 0.7) * duration
     while time.monotonic() < earliest or not _is_moment(run, process, moment):
         if os.waitpid(process, os.WNOHANG)[0]:
             return False

@@ -24,6 +24,7 @@ class Journal:
         self.folder = folder
         self.path = folder / f"predictions.rank{rank}.jsonl"
         self._head = {"key": hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()}
+        self._begun = False
 
     def read(self) -> dict[int, Prediction]:
         """Return what all ranks have scored with this key."""
@@ -38,26 +39,23 @@ class Journal:
 
     def add(self, prediction: Prediction) -> None:
         """Write a line; the first one of this process begins a new file, or mends the end of its old one."""
-        if not hasattr(self, "_file"):
-            self._file = self._open()
-        self._file.write(json.dumps(prediction, ensure_ascii=True) + "\n")
-        self._file.flush()
+        if not self._begun:
+            self._begin()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(prediction, ensure_ascii=True) + "\n")
 
     def remove(self) -> None:
         """Remove the files of all ranks: the results are written."""
-        if hasattr(self, "_file"):
-            self._file.close()
         for path in self._files():
             path.unlink()
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("predictions.rank*.jsonl"))
 
-    def _open(self) -> Any:
+    def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         old = self.path.read_text("utf-8") if self.path.is_file() else ""
         whole = old[: old.rfind("\n") + 1]
         head = json.dumps(self._head) + "\n"
-        file = self.path.open("w", encoding="utf-8")
-        file.write(whole if whole.startswith(head) else head)
-        return file
+        self.path.write_text(whole if whole.startswith(head) else head, "utf-8")
+        self._begun = True

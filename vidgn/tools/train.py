@@ -62,9 +62,10 @@ def train(config: DictConfig) -> Result | None:
         _record_run(folder, config)
         _announce(config, start, data.manifests, trainer)
         trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
+        best = _best(trainer, keep)
         if not config.test:
             return None
-        return evaluate(trainer, classifier, data, folder=folder, checkpoint=_best(trainer, keep))
+        return evaluate(trainer, classifier, data, folder=folder, checkpoint=best)
 
 
 def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]:
