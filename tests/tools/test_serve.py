@@ -1,10 +1,16 @@
+import base64
 import http.client
+import io
 import json
+import os
+import shutil
+import subprocess
 import threading
 import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vidgn.data.motions import write_video
 from vidgn.tools.cli import main
@@ -128,7 +134,82 @@ def test_a_full_queue_says_so(tmp_path):
 
 
 def test_a_limit_below_one_is_refused(trained):
-    import io
-
     with pytest.raises(ValueError, match=r"--limit \(0\) must be at least 1 MB"):
         run_serve(ckpt=str(trained), host="127.0.0.1", port=0, limit_mb=0, out=io.StringIO())
+
+
+class Browser:
+    """Chromium without a window, spoken to through a pipe in its DevTools protocol."""
+
+    def __init__(self, program, folder):
+        (theirs_in, self.to), (self.back, theirs_out) = os.pipe(), os.pipe()
+        # The browser reads from descriptor 3 and writes to 4; the shell puts ours there.
+        words = [program, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+                 f"--user-data-dir={folder}"]  # fmt: skip
+        script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
+        self.process = subprocess.Popen(
+            ["bash", "-c", script, "bash", *words], pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.count, self.buffer, self.session = 0, b"", None
+
+    def call(self, method, **params):
+        self.count += 1
+        message = {"id": self.count, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.to, json.dumps(message).encode() + b"\0")
+        while True:
+            while b"\0" not in self.buffer:
+                self.buffer += os.read(self.back, 1 << 20)
+            one, _, self.buffer = self.buffer.partition(b"\0")
+            reply = json.loads(one)
+            if reply.get("id") == self.count:
+                assert "error" not in reply, reply
+                return reply["result"]
+
+    def until(self, condition):
+        """Wait until a JavaScript expression is true."""
+        poll = (
+            f"new Promise(done => {{ const look = () => ({condition}) ? done(true) : setTimeout(look, 50); look(); }})"
+        )
+        assert self.value(poll) is True
+
+    def value(self, expression):
+        return self.call("Runtime.evaluate", expression=expression, awaitPromise=True)["result"]["value"]
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+        os.close(self.to)
+        os.close(self.back)
+
+
+@pytest.fixture
+def browser(tmp_path):
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("chromium is not installed: the page is not driven in a browser")
+    found = Browser(program, tmp_path / "profile")
+    yield found
+    found.close()
+
+
+def test_a_person_drops_a_video_and_sees_the_answer(address, browser, video):
+    target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+    browser.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+    browser.call("Page.navigate", url="http://{}:{}/".format(*address))
+    browser.until("document.readyState === 'complete' && document.getElementById('file')")
+    root = browser.call("DOM.getDocument")["root"]["nodeId"]
+    field = browser.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+    browser.call("DOM.setFileInputFiles", files=[str(video)], nodeId=field)
+    browser.until("document.getElementById('said').textContent === 'noise.mp4'")
+    assert browser.value("document.querySelectorAll('#top tr').length") == 5
+    browser.until("document.getElementById('strip').naturalWidth === 1200")
+    for width in (1280, 420):
+        browser.call("Emulation.setDeviceMetricsOverride", width=width, height=1500, deviceScaleFactor=1, mobile=False)
+        assert browser.value("document.documentElement.scrollWidth") <= width  # nothing sticks out
+        shot = base64.b64decode(browser.call("Page.captureScreenshot")["data"])
+        with Image.open(io.BytesIO(shot)) as picture:
+            assert picture.width == width
