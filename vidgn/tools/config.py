@@ -137,13 +137,15 @@ def _check_word(word: str, known: DictConfig) -> None:
         return
     parent, _, leaf = name.rpartition(".")
     node = OmegaConf.select(known, parent) if parent else known
-    if node is None or (isinstance(node, DictConfig) and leaf not in _keys(node) and name != "preset"):
+    if not isinstance(node, DictConfig) or (leaf not in _keys(node) and name != "preset"):
         raise ValueError(_unknown_word(name, known))
 
 
 def _unknown_word(name: str, known: DictConfig) -> str:
     parent, _, leaf = name.rpartition(".")
     node = OmegaConf.select(known, parent) if parent else known
+    if node is not None and not isinstance(node, DictConfig):
+        return f"{name!r} is no word; {parent} is a value, set it with {parent}=VALUE"
     choices = _keys(node) if isinstance(node, DictConfig) else []
     near = difflib.get_close_matches(leaf, choices, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
