@@ -22,6 +22,10 @@ def run_command(name: str, words: list[str], capture: pytest.CaptureFixture[str]
 
     patch.setattr(sys, "argv", [f"{name}.py", *words])
     capture.readouterr()
+    for logger in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        for handler in logging.getLogger(logger).handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.stream = sys.stderr  # it still holds the closed stream of the test that made it
     handlers = list(logging.getLogger().handlers)
     status = 0
     try:

@@ -34,7 +34,7 @@ def test_the_last_line_is_the_run_folder_and_the_protocol_stands_above(trained):
     lines = (trained / "stdout.txt").read_text().strip().splitlines()
     assert lines[-1] == str(trained)
     assert lines[-2] == "videos: 12 scored / 12 expected / 0 failed"
-    assert lines[-3].startswith("2 clips (nonlocal) x 1 crop of 37, 8 frames x stride 2, native fps, short side 37")
+    assert lines[-3].startswith("2 clips (linspace) x 1 crop of 37, 8 frames x stride 2, native fps, short side 37")
 
 
 def test_the_figures_are_those_of_the_predictions(trained):
@@ -84,6 +84,33 @@ def test_every_norm_trains(run, tiny, tmp_path, norm):
     assert f"norm {norm}" in outcome.out
 
 
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        ("slowfast_r50", ("clip_len=32", "span=32", "crop=64")),  # its slow path has every fourth frame
+        ("x3d_s", ()),
+        ("r2plus1d_r50", ("clip_len=16", "span=16")),
+    ],
+)
+def test_other_networks_train_and_are_tested_from_their_checkpoint(run, tiny, tmp_path, model, shape):
+    changed = {word.partition("=")[0] for word in shape}
+    words = [word for word in tiny if word.partition("=")[0] not in changed]
+    outcome = run("train", *words, *shape, f"model={model}", "trainer.max_steps=1", f"hydra.run.dir={tmp_path / 'run'}")
+    assert outcome.status == 0, outcome.err
+    assert f"name {model}, width 8" in outcome.out
+    ckpt = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    outcome = run("eval", f"ckpt={ckpt}", "data.num_workers=0", f"hydra.run.dir={tmp_path / 'eval'}")
+    assert outcome.status == 0, outcome.err
+    ours, theirs = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("eval", "run"))
+    assert ours["clip_top1"] == theirs["clip_top1"]
+
+
+def test_precise_statistics_are_a_word(run, tiny, tmp_path):
+    outcome = run("train", *tiny, "norm=bn", "precise_bn=2", "test=false", f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    assert "precise_bn" in torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+
+
 def test_groups_are_set_by_number_or_by_their_channels(run, tiny, tmp_path):
     for word, message in [
         ("norm.num_groups=3", r"num_groups (3) must divide num_features (8)"),
@@ -124,7 +151,8 @@ def test_own_videos_start_from_a_checkpoint_and_take_its_shape(run, trained, own
     words = (*OWN, f"data.root={own_videos}", f"init={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
     outcome = run("train", *words)
     assert outcome.status == 0, outcome.err
-    assert "width 8, norm gn" in outcome.out
+    assert "width 8," in outcome.out
+    assert "norm gn" in outcome.out
     assert "new classifier" in outcome.out
     assert "is drawn with seed 0" in outcome.out
     told = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["vidgn"]
@@ -211,7 +239,7 @@ def test_a_broken_training_video_is_an_error_that_names_it(run, own_videos, tmp_
         (["data.train=0"], "motions: train (0) must be at least 1"),
         (["data.num_workers=-1"], "data.num_workers (-1) must be 0 or more."),
         (["data.name=ucf"], "data.name (ucf) is unknown; use one of motions, folder, kinetics400."),
-        (["model.name=vgg"], "model.name (vgg) is unknown"),
+        (["model.name=vgg"], "model.name (vgg) is unknown; use one of i3d"),
         (["model.depth=18"], "depth (18) must be a published one"),
         (["optim.lr=-1"], "optim.lr (-1) must be a positive number"),
         (["logger.names=[csvv]"], "logger.names (csvv) is unknown; use csv, tensorboard or wandb."),

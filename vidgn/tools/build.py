@@ -19,12 +19,13 @@ from vidgn.data.clips import ClipSpec
 from vidgn.data.module import DataSpec, ViewSpec
 from vidgn.data.transforms import CropSpec, Normalize
 from vidgn.models.resnet3d import I3DSpec, VideoNet, build_i3d
+from vidgn.models.table import MODELS, build_model
 from vidgn.models.weights import LoadReport, load_weights
 from vidgn.norms import make_norm
 from vidgn.optim import OptimSpec
 from vidgn.tools.history import History
 
-STEM_CHANNELS_PER_GROUP = 2  # the paper's: 64 channels in 32 groups
+PUBLISHED_GROUPS, PUBLISHED_WIDTH = 32, 64  # groups of group norm, and channels of the stem they belong to
 
 
 class Start(NamedTuple):
@@ -61,8 +62,12 @@ def build_net(*, model: Mapping[str, Any], norm: Mapping[str, Any], crop: int, n
     Raises:
         ValueError: an unknown model or norm, or a value out of its range.
     """
+    factory = make_norm(**norm_options(norm, model=model))
+    if model["name"] != "i3d" and model["name"] not in MODELS:
+        raise ValueError(f"model.name ({model['name']}) is unknown; use one of i3d, {', '.join(MODELS)}.")
     if model["name"] != "i3d":
-        raise ValueError(f"model.name ({model['name']}) is unknown; use i3d.")
+        options = {key: value for key, value in model.items() if key != "name"}
+        return build_model(model["name"], num_classes=num_classes, norm=factory, crop=crop, **options)
     spec = I3DSpec(
         num_classes=num_classes,
         depth=model["depth"],
@@ -71,18 +76,20 @@ def build_net(*, model: Mapping[str, Any], norm: Mapping[str, Any], crop: int, n
         pool1=model["pool1"],
         window=math.ceil(crop / 32),
     )
-    return build_i3d(spec, norm=make_norm(**norm_options(norm, width=model["width"])))
+    return build_i3d(spec, norm=factory)
 
 
-def norm_options(norm: Mapping[str, Any], *, width: int) -> dict[str, Any]:
+def norm_options(norm: Mapping[str, Any], *, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `make_norm`; the default number of groups follows the width of the stem.
 
-    >>> norm_options({"name": "gn", "num_groups": None, "channels_per_group": None}, width=16)["num_groups"]
+    >>> group_norm = {"name": "gn", "num_groups": None, "channels_per_group": None}
+    >>> norm_options(group_norm, model={"name": "i3d", "width": 16})["num_groups"]
     8
     """
     options = dict(norm)
     if options["name"] == "gn" and options.get("num_groups") is None and options.get("channels_per_group") is None:
-        options["num_groups"] = max(1, width // STEM_CHANNELS_PER_GROUP)
+        published = MODELS[model["name"]].width if model["name"] in MODELS else PUBLISHED_WIDTH
+        options["num_groups"] = max(1, PUBLISHED_GROUPS * model["width"] // published)
     return options
 
 
@@ -155,7 +162,7 @@ def describe(
         "format": FORMAT,
         "classes": list(classes),
         "model": dict(model),
-        "norm": norm_options(norm, width=model["width"]),
+        "norm": norm_options(norm, model=model),
         "clip": {"clip_len": clip.clip_len, "span": clip.span},
         "crop": crop.crop,
         "normalize": {

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vidgn.callbacks.guard import Guard
 from vidgn.callbacks.keep import BEST, Keep
+from vidgn.callbacks.precise_bn import PreciseBN
 from vidgn.callbacks.stop import Stop
 from vidgn.checkpoint import read_checkpoint
 from vidgn.classifier import VideoClassifier
@@ -49,10 +50,16 @@ def train(config: DictConfig) -> Result | None:
     with own_folder(folder):
         first = find_start(config.resume, folder)
         classifier, data, start = _parts(config)
+        stop = Stop(keep if config.trainer.enable_checkpointing else None)
         callbacks: list[L.Callback] = [
             Guard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
             *([keep] if config.trainer.enable_checkpointing else []),  # before all that log
-            Stop(keep if config.trainer.enable_checkpointing else None),
+            stop,
+            *(
+                [PreciseBN(num_batches=config.precise_bn, only_resume=lambda: stop.asked is not None)]
+                if config.precise_bn
+                else []
+            ),
             *([LearningRateMonitor("step")] if config.logger.names else []),
         ]
         done = 0 if first is None else check_same_job(first, classifier.describe, force=config.resume_force)
@@ -109,11 +116,12 @@ def adopt_shape(config: DictConfig) -> None:
     if path is None or not path.is_file() or not _is_ours(path):
         return
     theirs = read_checkpoint(path).describe
-    for key in ("depth", "width", "pool1"):
-        word, value = f"model.{key}", theirs["model"][key]
-        if is_typed(word) and config.model[key] != value:
-            raise ValueError(f"{word}={config.model[key]}, but init={path} has {value}; leave {word} out.")
-        config.model[key] = value
+    shape = {key: value for key, value in theirs["model"].items() if key != "dropout"}
+    for key, value in shape.items():
+        word = "model" if key == "name" else f"model.{key}"
+        if is_typed(word) and config.model.get(key) != value:
+            raise ValueError(f"{word}={config.model.get(key)}, but init={path} has {value}; leave {word} out.")
+    config.model = OmegaConf.create({**shape, "dropout": config.model.dropout})
     if not any(is_typed(word) for word in ("norm", "norm.num_groups", "norm.channels_per_group")):
         config.norm = OmegaConf.create(theirs["norm"])
 
@@ -122,7 +130,7 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
     counts = ", ".join(f"{len(manifest):,} {split}" for split, manifest in manifests.items())
     parameters = sum(parameter.numel() for parameter in start.net.parameters())
     say(
-        f"{config.model.name} depth {config.model.depth}, width {config.model.width}, norm {config.norm.name}: "
+        f"{', '.join(f'{key} {value}' for key, value in config.model.items())}; norm {config.norm.name}: "
         f"{parameters:,} parameters on {device_word(trainer)}\n"
         f"data {config.data.name}: {counts} videos, {len(manifests['train'].classes)} classes; "
         f"clips {config.clip_len} frames x stride {config.span // config.clip_len}, crop {config.crop}, "
