@@ -27,7 +27,7 @@ class DataSpec:
     """Which videos, and how they are read.
 
     Attributes:
-        name: motions, folder, kinetics400 or list.
+        name: motions, folder or kinetics400.
         root: folder of the videos; for motions the cache folder (None: `cache_folder()`).
         train: for kinetics400 the annotation file or path-label list (None: looked for under root); for
             motions the videos per class.

@@ -2,10 +2,12 @@
 
 import difflib
 import functools
+import logging
 import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -56,11 +58,31 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
                 print(f"error: {err}", file=sys.stderr)
                 sys.exit(USAGE_ERROR)
             sys.argv[1:] = words
+            _leave_out_noise()
             launch()
 
         return main
 
     return decorate
+
+
+def _leave_out_noise() -> None:
+    """Keep from the screen what a user can do nothing about."""
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: " not in record.getMessage()
+
+
+_NOISE = (
+    r"`?isinstance\(treespec, LeafSpec\)",  # Lightning 2.6.6 asks torch 2.15 in the old way
+    r"Experiment logs directory .* exists",  # ours holds more than the logs
+    r"The number of training batches",  # small data sets have fewer than log_every_n_steps
+    r".*torch\.jit\.script",  # fvcore, which pytorchvideo imports
+)
 
 
 def default_words(words: Sequence[str]) -> list[str]:
