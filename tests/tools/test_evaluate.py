@@ -44,7 +44,7 @@ def test_another_folder_another_protocol(run, ckpt, trained, test_videos, tmp_pa
         f"hydra.run.dir={tmp_path / 'run'}",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
-    assert "3 clips (nonlocal) x 3 crops of 37" in outcome.out
+    assert "3 clips (linspace) x 3 crops of 37" in outcome.out
     assert "note: " in outcome.out  # the folder has no test/
     rows = predictions(tmp_path / "run")
     assert [row["label"] for row in rows] == [row["label"] for row in predictions(trained)]
@@ -53,7 +53,7 @@ def test_another_folder_another_protocol(run, ckpt, trained, test_videos, tmp_pa
 def test_the_full_frame_is_a_protocol(run, ckpt, tmp_path):
     outcome = run("eval", ckpt, "num_crops=full", "num_clips=1", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
-    assert "1 clips (nonlocal) x the full frame" in outcome.out
+    assert "1 clips (linspace) x the full frame" in outcome.out
 
 
 def test_broken_and_missing_videos_are_failed_and_wrong_and_listed(run, ckpt, trained, test_videos, tmp_path):

@@ -1,4 +1,5 @@
 import base64
+import contextlib
 import http.client
 import io
 import json
@@ -38,12 +39,10 @@ def video(tmp_path):
 
 
 def ask(address, method, path, body=None, **headers):
-    connection = http.client.HTTPConnection(*address, timeout=60)
-    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-    reply = connection.getresponse()
-    content = reply.read()
-    connection.close()
-    return reply, content
+    with contextlib.closing(http.client.HTTPConnection(*address, timeout=60)) as connection:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        reply = connection.getresponse()
+        return reply, reply.read()
 
 
 def test_the_page_needs_nothing_from_elsewhere(address):
