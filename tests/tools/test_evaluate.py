@@ -15,7 +15,7 @@ def ckpt(trained):
 
 
 @pytest.fixture
-def test_videos(trained, cache, tmp_path):
+def split_videos(trained, cache, tmp_path):
     """The test split of the tiny motions as a folder per class, once as train/ and once as val/."""
     (source,) = [path for path in cache.glob("motions*") if path.is_dir()]
     for split in ("train", "val"):
@@ -38,9 +38,9 @@ def test_a_checkpoint_is_all_that_is_needed_and_gives_the_runs_own_numbers(run, 
         assert ours[name] == theirs[name]
 
 
-def test_another_folder_another_protocol(run, ckpt, trained, test_videos, tmp_path):
+def test_another_folder_another_protocol(run, ckpt, trained, split_videos, tmp_path):
     outcome = run(
-        "eval", ckpt, "data=folder", f"data.root={test_videos}", "num_clips=3", "num_crops=3", "batch=5",
+        "eval", ckpt, "data=folder", f"data.root={split_videos}", "num_clips=3", "num_crops=3", "batch=5",
         f"hydra.run.dir={tmp_path / 'run'}",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
@@ -56,12 +56,12 @@ def test_the_full_frame_is_a_protocol(run, ckpt, tmp_path):
     assert "1 clips (linspace) x the full frame" in outcome.out
 
 
-def test_broken_and_missing_videos_are_failed_and_wrong_and_listed(run, ckpt, trained, test_videos, tmp_path):
+def test_broken_and_missing_videos_are_failed_and_wrong_and_listed(run, ckpt, trained, split_videos, tmp_path):
     """The accuracy over 12 videos, 2 of which cannot be read, is that of the other 10 over 12."""
-    broken = sorted((test_videos / "val").rglob("*.mp4"))[:2]
+    broken = sorted((split_videos / "val").rglob("*.mp4"))[:2]
     broken[0].write_bytes(b"")
     broken[1].write_bytes(broken[1].read_bytes()[:300])
-    outcome = run("eval", ckpt, "data=folder", f"data.root={test_videos}", f"hydra.run.dir={tmp_path / 'run'}")
+    outcome = run("eval", ckpt, "data=folder", f"data.root={split_videos}", f"hydra.run.dir={tmp_path / 'run'}")
     assert outcome.status == 0, outcome.err
     assert "videos: 10 scored / 12 expected / 2 failed (counted as wrong)" in outcome.out
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -69,7 +69,7 @@ def test_broken_and_missing_videos_are_failed_and_wrong_and_listed(run, ckpt, tr
     assert any("empty file" in reason for reason in metrics["failures"].values())
     rows = {row["video"].split("/", 1)[1]: row for row in predictions(tmp_path / "run")}
     whole = {row["video"].split("/", 1)[1]: row for row in predictions(trained)}
-    lost = [path.relative_to(test_videos / "val").as_posix() for path in broken]
+    lost = [path.relative_to(split_videos / "val").as_posix() for path in broken]
     assert [name for name, row in rows.items() if row["error"]] == lost
     assert all(rows[name]["class1"] == "" for name in lost)
     right = sum(row["class1"] == row["label"] for name, row in whole.items() if name not in lost)

@@ -1,9 +1,10 @@
 """The embedded data set: procedural videos in which only motion tells the class.
 
 Every video shows a layer of light textured shapes that moves, as a whole, over a dark textured background that
-stands still. Shapes, colours, textures and background are drawn independently of the class. The layer repeats itself without end in all directions, and in *every* class its
-place, its angle and the logarithm of its scale are uniform over one range: a frame on its own has the same
-distribution whatever the label, and only how the pose changes from frame to frame tells it.
+stands still. Shapes, colours, textures and background are drawn independently of the class. The layer repeats
+itself without end in all directions, and in *every* class its place, its angle and the logarithm of its scale are
+uniform over one range: a frame on its own has the same distribution whatever the label, and only how the pose
+changes from frame to frame tells it.
 
     class       motion of the layer (speed, amplitude and phase are random)
     ----------  -----------------------------------------------------------
