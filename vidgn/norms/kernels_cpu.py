@@ -84,9 +84,12 @@ def scale(x: Tensor, gain: Tensor, shift: Tensor, residual: Tensor | None, relu:
             continue
         added = _rows(match_layout(residual, x)[n]).split(block)
         for source, target, rest in zip(*parts, added, strict=True):
-            wide = target if x.dtype == gain.dtype else torch.empty_like(source, dtype=gain.dtype)
-            torch.addcmul(shift[n], source.to(gain.dtype), gain[n], out=wide)
-            target.copy_(_finish(wide, rest, relu))
+            if x.dtype == gain.dtype:
+                _scale_rows(source, gain[n], shift[n], out=target)
+                _finish(target, rest, relu)
+            else:  # rounded once, after the sum
+                wide = torch.addcmul(shift[n], source.to(gain.dtype), gain[n])
+                target.copy_(_finish(wide, rest, relu))
     return y
 
 
