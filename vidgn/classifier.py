@@ -1,6 +1,6 @@
 """The Lightning module: loss, 1-clip validation error, and the test that averages softmax over clips."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -63,6 +63,7 @@ class VideoClassifier(L.LightningModule):
 
     Attributes:
         predictions: of the last test, in manifest order.
+        earlier: those of a test that goes on, made before it was interrupted.
         record: called with each prediction as soon as it is there.
     """
 
@@ -88,6 +89,7 @@ class VideoClassifier(L.LightningModule):
         self.describe = describe or {}
         self.seed = seed
         self.predictions: list[Prediction] = []
+        self.earlier: Mapping[int, Prediction] = {}
         self.record: Callable[[Prediction], None] = lambda prediction: None
         self._counts = torch.zeros(2, dtype=torch.int64)  # right and all training clips of this epoch on this rank
         num_classes, top5 = len(self.classes), min(5, len(self.classes))
@@ -175,7 +177,7 @@ class VideoClassifier(L.LightningModule):
         """Put the predictions into manifest order and log the accuracies; of several ranks see `gather`."""
         self.predictions = merge_predictions([self.predictions])
         if not _distributed():
-            for name, value in accuracies(self.predictions).items():
+            for name, value in accuracies([*self.earlier.values(), *self.predictions]).items():
                 self.log(f"test/{name}", value)
 
     def configure_optimizers(self) -> Any:

@@ -107,7 +107,7 @@ def _score(
 
     data.done = done
     classifier.record = journal.add if journal is not None else lambda prediction: None
-    classifier.predictions = []
+    classifier.predictions, classifier.earlier = [], before
     trainer.test(classifier, data, verbose=False)
     return merge_predictions([list(before.values()), gather(classifier.predictions)])
 
