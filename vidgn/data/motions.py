@@ -213,11 +213,12 @@ def _render(look: _Look, trajectory: Trajectory, side: int) -> NDArray[np.uint8]
 
 
 def _turned(
-    dx: NDArray[np.float32], dy: NDArray[np.float32], cos: float, sin: float
+    dx: NDArray[np.floating], dy: NDArray[np.floating], cos: float, sin: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the coordinates of the points (dx, dy) of a grid in a frame turned clockwise, each (dy, dx)."""
-    cos, sin = np.float32(cos), np.float32(sin)
-    return cos * dx[None] + sin * dy[:, None], cos * dy[:, None] - sin * dx[None]
+    c, s = np.float32(cos), np.float32(sin)
+    u, v = c * dx[None] + s * dy[:, None], c * dy[:, None] - s * dx[None]
+    return u.astype(np.float32, copy=False), v.astype(np.float32, copy=False)
 
 
 def _inside(shape: int, u: NDArray[np.float32], v: NDArray[np.float32]) -> NDArray[np.float32]:
