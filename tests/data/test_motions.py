@@ -96,6 +96,7 @@ def test_the_pose_of_a_single_frame_has_one_distribution_in_every_class(field):
 
 
 def test_the_cache_is_whole_or_not_there_and_is_continued(tmp_path, monkeypatch):
+    spec = MotionsSpec(train=6, val=1, test=1, num_frames=8, side=16)  # 96 videos, far more than are written ahead
     calls = []
 
     def stop_after_ten(done, total):
@@ -104,22 +105,22 @@ def test_the_cache_is_whole_or_not_there_and_is_continued(tmp_path, monkeypatch)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare_motions(tmp_path, spec=TINY, num_workers=1, progress=stop_after_ten)
-    assert not (tmp_path / TINY.folder_name).exists()
+        prepare_motions(tmp_path, spec=spec, num_workers=1, progress=stop_after_ten)
+    assert not (tmp_path / spec.folder_name).exists()
     resumed = []
     folder = prepare_motions(
-        tmp_path, spec=TINY, num_workers=1, progress=lambda done, total: resumed.append((done, total))
+        tmp_path, spec=spec, num_workers=1, progress=lambda done, total: resumed.append((done, total))
     )
     assert resumed[0][0] > 8  # the first ones were kept
-    assert resumed[-1] == (36, 36)
+    assert resumed[-1] == (96, 96)
     assert sorted(path.name for path in (folder / "train").iterdir()) == list(CLASSES)
-    assert len(list(folder.glob("*/*/0000.mp4"))) == 36
+    assert len(list(folder.glob("*/*/*.mp4"))) == 96
     assert not list(tmp_path.rglob("*.part"))
     assert json.loads((folder / "spec.json").read_text())["side"] == 16
     again = []
-    assert prepare_motions(tmp_path, spec=TINY, progress=lambda *_: again.append(1)) == folder
+    assert prepare_motions(tmp_path, spec=spec, progress=lambda *_: again.append(1)) == folder
     assert not again
-    remove_motions(tmp_path, spec=TINY)
+    remove_motions(tmp_path, spec=spec)
     assert not folder.exists()
 
 
