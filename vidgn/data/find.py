@@ -1,0 +1,128 @@
+"""Which videos: from the words `data.*` to the manifest of each split."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from vidgn.data.manifest import Manifest
+from vidgn.data.motions import MotionsSpec, prepare_motions
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which videos, and how they are read.
+
+    Attributes:
+        name: motions, folder or kinetics400.
+        root: folder of the videos; for motions the cache folder (None: `cache_folder()`).
+        train: for kinetics400 the annotation file or path-label list (None: looked for under root); for
+            motions the videos per class.
+        val: the same for validation, which is also the test of kinetics400.
+        test: for motions the videos per class.
+        classes: file with class names, for lists whose labels are numbers.
+        seed: of the drawn split, or of the pixels of motions.
+        flip: mirror half of the training clips; None decides by the class names (`mirror_changes`).
+        backend: the decoder.
+        num_workers: reading processes; None chooses from the cores.
+    """
+
+    name: str
+    root: str | None = None
+    train: str | int | None = None
+    val: str | int | None = None
+    test: str | int | None = None
+    classes: str | None = None
+    seed: int = 0
+    flip: bool | None = None
+    backend: Literal["pyav", "decord"] = "pyav"
+    num_workers: int | None = None
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """Which views of a video the test scores.
+
+    Attributes:
+        num_clips: clips per video.
+        num_crops: crops per clip; `full` is the whole frame.
+        clip_rule: where the clips start; see `vidgn.data.clips.test_starts`.
+    """
+
+    num_clips: int = 10
+    num_crops: Literal[1, 3, "full"] = 3
+    clip_rule: Literal["nonlocal", "linspace"] = "nonlocal"
+
+
+def cache_folder() -> Path:
+    """Return where data sets of ours are kept: $VIDGN_CACHE, or ~/.cache/vidgn."""
+    return Path(os.environ.get("VIDGN_CACHE") or "~/.cache/vidgn").expanduser()
+
+
+def read_manifests(spec: DataSpec, *, progress: Callable[[int, int], None] | None = None) -> dict[Split, Manifest]:
+    """Find the videos of all splits; motions are written first where they are not there yet.
+
+    Args:
+        spec: the data set.
+        progress: called with (videos done, videos in all) while motions are written.
+
+    Raises:
+        ValueError: an unknown name, or a root that is missing or does not hold such a data set.
+        OSError: a folder or file that cannot be read.
+    """
+    if spec.name not in _READERS:
+        raise ValueError(f"data.name ({spec.name}) is unknown; use one of {', '.join(_READERS)}.")
+    if spec.name != "motions" and not spec.root:
+        raise ValueError(f"data={spec.name} needs the folder of the videos; set data.root=DIR.")
+    return _READERS[spec.name](spec, progress)
+
+
+def mirror_changes(classes: Sequence[str]) -> list[str]:
+    """Return the classes whose names say that a mirror image is another class.
+
+    >>> mirror_changes(["jump", "turn left", "TurnRight", "spin_clockwise", "bright"])
+    ['turn left', 'TurnRight', 'spin_clockwise']
+    """
+    return [name for name in classes if any(word.lower() in _SIDES for word in _WORD.findall(name))]
+
+
+def _motions(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+    sizes = {
+        split: int(value)
+        for split, value in (("train", spec.train), ("val", spec.val), ("test", spec.test))
+        if value is not None
+    }
+    motions = MotionsSpec(**sizes, seed=spec.seed)
+    folder = prepare_motions(spec.root or cache_folder(), spec=motions, progress=progress)
+    return {split: Manifest.from_folder(folder, split=split) for split in _SPLITS}
+
+
+def _folder(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+    assert spec.root is not None
+    return {split: Manifest.from_folder(spec.root, split=split, seed=spec.seed) for split in _SPLITS}
+
+
+def _kinetics400(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+    assert spec.root is not None
+    read = partial(Manifest.from_kinetics, spec.root)
+    train = read(split="train", annotation=_file(spec.train), classes_file=spec.classes)
+    # A validation file that lacks a class must not number the others anew.
+    val = read(split="val", annotation=_file(spec.val), classes=train.classes)
+    return {"train": train, "val": val, "test": val}
+
+
+def _file(value: str | int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_SIDES = frozenset({"left", "right", "leftward", "rightward", "leftwards", "rightwards", "lefthand", "righthand"}) | {
+    "clockwise", "counterclockwise", "anticlockwise", "cw", "ccw",
+}  # fmt: skip
+_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_READERS = {"motions": _motions, "folder": _folder, "kinetics400": _kinetics400}
