@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from vidgn.classifier import Prediction, VideoClassifier, merge_predictions, step_seed
+from vidgn.classifier import VideoClassifier, step_seed
 from vidgn.optim import OptimSpec
+from vidgn.predictions import Prediction, merge_predictions
 
 
 class Constant(nn.Module):

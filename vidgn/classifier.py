@@ -1,8 +1,7 @@
 """The Lightning module: loss, 1-clip validation error, and the test that averages softmax over clips."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import lightning as L
 import numpy as np
@@ -13,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vidgn.norms import is_norm
 from vidgn.optim import OptimSpec, build_optimizer
+from vidgn.predictions import Prediction, accuracies, distributed, label_ranks, merge_predictions
 
 
 class TrainBatch(Protocol):
@@ -33,18 +33,6 @@ class TestBatch(Protocol):
     def views(self, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (clips (n,3,T,S,S') uint8, position of each in the batch (n,) int64), n <= chunk."""
         ...
-
-
-class Prediction(NamedTuple):
-    """What the test says of one video. `scores` is None where the video could not be read."""
-
-    video: int  # row of the manifest
-    label: int
-    scores: tuple[float, ...] | None  # (Q,) mean of the views' softmax
-    error: str | None
-    views: int = 0  # scored, and how many of them were right
-    views_top1: int = 0
-    views_top5: int = 0
 
 
 class VideoClassifier(L.LightningModule):
@@ -176,7 +164,7 @@ class VideoClassifier(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Put the predictions into manifest order and log the accuracies; of several ranks see `gather`."""
         self.predictions = merge_predictions([self.predictions])
-        if not _distributed():
+        if not distributed():
             for name, value in accuracies([*self.earlier.values(), *self.predictions]).items():
                 self.log(f"test/{name}", value)
 
@@ -220,7 +208,7 @@ class VideoClassifier(L.LightningModule):
 
     def _all_counts(self) -> Tensor:
         counts = self._counts.clone()
-        if _distributed():
+        if distributed():
             counts = counts.to(self.device)
             torch.distributed.all_reduce(counts)
         return counts
@@ -235,55 +223,6 @@ def step_seed(seed: int, *, epoch: int, batch: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, batch, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return how many classes come before the label, (N,): those with a higher score, ties by index.
-
-    >>> label_ranks(torch.tensor([[0.2, 0.6, 0.2]]), torch.tensor([2]))
-    tensor([2])
-    """
-    own = scores.gather(1, labels[:, None])
-    before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
-    return ((scores > own) | ((scores == own) & before)).sum(1)
-
-
-def accuracies(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Return video and clip accuracies in percent over all videos; one that could not be read counts as wrong."""
-    found = [item for item in predictions if item.scores is not None]
-    ranks = torch.zeros(0)
-    if found:
-        scores = torch.tensor([item.scores for item in found], dtype=torch.float64)  # (N, Q)
-        ranks = label_ranks(scores, torch.tensor([item.label for item in found]))
-    total = max(1, len(predictions))
-    return {
-        "video_top1": 100 * int((ranks < 1).sum()) / total,
-        "video_top5": 100 * int((ranks < 5).sum()) / total,
-        "clip_top1": 100 * sum(item.views_top1 / item.views for item in found) / total,
-        "clip_top5": 100 * sum(item.views_top5 / item.views for item in found) / total,
-    }
-
-
-def merge_predictions(parts: Sequence[Sequence[Prediction]]) -> list[Prediction]:
-    """Put the predictions of all ranks into manifest order.
-
-    Raises:
-        RuntimeError: a video was scored more than once.
-    """
-    together = sorted((item for part in parts for item in part), key=lambda prediction: prediction.video)
-    double = [one.video for one, other in pairwise(together) if one.video == other.video]
-    if double:
-        raise RuntimeError(f"videos {double[:10]} of the manifest were scored more than once; please report this")
-    return together
-
-
-def gather(predictions: list[Prediction]) -> list[Prediction]:
-    """Return the predictions of all ranks in manifest order, each video once."""
-    parts = [predictions]
-    if _distributed():
-        parts = [[] for _ in range(torch.distributed.get_world_size())]
-        torch.distributed.all_gather_object(parts, predictions)
-    return merge_predictions(parts)
-
-
 def _groups(batch: TestBatch, size: int) -> Iterator[tuple[Tensor, int]]:
     """Yield up to `size` views (n,3,T,S,S') of one video, and its position in the batch."""
     group: list[Tensor] = []
@@ -296,7 +235,3 @@ def _groups(batch: TestBatch, size: int) -> Iterator[tuple[Tensor, int]]:
         before = int(slot)
     if group:
         yield torch.cat(group), before
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()

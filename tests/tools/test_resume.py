@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vidgn.classifier import Prediction
 from vidgn.data.manifest import Manifest
+from vidgn.predictions import Prediction
 from vidgn.tools.history import History
 from vidgn.tools.journal import Journal
 from vidgn.tools.replay import replay

@@ -17,12 +17,13 @@ from omegaconf import DictConfig
 
 from vidgn.callbacks.stop import Stop
 from vidgn.checkpoint import PART, Checkpoint, read_checkpoint, sum_of
-from vidgn.classifier import Prediction, VideoClassifier, accuracies, gather, merge_predictions
+from vidgn.classifier import VideoClassifier
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
 from vidgn.data.module import DataSpec, VideoDataModule
 from vidgn.data.transforms import CropSpec, Normalize
 from vidgn.optim import OptimSpec
+from vidgn.predictions import Prediction, accuracies, gather, merge_predictions
 from vidgn.tools.build import build_net, build_trainer, check_view_spec, data_spec, device_word, versions
 from vidgn.tools.config import run_folder
 from vidgn.tools.journal import Journal

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vidgn.classifier import Prediction
+from vidgn.predictions import Prediction
 
 
 class Journal:
