@@ -1,0 +1,66 @@
+"""Subcommands about nets, runs and the machine: export, model, report, doctor."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vidgn.tools.cli_words import Ckpt, Json
+
+
+def export(
+    videos: Annotated[list[str] | None, typer.Argument(metavar="VIDEO|DIR...", help="Compare on these.")] = None,
+    *,
+    ckpt: Ckpt,
+    to: Annotated[str, typer.Option(help="onnx, torch-export or safetensors.")] = "onnx",
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="The file; default: beside the checkpoint.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the net for other programs, pixels in and scores out; print the difference it makes."""
+    from vidgn.tools.export import run_export
+
+    raise typer.Exit(run_export(ckpt=ckpt, to=to, target=out, videos=videos or [], out=sys.stdout, as_json=as_json))
+
+
+def model(
+    *,
+    summary: Annotated[bool, typer.Option("--summary", help="Print the summary (also without this word).")] = True,
+    model: Annotated[str, typer.Option(help="A network of configs/model.")] = "i3d_r50",
+    norm: Annotated[str, typer.Option(help="gn, bn, ln, ... as in configs/norm.")] = "gn",
+    num_classes: Annotated[int, typer.Option(help="Classes.")] = 400,
+    clip_len: Annotated[int | None, typer.Option(help="Frames of the clip; the net's own if left out.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the stem.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count parameters, multiply-adds and activation memory per stage, beside the published numbers."""
+    from vidgn.tools.summary import run_summary
+
+    status = run_summary(
+        model=model, norm=norm, num_classes=num_classes, clip_len=clip_len, crop=crop, width=width, out=sys.stdout,
+        as_json=as_json,
+    )  # fmt: skip
+    raise typer.Exit(status)
+
+
+def report(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Run folders of train.py.")] = None,
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the page and the pictures.")] = "report",
+    as_json: Json = False,
+) -> None:
+    """Turn runs into one HTML page: error curves, Table 8, confusion, worst classes, calibration, examples."""
+    from vidgn.tools.report import run_report
+
+    raise typer.Exit(run_report(runs or [], target=out, out=sys.stdout, as_json=as_json))
+
+
+def doctor(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the measurement of speed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check this machine: versions, known-bad sets, a self-test, what limits training. Status 1: broken."""
+    from vidgn.tools.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(out=sys.stdout, as_json=as_json, quick=quick))

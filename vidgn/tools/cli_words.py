@@ -1,0 +1,13 @@
+"""Options that several subcommands of `vidgn` share."""
+
+from typing import Annotated
+
+import typer
+
+Videos = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="VIDEO|DIR|URL...", help="Files, folders, http(s) addresses."),
+]
+Ckpt = Annotated[str, typer.Option(metavar="PATH", help="A checkpoint of train.py, or its run folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
