@@ -98,8 +98,8 @@ def apply_train_view(frames: NDArray[np.uint8] | Tensor, view: TrainView) -> Ten
 
 def resize_cut(cut: NDArray[np.uint8] | Tensor, view: TrainView) -> Tensor:
     """Turn the `source_box` of frames, uint8 (T,h,w,3), into uint8 (3,T,S,S): resize and mirror."""
-    scaled = resize(cut, size=(view.box.height, view.box.width)).transpose(0, 1)  # (T,3,S,S), as torch flips fastest
-    return (scaled.flip(-1) if view.flip else scaled).transpose(0, 1)
+    scaled = resize(cut, size=(view.box.height, view.box.width)).permute(1, 2, 3, 0)  # (T,S,S,3), as it lies in memory
+    return (scaled.flip(2) if view.flip else scaled).permute(3, 0, 1, 2)
 
 
 def scaled_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
