@@ -141,7 +141,7 @@ def strip_png(found: Explanation, blended: NDArray[np.uint8], *, stride: int, fp
     """Return a PNG: the frames above, the same with the heat below, each with its second."""
     from matplotlib.figure import Figure
 
-    from vidgn.tools.report_figures import as_png
+    from vidgn.tools.report_theme import as_png
 
     shown = np.linspace(0, len(blended) - 1, _FRAMES).astype(int)
     plain = found.window.clip.permute(1, 2, 3, 0).numpy()

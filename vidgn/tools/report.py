@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from vidgn.data.module import cache_folder
 from vidgn.data.motions import MotionsSpec
 from vidgn.data.video import VideoDecodeError, open_video
+from vidgn.tools import report_curves, report_theme
 from vidgn.tools import report_figures as figures
 from vidgn.tools.report_page import Picture, Section, page, paragraph, runs_table, table_8
 from vidgn.tools.report_read import Run, Scored, class_accuracy, confusion, read_run, reliability
@@ -55,8 +56,8 @@ class _Drawer:
 
     def __call__(self, name: str, alt: str, figure: Callable[..., Figure]) -> Picture:
         """Draw `figure(theme=...)` for each theme."""
-        images = [figures.as_png(figure(theme=theme)) for theme in figures.THEMES]
-        for theme, image in zip(figures.THEMES, images, strict=True):
+        images = [report_theme.as_png(figure(theme=theme)) for theme in report_theme.THEMES]
+        for theme, image in zip(report_theme.THEMES, images, strict=True):
             suffix = "" if theme.name == "light" else f"-{theme.name}"
             (self.folder / f"{name}{suffix}.png").write_bytes(image)
         self.count += 1
@@ -73,7 +74,7 @@ def _curves(runs: Sequence[Run], draw: _Drawer) -> list[Section]:
     top = min(100.0, 10 * np.ceil(highest / 10))
     panels = []
     for norm in norms:
-        panel = partial(figures.curves, [run for run in shown if run.norm == norm], top=top)
+        panel = partial(report_curves.curves, [run for run in shown if run.norm == norm], top=top)
         panels.append(draw(f"curves-{norm}", f"error curves of {norm.upper()}", panel))
     note = paragraph(
         "Dashed: training error. Solid: validation error of one random clip per video. As Figures 5 and 7."

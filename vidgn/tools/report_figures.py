@@ -1,61 +1,22 @@
-"""The pictures of a report, for light and dark pages; colours from Okabe and Ito, safe for the colour-blind."""
+"""The pictures of a test in a report: which classes, how sure, which frames."""
 
-import io
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vidgn.tools.report_read import Bin, Run
-
-
-class Theme(NamedTuple):
-    """Colours of one kind of page."""
-
-    name: str
-    paper: str
-    ink: str
-    faint: str
-    train: str
-    val: str
-    heat: str  # a colour map of matplotlib
-
-
-LIGHT = Theme("light", "#ffffff", "#1b1f24", "#d0d7de", "#0072B2", "#D55E00", "Blues")
-DARK = Theme("dark", "#0d1117", "#e6edf3", "#30363d", "#56B4E9", "#E69F00", "cividis")
-THEMES = (LIGHT, DARK)
-_PANEL = (5.6, 3.9)  # inches at 100 dpi: two beside one another at 1280 px, one at 420 px
-
-
-def curves(runs: Sequence[Run], *, top: float, theme: Theme) -> Figure:
-    """Draw training (dashed) and 1-clip validation error (solid) per epoch, as in Figures 5 and 7.
-
-    `top` is the end of the error axis, the same for every norm.
-    """
-    figure, axes = _figure(theme, _PANEL)
-    styles = ("o", "s", "^", "D", "v", "P")
-    for number, run in enumerate(runs):
-        mark = {"marker": styles[number % len(styles)], "markersize": 4, "markevery": max(1, len(run.val) // 8)}
-        label = f"{run.folder.absolute().name} ({run.config['clip_len']} frames, batch {run.config['batch']})"
-        if run.train:
-            axes.plot(*zip(*run.train.items(), strict=True), "--", color=theme.train, label=f"train {label}", **mark)
-        if run.val:
-            axes.plot(*zip(*run.val.items(), strict=True), "-", color=theme.val, label=f"val 1-clip {label}", **mark)
-    axes.set(xlabel="epoch", ylabel="error (%)", ylim=(0, top), title=runs[0].norm.upper())
-    axes.set_xlim(left=0)
-    axes.grid(color=theme.faint, linewidth=0.6)
-    _legend(axes, theme)
-    return figure
+from vidgn.tools.report_read import Bin
+from vidgn.tools.report_theme import PANEL, Theme, legend, new_figure
 
 
 def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]], *, theme: Theme) -> Figure:
     """Draw which class is taken for which, in percent of the label's videos."""
     many = len(names) > 30
     side = 5.6 if many else min(8.0, 3.2 + 0.32 * len(names))
-    figure, axes = _figure(theme, (side, 0.86 * side))
+    figure, (axes,) = new_figure(theme, (side, 0.86 * side))
     table = np.array(counts, float)
     shares = 100 * table / np.maximum(table.sum(1, keepdims=True), 1)
     image = axes.imshow(shares, vmin=0, vmax=100, cmap=theme.heat)
@@ -73,7 +34,7 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]], *, t
 def worst_classes(found: Sequence[tuple[str, float, int]], *, theme: Theme) -> Figure:
     """Draw the accuracy of the ten classes with the lowest."""
     shown = list(found[:10])[::-1]
-    figure, axes = _figure(theme, (_PANEL[0], 1.1 + 0.3 * len(shown)))
+    figure, (axes,) = new_figure(theme, (PANEL[0], 1.1 + 0.3 * len(shown)))
     axes.barh([f"{name} ({count})" for name, _, count in shown], [value for _, value, _ in shown], color=theme.train)
     for place, (_, value, _) in enumerate(shown):
         inside = value > 85
@@ -86,7 +47,7 @@ def worst_classes(found: Sequence[tuple[str, float, int]], *, theme: Theme) -> F
 
 def reliability_diagram(bins: Sequence[Bin], error: float, *, theme: Theme) -> Figure:
     """Draw accuracy over score: on the diagonal, a score of 80 % is right in 80 % of cases."""
-    figure, axes = _figure(theme, _PANEL)
+    figure, (axes,) = new_figure(theme, PANEL)
     axes.plot([0, 1], [0, 1], ":", color=theme.ink, label="calibrated")
     sizes = [20 + 180 * item.videos / max(item.videos for item in bins) for item in bins]
     axes.plot([item.score for item in bins], [item.accuracy for item in bins], color=theme.val, linewidth=1)
@@ -97,7 +58,7 @@ def reliability_diagram(bins: Sequence[Bin], error: float, *, theme: Theme) -> F
     )
     axes.set_title(f"expected calibration error {100 * error:.1f} %")
     axes.grid(color=theme.faint, linewidth=0.6)
-    _legend(axes, theme)
+    legend(axes, theme)
     return figure
 
 
@@ -105,38 +66,13 @@ def film_strip(frames: NDArray[np.uint8], times: Sequence[str], *, theme: Theme)
     """Lay frames uint8 (T, H, W, 3) side by side, each with its time below; two rows of four for a narrow page."""
     columns, rows = 4, -(-len(frames) // 4)
     height = 1.36 * rows * frames.shape[1] / frames.shape[2] + 0.24 * rows
-    figure = Figure(figsize=(_PANEL[0], height), dpi=100, facecolor=theme.paper, layout="constrained")
+    figure = Figure(figsize=(PANEL[0], height), dpi=100, facecolor=theme.paper, layout="constrained")
     for place, (frame, time) in enumerate(zip(frames, times, strict=True)):
         axes = figure.add_subplot(rows, columns, place + 1)
         axes.imshow(frame)
         axes.set_axis_off()
         axes.set_title(time, fontsize=9, color=theme.ink, pad=2)
     return figure
-
-
-def as_png(figure: Figure) -> bytes:
-    """Return the picture as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())
-    return buffer.getvalue()
-
-
-def _figure(theme: Theme, size: tuple[float, float]) -> tuple[Figure, Any]:
-    figure = Figure(figsize=size, dpi=100, facecolor=theme.paper, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor(theme.paper)
-    axes.tick_params(colors=theme.ink)
-    for text in (axes.xaxis.label, axes.yaxis.label, axes.title):
-        text.set_color(theme.ink)
-    for spine in axes.spines.values():
-        spine.set_color(theme.faint)
-    return figure, axes
-
-
-def _legend(axes: Any, theme: Theme) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        axes.legend(handles, labels, facecolor=theme.paper, edgecolor=theme.faint, labelcolor=theme.ink, fontsize=8)
 
 
 def _write_shares(axes: Any, shares: NDArray[np.float64], theme: Theme) -> None:

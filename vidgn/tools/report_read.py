@@ -3,11 +3,15 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from omegaconf import OmegaConf
+
+from vidgn.callbacks.percentiles import PERCENTILE
+
+Points = Sequence[tuple[int, float]]  # (optimizer step, value)
 
 
 class Scored(NamedTuple):
@@ -36,6 +40,11 @@ class Run:
         val: 1-clip validation error in percent by epoch.
         metrics: of the final test; empty without one.
         predictions: of the final test.
+        loss: of training, by step.
+        rate: of learning, by step; of the first group of parameters.
+        pace: what was logged of speed and memory (`pace/...`), by step.
+        percentiles: of the values of `layer`, by percentile and epoch; empty unless they were recorded.
+        layer: the word `log.percentiles`.
     """
 
     folder: Path
@@ -44,6 +53,11 @@ class Run:
     val: Mapping[int, float]
     metrics: Mapping[str, Any]
     predictions: Sequence[Scored]
+    loss: Points = ()
+    rate: Points = ()
+    pace: Mapping[str, Points] = field(default_factory=dict)
+    percentiles: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+    layer: str = ""
 
     @property
     def norm(self) -> str:
@@ -74,7 +88,17 @@ def read_run(folder: str | Path) -> Run:
     file = path / "metrics.json"
     metrics = json.loads(file.read_text()) if file.is_file() else {}
     scored = [_scored(row) for row in _rows(path / "predictions.csv")]
-    return Run(path, config, _by_epoch(rows, "train/error"), _by_epoch(rows, "val/error"), metrics, scored)
+    columns = sorted({name for row in rows[:1] for name in row})
+    rates = [name for name in columns if name.startswith("lr-")]
+    ranks = [name for name in columns if name.startswith(PERCENTILE)]
+    return Run(
+        path, config, _by_epoch(rows, "train/error"), _by_epoch(rows, "val/error"), metrics, scored,
+        loss=_by_step(rows, "train/loss"),
+        rate=_by_step(rows, rates[0]) if rates else (),
+        pace={name: _by_step(rows, name) for name in columns if name.startswith("pace/")},
+        percentiles={int(name.removeprefix(PERCENTILE)): _by_epoch(rows, name) for name in ranks},
+        layer=str((config.get("log") or {}).get("percentiles") or ""),
+    )  # fmt: skip
 
 
 def confusion(predictions: Sequence[Scored]) -> tuple[list[str], list[list[int]]]:
@@ -130,6 +154,11 @@ def _rows(file: Path) -> list[dict[str, str]]:
 def _by_epoch(rows: Sequence[Mapping[str, str]], name: str) -> dict[int, float]:
     """Return the last value of each epoch, epochs counted from 1."""
     return {int(row["epoch"]) + 1: float(row[name]) for row in rows if row.get(name) and row.get("epoch")}
+
+
+def _by_step(rows: Sequence[Mapping[str, str]], name: str) -> Points:
+    """Return the values in the order of their steps, steps counted from 1."""
+    return sorted((int(row["step"]) + 1, float(row[name])) for row in rows if row.get(name) and row.get("step"))
 
 
 def _scored(row: Mapping[str, str]) -> Scored:
