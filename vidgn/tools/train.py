@@ -36,6 +36,7 @@ from vidgn.tools.config import is_typed, run_folder, typed_words
 from vidgn.tools.evaluate import Result, evaluate
 from vidgn.tools.resume import JOB, check_same_job, find_start, job, own_folder
 from vidgn.tools.videos import find_videos, say, usable
+from vidgn.tools.watch import watchers
 
 
 def train(config: DictConfig) -> Result | None:
@@ -61,6 +62,7 @@ def train(config: DictConfig) -> Result | None:
                 else []
             ),
             *([LearningRateMonitor("step")] if config.logger.names else []),
+            *watchers(config, net=classifier.net, folder=folder),
         ]
         done = 0 if first is None else check_same_job(first, classifier.describe, force=config.resume_force)
         trainer = build_trainer(
@@ -130,8 +132,7 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
     counts = ", ".join(f"{len(manifest):,} {split}" for split, manifest in manifests.items())
     parameters = sum(parameter.numel() for parameter in start.net.parameters())
     say(
-        f"{', '.join(f'{key} {value}' for key, value in config.model.items())}; norm {config.norm.name}: "
-        f"{parameters:,} parameters on {device_word(trainer)}\n"
+        f"net {_net_words(config)}: {parameters:,} parameters, on {device_word(trainer)}\n"
         f"data {config.data.name}: {counts} videos, {len(manifests['train'].classes)} classes; "
         f"clips {config.clip_len} frames x stride {config.span // config.clip_len}, crop {config.crop}, "
         f"batch {config.batch} x {trainer.world_size}"
@@ -149,6 +150,12 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
         say("note: optim=scratch has a high rate meant for random weights, but init= is given; see optim=finetune")
     if recipe in ("paper", "finetune") and config.init is None:
         say(f"note: optim={recipe} is meant for weights to start from, but init= is not given; see optim=scratch")
+
+
+def _net_words(config: DictConfig) -> str:
+    """Say which net it is, such as `i3d with gn (depth 50, width 16, dropout 0.0, pool1 nonlocal)`."""
+    details = ", ".join(f"{key} {value}" for key, value in config.model.items() if key != "name")
+    return f"{config.model.name} with {config.norm.name} ({details})"
 
 
 def _chosen_recipe() -> str:
