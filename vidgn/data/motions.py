@@ -140,6 +140,15 @@ def draw_video(label: str, *, spec: MotionsSpec, key: tuple[int, int]) -> NDArra
     return _render(look, trajectory, spec.side)
 
 
+def render_trajectory(rng: np.random.Generator, trajectory: Trajectory, *, side: int) -> NDArray[np.uint8]:
+    """Draw shapes and a background and move the shapes along, for motions other than those of CLASSES.
+
+    Returns:
+        (F, side, side, 3) uint8 RGB.
+    """
+    return _render(_draw_look(rng, side), trajectory, side)
+
+
 class _Look(NamedTuple):
     background: NDArray[np.uint8]  # (side, side, 3)
     colour: NDArray[np.uint8]  # (_LAYER * _LAYER, 3), one repeat of the layer

@@ -1,0 +1,65 @@
+"""The cells of the comparison, in the order in which they are run, and the file of each run."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from experiments.run import Cell
+from experiments.settings import Setting
+
+RESULTS = Path(__file__).parent / "results"
+
+TABLE8 = tuple(Cell(norm, clip_len, batch) for clip_len, batch in ((32, 8), (32, 4), (64, 4)) for norm in ("bn", "gn"))
+SMALLER = (Cell("bn", 32, 2), Cell("gn", 32, 2))  # Table 2's column of the smallest batch
+RELATIVES = (
+    Cell("sync_bn", 32, 2),
+    Cell("batch_renorm", 32, 2),
+    Cell("frozen_bn", 32, 2),
+    Cell("sync_bn", 32, 4),
+    Cell("batch_renorm", 32, 4),
+    Cell("frozen_bn", 32, 4),
+    Cell("ln", 32, 4),
+    Cell("in", 32, 4),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a cell and a seed."""
+
+    cell: Cell
+    seed: int
+
+    def path(self, folder: Path) -> Path:
+        """Return the file of its numbers."""
+        return folder / f"{self.cell.name}_s{self.seed}.json"
+
+
+def jobs(seeds: int) -> Iterator[Job]:
+    """Yield all runs: for each seed the cells of Table 8 and the smaller batch, then all relatives."""
+    for cells in ((*TABLE8, *SMALLER), RELATIVES):
+        for seed in range(seeds):
+            for cell in cells:
+                yield Job(cell, seed)
+
+
+def digest(setting: Setting) -> str:
+    """Return a mark of the setting, which every result carries."""
+    return sha256(json.dumps(asdict(setting), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Read all runs of a folder, by cell and seed."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*_s*.json"))]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file that appears only when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(part, path)

@@ -1,0 +1,184 @@
+"""One run: a cell of the table and a seed in, its numbers out."""
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from experiments.clips import ClipForm, clip_loader, cut_test_clips
+from experiments.curves import Curves
+from experiments.settings import Setting
+from experiments.videos import Videos
+from vidgn.callbacks.precise_bn import PreciseBN
+from vidgn.classifier import VideoClassifier
+from vidgn.data.transforms import Normalize
+from vidgn.models.net import VideoNet
+from vidgn.norms.precise import Moments, statistics_layers
+from vidgn.optim import OptimSpec
+from vidgn.predictions import label_ranks
+from vidgn.tools.build import build_net
+
+CROP = 32  # pixels; the smallest side a net takes
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A column of the table.
+
+    Attributes:
+        norm: a name of `configs/norm`; `bn` sees the clips of one device, `sync_bn` those of all.
+        clip_len: frames the net sees of 64.
+        batch: clips per device and step, the unit of the paper's Table 8.
+        num_groups: of group norm; None: the published proportion.
+    """
+
+    norm: str
+    clip_len: int
+    batch: int
+    num_groups: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As files and tables have it: `gn_t32_b8`."""
+        groups = "" if self.num_groups is None else f"_g{self.num_groups}"
+        return f"{self.norm}{groups}_t{self.clip_len}_b{self.batch}"
+
+
+@dataclass(frozen=True)
+class Course:
+    """The course of a training: what a run does beyond its cell.
+
+    Attributes:
+        epochs: passes over the training videos.
+        optim: the recipe.
+        spans: raw frames a clip covers; several: drawn per clip.
+        num_test_clips: per video.
+    """
+
+    epochs: int
+    optim: OptimSpec
+    spans: tuple[int, ...]
+    num_test_clips: int
+
+
+def build_cell(cell: Cell, *, setting: Setting, num_classes: int) -> VideoNet:
+    """Build the net of a cell; batch norm of `devices` devices becomes sub_bn with as many parts."""
+    norm: dict[str, Any] = {"name": cell.norm}
+    if cell.norm == "gn":
+        norm["num_groups"] = cell.num_groups
+    elif cell.norm == "bn":
+        norm = {"name": "sub_bn", "num_splits": setting.devices}
+    elif cell.norm == "sync_bn":  # of all devices: the whole batch on the one that there is
+        norm = {"name": "bn"}
+    elif cell.norm == "batch_renorm":  # its limits open at once: the statistics to start from are good
+        norm |= {"warmup_steps": 0, "r_ramp_end": 0, "d_ramp_end": 0}
+    model = {"name": "i3d", "depth": 50, "width": setting.width, "dropout": setting.dropout, "pool1": "nonlocal"}
+    return build_net(model=model, norm=norm, crop=CROP, num_classes=num_classes)
+
+
+def train(
+    cell: Cell,
+    *,
+    setting: Setting,
+    course: Course,
+    data: Mapping[str, Videos],
+    classes: tuple[str, ...],
+    seed: int,
+    weights: Mapping[str, Tensor] | None = None,
+) -> tuple[VideoNet, dict[str, Any]]:
+    """Train a cell and test it; return the net and the numbers of the run.
+
+    Norms that see one device's clips and have no form with parts (batch_renorm) get them one device after the
+    other, the gradients added up.
+    """
+    began, cpu = time.perf_counter(), time.process_time()
+    torch.manual_seed(seed)
+    net = build_cell(cell, setting=setting, num_classes=len(classes))
+    if weights is not None:
+        net.load_state_dict(weights, strict=False)
+    apart = cell.norm == "batch_renorm"
+    batch = cell.batch if apart else cell.batch * setting.devices
+    form = ClipForm(cell.clip_len, course.spans, CROP)
+    model = VideoClassifier(net, normalize=Normalize(), optim=course.optim, classes=classes, batch=batch, seed=seed)
+    curves = Curves(clip_loader(data["val"], form=form, batch=32, seed=seed, training=False))
+    num_precise = setting.precise_batches * setting.devices * 8 // batch
+    trainer = _trainer(course.epochs, setting.devices if apart else 1, [PreciseBN(num_batches=num_precise), curves])
+    loader = clip_loader(data["train"], form=form, batch=batch, seed=seed, training=True)
+    val = clip_loader(data["val"], form=form, batch=32, seed=seed, training=False)
+    trainer.fit(model, loader, val)
+    clips = cut_test_clips(data["test"], form=form._replace(spans=course.spans[-1:]), num_clips=course.num_test_clips)
+    tests = {"plain": score_videos(net, clips, data["test"].labels)}
+    if statistics_layers(net):
+        net.train()
+        set_precise(net, data["train"], form=form, batch=batch, num_batches=num_precise, seed=seed)
+        tests["precise"] = score_videos(net, clips, data["test"].labels)
+    return net, {
+        "cell": cell.name,
+        "seed": seed,
+        "steps": trainer.global_step,
+        "test": tests,
+        "curves": curves.rows,
+        "seconds": round(time.perf_counter() - began, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+    }
+
+
+@torch.inference_mode()
+def score_videos(net: VideoNet, clips: Tensor, labels: Tensor, *, group: int = 16) -> dict[str, float]:
+    """Return video and clip accuracies in percent, of the softmax averaged over the K clips (V, K, 3, T, S, S)."""
+    net.eval()
+    normalize = Normalize()
+    parts = [net.scores(normalize(part.flatten(0, 1))).view(*part.shape[:2], -1) for part in torch.split(clips, group)]
+    scores = torch.cat(parts).double()  # (V, K, Q)
+    of_videos, of_clips = (
+        label_ranks(scores.mean(1), labels),
+        label_ranks(scores.flatten(0, 1), labels.repeat_interleave(clips.shape[1])),
+    )
+    return {
+        "video_top1": _percent(of_videos < 1),
+        "video_top5": _percent(of_videos < 5),
+        "clip_top1": _percent(of_clips < 1),
+    }
+
+
+@torch.no_grad()
+def set_precise(net: nn.Module, videos: Videos, *, form: ClipForm, batch: int, num_batches: int, seed: int) -> None:
+    """Replace running averages by the statistics of the weights as they are, over training clips."""
+    moments, normalize = Moments(statistics_layers(net)), Normalize()
+    loader = clip_loader(videos, form=form, batch=batch, seed=seed + 1, training=True)
+    with moments.watch():
+        for number in range(num_batches):
+            if number % len(loader) == 0:
+                loader.batch_sampler.set_epoch(number // len(loader))  # type: ignore[union-attr]
+                batches = iter(loader)
+            net(normalize(next(batches).clips.flatten(0, 1)))
+    for name, value in moments.statistics().items():
+        net.get_buffer(name).copy_(value)
+
+
+def _percent(right: Tensor) -> float:
+    return round(100 * float(right.double().mean()), 3)
+
+
+def _trainer(epochs: int, accumulate: int, callbacks: list[L.Callback]) -> L.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+    warnings.filterwarnings("ignore", message="The number of training batches")
+    return L.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        accumulate_grad_batches=accumulate,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )

@@ -1,0 +1,122 @@
+"""Run the comparison: `python -m experiments.table8`. What is done is not done again; stop it at any time.
+
+A second process, started beside the first, takes other runs. Afterwards: `python -m experiments.tables`.
+"""
+
+import argparse
+import fcntl
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.grid import RESULTS, Job, digest, jobs, read_results, write_json
+from experiments.run import Course, train
+from experiments.settings import SETTING, Setting
+from experiments.start import splits, start_weights
+from experiments.videos import VideoSpec
+from vidgn.tools.build import versions
+
+SPAN = 64  # raw frames of every clip
+
+
+def main(words: list[str] | None = None) -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5, help="runs per cell")
+    parser.add_argument("--smoke", action="store_true", help="the whole path on a tiny grid, in a folder of its own")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the runs' numbers")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="videos and starting weights")
+    given = parser.parse_args(words)
+    if given.smoke:
+        with tempfile.TemporaryDirectory() as folder:
+            smoke(Path(folder))
+        return
+    run_grid(list(jobs(given.seeds)), setting=SETTING, results=given.results, cache=given.cache)
+
+
+def run_grid(todo: list[Job], *, setting: Setting, results: Path, cache: Path) -> None:
+    """Run what has no result yet and what no other process is at.
+
+    Raises:
+        ValueError: the folder has results of another setting.
+    """
+    torch.set_num_threads(1)  # a run is the same on every machine, and two processes use two cores
+    mark = digest(setting)
+    _check_marks(results, mark)
+    for job in todo:
+        if job.path(results).exists():
+            continue
+        with _claimed(cache / "claims" / f"{mark}-{job.cell.name}-{job.seed}") as mine:
+            if mine and not job.path(results).exists():
+                numbers = run_job(job, setting=setting, mark=mark, results=results, cache=cache)
+                write_json(job.path(results), {"setting": mark, "versions": _versions(), **numbers})
+                print(f"{job.cell.name} seed {job.seed}: {numbers['test']}, {numbers['cpu_seconds']} s", flush=True)
+
+
+def run_job(job: Job, *, setting: Setting, mark: str, results: Path, cache: Path) -> dict[str, Any]:
+    """Run one cell with one seed, which draws the videos, the order, the clips and the classifier."""
+    with _claimed(cache / "claims" / f"{mark}-data", wait=True):
+        weights = start_weights(job.cell.norm, setting=setting, mark=mark, cache=cache, results=results)
+        data = splits(setting.videos, seed=job.seed, cache=cache, name=f"target-{mark}")
+    course = Course(setting.epochs, setting.optim, (SPAN,), setting.test_clips)
+    _, numbers = train(
+        job.cell, setting=setting, course=course, data=data, classes=setting.videos.classes, seed=job.seed,
+        weights=weights,
+    )  # fmt: skip
+    return numbers
+
+
+def smoke(folder: Path) -> None:
+    """Run the whole path, tables included, on four videos per class and two seeds, in under a minute."""
+    from experiments.tables import render
+
+    videos = VideoSpec(classes=("move_left", "move_right"), train=8, val=2, test=2)
+    setting = replace(
+        SETTING, videos=videos, source=videos, devices=2, epochs=1, source_epochs=1, test_clips=1, precise_batches=1
+    )
+    todo = [job for job in jobs(2) if (job.cell.clip_len, job.cell.batch) == (32, 4) or job.cell.norm in ("bn", "gn")]
+    run_grid(todo, setting=setting, results=folder / "results", cache=folder / "cache")
+    print(render(read_results(folder / "results")))
+
+
+def default_cache() -> Path:
+    """Return where videos and starting weights are kept."""
+    return Path(os.environ.get("VIDGN_CACHE", Path.home() / ".cache" / "vidgn")) / "experiments"
+
+
+def _check_marks(results: Path, mark: str) -> None:
+    others = {run["setting"] for run in read_results(results)} - {mark}
+    if others:
+        raise ValueError(
+            f"{results} has runs of another setting ({', '.join(sorted(others))}; this one is {mark}); give "
+            "--results another folder"
+        )
+
+
+@contextmanager
+def _claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Tell whether this process may do a piece of work; the claim ends with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _versions() -> dict[str, str]:
+    found = versions()
+    return {name: found[name] for name in ("python", "vidgn", "torch", "lightning", "numpy")}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
