@@ -2,17 +2,18 @@
 
     python benchmarks/kill.py --json --kills 30
 
-Each run trains a tiny net on the embedded motions: two epochs, validations, a checkpoint after every step, the final
-test. Kills fall anywhere in a run, while a checkpoint is being written, in a validation or test, or on a reading
-process, with 0, 1 and 2 of these in turn. A folder is killed in up to five times and then left to finish. `identical`
-counts the kills of runs whose weights, optimizer, curves and predictions have the bits of the reference, `torn` the
-checkpoints found damaged after a kill, `litter` the files that a run never killed would not leave.
+Each run trains a tiny net on the embedded motions: two epochs, a checkpoint after every other step, validations, the
+final test. Kills (SIGKILL) fall anywhere in a run, in an optimizer step, while a checkpoint is written, on a reading
+process, in a validation and in the test, with 0, 1 and 2 reading processes, for each of VARIANTS. A folder is killed
+in up to three times and then left to finish. `identical` counts the kills of runs that end like the reference bit for
+bit: weights, optimizer, schedule, loops, curves (CSV and TensorBoard), results and predictions. `torn` counts
+checkpoints found damaged after a kill, `litter` files that a run never killed does not leave and processes that
+outlive their run.
 """
 
 import argparse
-import contextlib
-import hashlib
 import json
+import mmap
 import os
 import random
 import shutil
@@ -20,19 +21,23 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.remains import children, digest, files, survivors, torn
 
 WORDS = (
     "data.train=2", "data.val=1", "data.test=1", "epochs=2", "batch=4", "num_clips=2", "model.width=8",
-    "model.dropout=0.5", "crop=32", "clip_len=8", "span=16", "trainer.accelerator=cpu", "save_every_steps=1",
+    "model.dropout=0.5", "crop=32", "clip_len=8", "span=16", "trainer.accelerator=cpu", "save_every_steps=2",
     "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1",
 )  # fmt: skip
-KILLS_PER_RUN = 5
-MOMENTS = ("anywhere", "save", "evaluation", "worker")
+VARIANTS = {"bn": ("norm=bn", "precise_bn=2"), "gn": ("norm=gn",)}
+KILLS_PER_RUN = 3
+MOMENTS = ("anywhere", "step", "save", "worker", "validation", "test")  # in the order of a run
+PHASES = ("start", "step", "save", "validation", "test")  # what a run is doing
 PATIENCE = 300.0  # seconds until a run that does not end counts as hanging
 
 
@@ -40,104 +45,178 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--moments", nargs="+", choices=MOMENTS, default=MOMENTS)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=tuple(VARIANTS))
+    parser.add_argument("--workers", nargs="+", type=int, default=(0, 1, 2))
     parser.add_argument("--folder", type=Path, help="where the runs go; default: a temporary folder")
     parser.add_argument("--json", action="store_true", help="print the result as the last line")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="vidgn-kill-"))
     os.environ.setdefault("VIDGN_CACHE", str(folder / "cache"))
-    result = kill(options.kills, folder=folder, seed=options.seed)
-    if options.folder is None and result["identical"] == options.kills:
+    found = Killer(folder, seed=options.seed, moments=options.moments).kill(
+        options.kills, variants=options.variants, workers=options.workers
+    )
+    if options.folder is None and found["identical"] == options.kills:
         shutil.rmtree(folder)
-    print(json.dumps(result) if options.json else f"{result}", flush=True)
+    print(json.dumps(found) if options.json else f"{found}", flush=True)
 
 
-def kill(kills: int, *, folder: Path, seed: int, moments: Sequence[str] = MOMENTS) -> dict[str, int]:
-    """Kill `kills` times; return the counts."""
-    draw = random.Random(seed)
-    import vidgn.tools.train  # noqa: F401  # here, so that the runs start quickly
+class Killer:
+    """Kills runs and counts what became of them.
 
-    wait(start(folder / "reference", workers=0))  # writes the videos too
-    began = time.monotonic()
-    wait(start(folder / "again", workers=0))
-    duration = time.monotonic() - began
-    reference = digest(folder / "reference")
-    if digest(folder / "again") != reference:
-        raise SystemExit("two runs that nobody killed differ; nothing can be said about killed ones")
-    names = files(folder / "reference")
-    found = {"kills": 0, "identical": 0, "torn": 0, "litter": 0}
-    number = 0
-    while found["kills"] < kills:
-        run, workers = folder / f"run{number}", number % 3
+    Args:
+        folder: of the runs.
+        seed: of the moments.
+        moments: to kill at.
+    """
+
+    def __init__(self, folder: Path, *, seed: int, moments: Sequence[str] = MOMENTS) -> None:
+        self.folder = folder
+        self.draw = random.Random(seed)
+        self.moments = moments
+        self.deck: list[str] = []
+        self.fell: Counter[str] = Counter()  # what the runs were doing when they were killed
+        self.shared = mmap.mmap(-1, 1 + len(PHASES))  # the phase of the run, and how often each was entered
+        self.duration = 0.0  # of a whole run, seconds
+
+    def kill(self, kills: int, *, variants: Sequence[str], workers: Sequence[int]) -> dict[str, int]:
+        """Kill `kills` times; return the counts."""
+        found = {"kills": 0, "identical": 0, "torn": 0, "litter": 0}
+        references: dict[str, tuple[dict[str, str], set[str]]] = {}
+        number = 0
+        while found["kills"] < kills:
+            variant = variants[number % len(variants)]
+            readers = workers[(number + number // len(workers)) % len(workers)]
+            if variant not in references:
+                references[variant] = self.reference(variant, readers=workers[-1])
+            expected, names = references[variant]
+            run = self.folder / f"run{number}"
+            done = self.kill_run(run, variant, readers, most=kills - found["kills"], found=found)
+            same = digest(run) == expected
+            found["kills"] += done
+            found["identical"] += done * same
+            found["litter"] += len(files(run) - names)
+            print(
+                f"run {number}, {variant}, {readers} workers: {done} kills, {'identical' if same else 'DIFFERENT'}",
+                flush=True,
+            )
+            number += 1
+        print(f"killed in: {', '.join(f'{name} {count}' for name, count in sorted(self.fell.items()))}", flush=True)
+        return found
+
+    def reference(self, variant: str, *, readers: int) -> tuple[dict[str, str], set[str]]:
+        """Train twice without a kill, with 0 and with `readers` reading processes; return what is left."""
+        found = []
+        for count in (0, readers):
+            began = time.monotonic()
+            run = self.folder / f"{variant}-{count}-workers"
+            wait(self.start(run, variant, readers=count))
+            self.duration = time.monotonic() - began
+            found.append((digest(run), files(run)))
+        if found[0] != found[-1]:
+            raise SystemExit("two runs that nobody killed differ; nothing can be said about killed ones")
+        return found[0]
+
+    def kill_run(self, run: Path, variant: str, readers: int, *, most: int, found: dict[str, int]) -> int:
+        """Kill a run up to `most` times and let it finish; return how often it was killed."""
         done = 0
-        for _ in range(min(KILLS_PER_RUN, kills - found["kills"])):
-            moment = moments[(found["kills"] + done) % len(moments)]
-            if not kill_once(run, workers=workers, moment=moment, draw=draw, duration=duration):
+        for moment in self._moments(min(KILLS_PER_RUN, most)):
+            process = self.start(run, variant, readers=readers)
+            if not self._kill_at(moment, process):
                 break  # it had finished before
             done += 1
             found["torn"] += torn(run / "checkpoints")
-        wait(start(run, workers=workers))
-        same = digest(run) == reference
-        found["kills"] += done
-        found["identical"] += done * same
-        found["litter"] += len(files(run) - names)
-        print(f"run {number}, {workers} workers: {done} kills, {'identical' if same else 'DIFFERENT'}", flush=True)
-        number += 1
-    return found
+            if left := survivors(process):
+                found["litter"] += len(left)
+                os.killpg(process, signal.SIGKILL)
+        wait(self.start(run, variant, readers=readers))
+        return done
 
+    def _moments(self, count: int) -> list[str]:
+        """Draw moments, each as often as the others, in the order in which they come in a run."""
+        if len(self.deck) < count:
+            more = list(self.moments)
+            self.draw.shuffle(more)
+            self.deck += more
+        drawn, self.deck = self.deck[:count], self.deck[count:]
+        return sorted(drawn, key=MOMENTS.index)
 
-def kill_once(run: Path, *, workers: int, moment: str, draw: random.Random, duration: float) -> bool:
-    """Start a run and kill it; return whether it lived until then."""
-    process = start(run, workers=workers)
-    earliest = time.monotonic() + draw.uniform(0.05, 0.7) * duration
-    while time.monotonic() < earliest or not _is_moment(run, process, moment):
+    def _kill_at(self, moment: str, process: int) -> bool:
+        """Kill a run, or a reading process of it; return whether it lived until then."""
+        phase = {"worker": "step"}.get(moment, moment)
+        if moment == "anywhere":
+            wanted, pause = 0, self.draw.uniform(0.0, 0.9) * self.duration
+        else:
+            wanted, pause = self.draw.randint(1, 2), self.draw.uniform(0.0, 0.06)
+        while moment != "anywhere" and self.shared[1 + PHASES.index(phase)] < wanted:
+            if os.waitpid(process, os.WNOHANG)[0]:
+                return False
+            time.sleep(0.0002)
+        time.sleep(pause)
         if os.waitpid(process, os.WNOHANG)[0]:
             return False
-        if time.monotonic() > earliest + duration:
-            break  # the moment did not come: anywhere then
-        time.sleep(0.0005)
-    reading = children(process)
-    if moment == "worker" and reading:
-        os.kill(draw.choice(reading), signal.SIGKILL)
-        return _end(process) != 0
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    return True
+        reading = children(process)
+        if moment == "worker" and reading:
+            os.kill(self.draw.choice(reading), signal.SIGKILL)
+            self.fell["worker"] += 1
+            return _end(process) != 0
+        os.kill(process, signal.SIGKILL)
+        self.fell[PHASES[self.shared[0]]] += 1
+        os.waitpid(process, 0)
+        return True
+
+    def start(self, run: Path, variant: str, *, readers: int) -> int:
+        """Start a run in a child of this process, which has imported all that it needs; return its id."""
+        import vidgn.tools.train
+        from vidgn.tools.config import command
+
+        self.shared[:] = bytes(len(self.shared))
+        process = os.fork()
+        if process:
+            return process
+        os.setpgid(0, 0)
+        run.parent.mkdir(parents=True, exist_ok=True)
+        with (run.parent / f"{run.name}.log").open("a") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        show_phases(self.shared)
+        sys.argv = ["train.py", *WORDS, *VARIANTS[variant], f"data.num_workers={readers}", f"hydra.run.dir={run}"]
+        status = 0
+        try:
+            command("train")(vidgn.tools.train.train)()
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+        os._exit(status)
 
 
-def _is_moment(run: Path, process: int, moment: str) -> bool:
-    if moment == "save":
-        return any((run / "checkpoints").glob("*.part"))
-    if moment == "evaluation":
-        return any(run.glob("predictions.rank*.jsonl"))
-    return moment == "anywhere" or bool(children(process))
+def show_phases(shared: mmap.mmap) -> None:
+    """Let this process show in shared memory what it is doing."""
+    from vidgn.callbacks.keep import Keep
+    from vidgn.classifier import VideoClassifier
 
+    def show(owner: type, name: str, phase: int) -> None:
+        real = getattr(owner, name)
 
-def start(run: Path, *, workers: int) -> int:
-    """Start a run in a child of this process, which has imported all that it needs; return its id."""
-    import vidgn.tools.train
-    from vidgn.tools.config import command
+        def call(*args: object, **kwargs: object) -> object:
+            before, shared[0] = shared[0], phase
+            shared[1 + phase] = min(255, shared[1 + phase] + 1)
+            try:
+                return real(*args, **kwargs)
+            finally:
+                shared[0] = before
 
-    process = os.fork()
-    if process:
-        return process
-    os.setpgid(0, 0)
-    run.parent.mkdir(parents=True, exist_ok=True)
-    with (run.parent / f"{run.name}.log").open("a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-    sys.argv = ["train.py", *WORDS, f"data.num_workers={workers}", f"hydra.run.dir={run}"]
-    status = 0
-    try:
-        command("train")(vidgn.tools.train.train)()
-    except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else 1
-    except BaseException:
-        import traceback
+        setattr(owner, name, call)
 
-        traceback.print_exc()
-        status = 1
-    sys.stdout.flush()
-    os._exit(status)
+    show(VideoClassifier, "optimizer_step", PHASES.index("step"))  # forward, backward and update
+    show(Keep, "save", PHASES.index("save"))
+    show(VideoClassifier, "validation_step", PHASES.index("validation"))
+    show(VideoClassifier, "test_step", PHASES.index("test"))
 
 
 def wait(process: int) -> None:
@@ -156,65 +235,6 @@ def _end(process: int) -> int:
         time.sleep(0.01)
     os.killpg(process, signal.SIGKILL)
     raise SystemExit(f"a run did not end within {PATIENCE:.0f} s after a kill")
-
-
-def children(process: int) -> list[int]:
-    """Return the child processes, on Linux."""
-    found: list[int] = []
-    for path in Path(f"/proc/{process}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has ended since
-            found += [int(word) for word in path.read_text().split()]
-    return found
-
-
-def torn(checkpoints: Path) -> int:
-    """Count the checkpoints that do not load, or whose sum is wrong."""
-    from vidgn.checkpoint import read_state
-
-    wrong = 0
-    for path in checkpoints.glob("*.ckpt"):
-        try:
-            read_state(path)
-        except ValueError:
-            wrong += 1
-    return wrong
-
-
-def digest(run: Path) -> dict[str, str]:
-    """Return sums of all that a run leaves, but times, places and its own words."""
-    from vidgn.checkpoint import read_state
-
-    found = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in ("metrics.csv", "predictions.csv")}
-    for name in ("best", "last"):
-        state = read_state(run / "checkpoints" / f"{name}.ckpt")
-        summed = hashlib.sha256()
-        for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "train_counts"):
-            for path, value in _leaves(state[key], key):
-                plain = value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode()
-                summed.update(path.encode() + plain)
-        found[name] = summed.hexdigest()
-    metrics = json.loads((run / "metrics.json").read_text())
-    found["metrics.json"] = repr(
-        {key: metrics[key] for key in ("video_top1", "clip_top1", "videos_scored", "failures")}
-    )
-    return found
-
-
-def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}")
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{path}.{index}")
-    else:
-        yield path, value
-
-
-def files(run: Path) -> set[str]:
-    """Return the names of the files of a run; TensorBoard's carry a time, and each start has its own."""
-    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    return {name for name in names if not name.startswith(("tensorboard/", "error.log"))}
 
 
 if __name__ == "__main__":

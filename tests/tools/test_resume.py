@@ -12,7 +12,7 @@ import pytest
 
 from vidgn.data.manifest import Manifest
 from vidgn.predictions import Prediction
-from vidgn.tools.history import History
+from vidgn.tools.history import Events, History
 from vidgn.tools.journal import Journal
 from vidgn.tools.replay import replay
 from vidgn.tools.resume import find_start, fingerprint, own_folder
@@ -22,8 +22,8 @@ STEPS = ("epochs=2", "batch=8", "trainer.log_every_n_steps=1", "save_every_steps
 
 
 @pytest.fixture(scope="module")
-def kill():
-    spec = importlib.util.spec_from_file_location("kill_benchmark", ROOT / "benchmarks" / "kill.py")
+def remains():
+    spec = importlib.util.spec_from_file_location("remains", ROOT / "benchmarks" / "remains.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -40,7 +40,7 @@ def test_three_kills_leave_no_trace(cache, tmp_path):
     assert json.loads(done.stdout.splitlines()[-1]) == {"kills": 3, "identical": 3, "torn": 0, "litter": 0}
 
 
-def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(run, kill, tiny, tmp_path, monkeypatch):
+def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(run, remains, tiny, tmp_path, monkeypatch):
     words = (*tiny, *STEPS)
     assert run("train", *words, f"hydra.run.dir={tmp_path / 'whole'}").status == 0
     from vidgn.classifier import VideoClassifier
@@ -59,10 +59,10 @@ def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(run, kill, t
     outcome = run("train", *words, f"hydra.run.dir={tmp_path / 'stopped'}")
     assert outcome.status == 0, outcome.err
     assert "going on from" in outcome.out
-    assert kill.digest(tmp_path / "stopped") == kill.digest(tmp_path / "whole")
+    assert remains.digest(tmp_path / "stopped") == remains.digest(tmp_path / "whole")
 
 
-def test_sigusr1_in_a_validation_saves_and_validates_again(run, kill, tiny, tmp_path, monkeypatch):
+def test_sigusr1_in_a_validation_saves_and_validates_again(run, remains, tiny, tmp_path, monkeypatch):
     words = (*tiny, *STEPS)
     assert run("train", *words, f"hydra.run.dir={tmp_path / 'whole'}").status == 0
     from vidgn.classifier import VideoClassifier
@@ -79,7 +79,7 @@ def test_sigusr1_in_a_validation_saves_and_validates_again(run, kill, tiny, tmp_
         assert run("train", *words, f"hydra.run.dir={tmp_path / 'stopped'}").status == 143
     outcome = run("train", *words, f"hydra.run.dir={tmp_path / 'stopped'}")
     assert outcome.status == 0, outcome.err
-    assert kill.digest(tmp_path / "stopped") == kill.digest(tmp_path / "whole")
+    assert remains.digest(tmp_path / "stopped") == remains.digest(tmp_path / "whole")
 
 
 def test_a_test_that_is_interrupted_goes_on_from_its_journal(run, trained, tmp_path, monkeypatch):
@@ -205,6 +205,37 @@ def test_the_curves_go_back_to_a_place_and_on(tmp_path):
     whole.finalize("success")
     again.finalize("success")
     assert (tmp_path / "cut" / "metrics.csv").read_bytes() == (tmp_path / "whole" / "metrics.csv").read_bytes()
+
+
+def test_the_curves_of_tensorboard_go_back_to_a_place_and_on(tmp_path, remains):
+    """Where a validation was saved, what is logged after it has the same step: TensorBoard's purge keeps it."""
+    first = Events(tmp_path)
+    first.log_metrics({"loss": 0.5, "error": 9.0}, 5)
+    place = first.place()
+    first.log_metrics({"error": 8.0}, 5)
+    first.finalize("killed")
+    again = Events(tmp_path)
+    again.go_back(place)
+    again.log_metrics({"error": 8.0}, 5)
+    again.log_metrics({"loss": 0.25}, 6)
+    again.finalize("success")
+    assert remains.curves(tmp_path) == {"error": [(5, 9.0), (5, 8.0)], "loss": [(5, 0.5), (6, 0.25)]}
+    anew = Events(tmp_path)  # resume=null
+    anew.log_metrics({"loss": 1.0}, 0)
+    anew.finalize("success")
+    assert remains.curves(tmp_path) == {"error": [], "loss": [(0, 1.0)]}
+
+
+def test_files_that_tensorboard_got_after_the_place_are_removed(tmp_path, remains):
+    first = Events(tmp_path)
+    first.log_metrics({"loss": 0.5}, 0)
+    place = first.place()
+    first.finalize("killed")
+    (tmp_path / "tensorboard" / "events.out.tfevents.9.of.a.later.start").write_bytes(b"half a record")
+    again = Events(tmp_path)
+    again.go_back(place)
+    again.finalize("success")
+    assert remains.curves(tmp_path) == {"loss": [(0, 0.5)]}
 
 
 def test_a_journal_of_another_protocol_does_not_count(tmp_path):

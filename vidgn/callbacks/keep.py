@@ -14,7 +14,7 @@ from vidgn.checkpoint import SUM, copy_whole, last_name, read_state, rotate, wri
 
 BEST = "best.ckpt"  # smallest validation error
 MONITOR = "val/error"
-HISTORY = "history"  # of a checkpoint: how much of the curves belongs to it
+CURVES = "curves"  # of a checkpoint: how much of each logger's belongs to it
 
 
 @runtime_checkable
@@ -121,14 +121,14 @@ class Keep(L.Callback):
             world_batch=getattr(sampler, "global_batch", 0),
         )
         self._place = "validated"  # of whoever saves without us
-        checkpoint[HISTORY] = [log.place() if isinstance(log, Rewindable) else {} for log in trainer.loggers]
+        checkpoint[CURVES] = {type(log).__name__: log.place() for log in _rewindable(trainer)}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the curves back to the place of the checkpoint."""
-        if trainer.state.fn == TrainerFn.FITTING and trainer.is_global_zero:
-            for log, place in zip(trainer.loggers, checkpoint.get(HISTORY, ()), strict=False):
-                if isinstance(log, Rewindable) and place:
-                    log.go_back(place)
+        if trainer.state.fn == TrainerFn.FITTING:
+            for log in _rewindable(trainer):
+                if type(log).__name__ in checkpoint.get(CURVES, {}):
+                    log.go_back(checkpoint[CURVES][type(log).__name__])
 
     def _is_due(self, trainer: L.Trainer, batch_idx: int) -> bool:
         if self.every_steps is not None and batch_idx % self.every_steps == 0:
@@ -137,6 +137,11 @@ class Keep(L.Callback):
             return False
         due = time.monotonic() - self._saved_at >= 60 * self.every_minutes
         return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due  # clocks differ by rank
+
+
+def _rewindable(trainer: L.Trainer) -> list[Rewindable]:
+    """Return the loggers that can go back; only the first rank logs."""
+    return [log for log in trainer.loggers if isinstance(log, Rewindable)] if trainer.is_global_zero else []
 
 
 class WholeCheckpoints(CheckpointIO):

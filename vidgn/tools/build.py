@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from vidgn.callbacks.keep import WholeCheckpoints
@@ -23,7 +23,7 @@ from vidgn.models.table import MODELS, build_model
 from vidgn.models.weights import LoadReport, load_weights
 from vidgn.norms import make_norm
 from vidgn.optim import OptimSpec
-from vidgn.tools.history import History
+from vidgn.tools.history import Events, History
 
 PUBLISHED_GROUPS, PUBLISHED_WIDTH = 32, 64  # groups of group norm, and channels of the stem they belong to
 
@@ -122,7 +122,6 @@ def build_trainer(
     loggers: Sequence[str],
     folder: Path,
     callbacks: Sequence[L.Callback] = (),
-    first_step: int = 0,
 ) -> L.Trainer:
     """Build the Lightning Trainer of the words `trainer.*`.
 
@@ -132,12 +131,11 @@ def build_trainer(
         loggers: names of `logger.names`.
         folder: of the run.
         callbacks: what watches the run.
-        first_step: of a resumed run; curves after it are forgotten.
     """
     arguments = cast("dict[str, Any]", OmegaConf.to_container(words, resolve=True))
     return L.Trainer(
         **{**arguments, "enable_checkpointing": False},
-        logger=[_logger(name, folder, first_step) for name in loggers] or False,
+        logger=[_logger(name, folder) for name in loggers] or False,
         callbacks=list(callbacks),
         plugins=[WholeCheckpoints()],
     )
@@ -225,11 +223,11 @@ def _check_known(kind: type[DataSpec] | type[OptimSpec], words: Mapping[str, Any
         raise ValueError(f"{group}.{unknown[0]} is no word; use one of {', '.join(known)}.")
 
 
-def _logger(name: str, folder: Path, first_step: int) -> Logger:
+def _logger(name: str, folder: Path) -> Logger:
     if name == "csv":
         return History(folder)
     if name == "tensorboard":
-        return TensorBoardLogger(folder, name="", version="tensorboard", purge_step=first_step or None)
+        return Events(folder)
     if name == "wandb":
         from lightning.pytorch.loggers import WandbLogger
 

@@ -1,4 +1,4 @@
-"""The curves of a run as `metrics.csv`, which can go back to the place of a checkpoint."""
+"""The curves of a run, as `metrics.csv` and for TensorBoard, which can go back to the place of a checkpoint."""
 
 import csv
 import os
@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -105,3 +105,37 @@ class History(Logger):
         if rows and self.path.is_file():
             with self.path.open(newline="", encoding="utf-8") as file:
                 yield from islice(csv.DictReader(file), rows)
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard's files, `tensorboard/` of the run folder; after a resume they show a run never stopped.
+
+    TensorBoard's own way, `purge_step`, forgets by step: what is logged after a validation was saved would be there
+    twice, and what a killed process had not flushed not at all.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # A run that starts anew in its folder hides what an earlier one logged there.
+        super().__init__(folder, name="", version="tensorboard", purge_step=0)
+
+    def place(self) -> dict[str, Any]:
+        """Return the sizes of the files (bytes), all that was logged in them."""
+        self.experiment.flush()
+        return {path.name: path.stat().st_size for path in self._files()}
+
+    def go_back(self, place: dict[str, Any]) -> None:
+        """Cut the files to the sizes of `place`, and remove later ones."""
+        self.finalize("going back")
+        self._experiment = None
+        self._kwargs.pop("purge_step", None)
+        for path in self._files():
+            if path.name not in place:
+                path.unlink()
+            elif path.stat().st_size > place[path.name]:
+                os.truncate(path, place[path.name])
+
+    def _files(self) -> list[Path]:
+        return sorted(Path(self.log_dir).glob("events.out.tfevents.*"))

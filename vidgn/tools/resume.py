@@ -65,8 +65,8 @@ def find_start(resume: str | None, folder: Path) -> Path | None:
     return path_or_none
 
 
-def check_same_job(path: Path, ours: Mapping[str, Any], *, force: bool) -> int:
-    """Refuse to go on with another job than the checkpoint's; return the steps it has done.
+def check_same_job(path: Path, ours: Mapping[str, Any], *, force: bool) -> None:
+    """Refuse to go on with another job than the checkpoint's.
 
     Raises:
         ValueError: with everything that differs.
@@ -74,7 +74,7 @@ def check_same_job(path: Path, ours: Mapping[str, Any], *, force: bool) -> int:
     checkpoint = read_checkpoint(path)
     differing = [f"{name} {old!r} -> {new!r}" for name, old, new in _differences(checkpoint.describe, ours)]
     if not differing:
-        return checkpoint.step
+        return
     text = "; ".join(item if len(item) < 300 else item[:300] + "..." for item in differing)
     if not force:
         raise ValueError(
@@ -82,7 +82,6 @@ def check_same_job(path: Path, ours: Mapping[str, Any], *, force: bool) -> int:
             "resume.force=true"
         )
     say(f"warning: resume.force: going on with another job than the checkpoint's: {text}")
-    return checkpoint.step
 
 
 def job(config: DictConfig, manifests: Mapping[Any, Manifest], *, optim: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,6 +94,7 @@ def job(config: DictConfig, manifests: Mapping[Any, Manifest], *, optim: Mapping
         "precision": config.trainer.precision,
         "flip": config.data.get("flip"),
         "backend": config.data.get("backend"),
+        "clips_per_video": config.data.get("clips_per_video"),
         "optim": dict(optim),
         "videos": {split: fingerprint(manifests[split]) for split in ("train", "val")},
     }

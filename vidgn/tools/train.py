@@ -19,6 +19,7 @@ from vidgn.classifier import VideoClassifier
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
 from vidgn.data.module import Split, VideoDataModule, mirror_changes
+from vidgn.data.quarantine import LEDGER
 from vidgn.data.transforms import CropSpec
 from vidgn.tools.build import (
     Start,
@@ -32,6 +33,7 @@ from vidgn.tools.build import (
     start_net,
     versions,
 )
+from vidgn.tools.clip import fill_clip
 from vidgn.tools.config import is_typed, run_folder, typed_words
 from vidgn.tools.evaluate import Result, evaluate
 from vidgn.tools.resume import JOB, check_same_job, find_start, job, own_folder
@@ -64,10 +66,11 @@ def train(config: DictConfig) -> Result | None:
             *([LearningRateMonitor("step")] if config.logger.names else []),
             *watchers(config, net=classifier.net, folder=folder),
         ]
-        done = 0 if first is None else check_same_job(first, classifier.describe, force=config.resume_force)
-        trainer = build_trainer(
-            config.trainer, loggers=config.logger.names, folder=folder, callbacks=callbacks, first_step=done
-        )
+        if first is not None:
+            check_same_job(first, classifier.describe, force=config.resume_force)
+        else:
+            (folder / LEDGER).unlink(missing_ok=True)  # of a run that began anew in its folder
+        trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=callbacks)
         _record_run(folder, config)
         _announce(config, start, data.manifests, trainer)
         trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
@@ -80,6 +83,7 @@ def train(config: DictConfig) -> Result | None:
 def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]:
     """Build what is trained and what it is trained on."""
     adopt_shape(config)
+    fill_clip(config)
     clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
     test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
     recipe = optim_spec(_plain(config.optim))
@@ -104,7 +108,10 @@ def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]
         describe={**description, JOB: job(config, manifests, optim=_plain(config.optim))},
         seed=config.seed,
     )
-    data = VideoDataModule(manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed)
+    data = VideoDataModule(
+        manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed,
+        ledger=run_folder() / LEDGER,
+    )  # fmt: skip
     return classifier, data, start
 
 

@@ -1,0 +1,100 @@
+"""What a run leaves behind, in sums that two equal runs share; `kill.py` and the tests compare runs by it."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from vidgn.checkpoint import read_state
+
+LINGER = 15.0  # seconds that reading processes have to notice that their run is gone; torch looks every 5
+OWN = ("vidgn", "curves")  # parts of a checkpoint that hold paths, words and versions, or sizes of files
+
+
+def digest(run: Path) -> dict[str, str]:
+    """Return sums of all that a run leaves, but times, places and its own words."""
+    found = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in ("metrics.csv", "predictions.csv")}
+    for name in ("best", "last"):
+        state = read_state(run / "checkpoints" / f"{name}.ckpt")
+        summed = hashlib.sha256()
+        for key in sorted(set(state) - set(OWN)):
+            for path, value in _leaves(state[key], key):
+                plain = value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode()
+                summed.update(path.encode() + plain)
+        found[name] = summed.hexdigest()
+    metrics = json.loads((run / "metrics.json").read_text())
+    found["metrics.json"] = repr({name: metrics[name] for name in sorted(metrics) if name not in _CHANGING})
+    found["tensorboard"] = hashlib.sha256(repr(curves(run)).encode()).hexdigest()
+    return found
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return (step, value) of every curve, as TensorBoard shows them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells what a restart hides
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    return {
+        name: [(point.step, point.value) for point in events.Scalars(name)] for name in sorted(events.Tags()["scalars"])
+    }
+
+
+def files(run: Path) -> set[str]:
+    """Return the names of the files of a run; TensorBoard's carry a time, and each start has its own."""
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    return {name for name in names if not name.startswith(("tensorboard/", "error.log"))}
+
+
+def torn(checkpoints: Path) -> int:
+    """Count the checkpoints that do not load, or whose sum is wrong."""
+    wrong = 0
+    for path in checkpoints.glob("*.ckpt"):
+        try:
+            read_state(path)
+        except ValueError:
+            wrong += 1
+    return wrong
+
+
+def children(process: int) -> list[int]:
+    """Return the child processes, on Linux."""
+    found: list[int] = []
+    for path in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended since
+            found += [int(word) for word in path.read_text().split()]
+    return found
+
+
+def survivors(group: int) -> list[int]:
+    """Return the processes of a killed run's group that do not end by themselves within LINGER seconds."""
+    latest = time.monotonic() + LINGER
+    while (found := _members(group)) and time.monotonic() < latest:
+        time.sleep(0.05)
+    return found
+
+
+def _members(group: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended since
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{path}.{index}")
+    else:
+        yield path, value
+
+
+_CHANGING = ("checkpoint", "seconds", "device", "versions")  # of metrics.json: a path, a time, the machine
