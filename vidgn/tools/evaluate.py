@@ -1,22 +1,17 @@
 """Test a net on many views per video and write down what came out: the end of `train.py`, all of `eval.py`."""
 
-import csv
 import dataclasses
-import io
-import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from vidgn.callbacks.stop import Stop
-from vidgn.checkpoint import PART, Checkpoint, read_checkpoint, sum_of
+from vidgn.checkpoint import Checkpoint, read_checkpoint, sum_of
 from vidgn.classifier import VideoClassifier
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
@@ -27,24 +22,11 @@ from vidgn.predictions import Prediction, accuracies, gather, merge_predictions
 from vidgn.tools.build import build_net, build_trainer, check_view_spec, data_spec, device_word, versions
 from vidgn.tools.config import run_folder
 from vidgn.tools.journal import Journal
+from vidgn.tools.results import Result, print_result, write_result
 from vidgn.tools.resume import fingerprint, own_folder
 from vidgn.tools.videos import find_videos, say, usable
 
-TOP = 5  # classes per video in predictions.csv
-
-
-class Result(NamedTuple):
-    """The outcome of a test; accuracies in percent over all videos, failed ones counted as wrong."""
-
-    video_top1: float
-    video_top5: float
-    clip_top1: float
-    clip_top5: float
-    videos_expected: int
-    videos_scored: int
-    videos_failed: int
-    protocol: str
-    folder: Path
+__all__ = ["Result", "evaluate", "evaluate_checkpoint", "match_classes", "protocol", "restore"]
 
 
 def evaluate(
@@ -86,10 +68,10 @@ def evaluate(
         protocol=protocol(data),
         folder=folder,
     )
-    _write(result, predictions, manifest, checkpoint=checkpoint, seconds=seconds, device=device_word(trainer))
+    write_result(result, predictions, manifest, checkpoint=checkpoint, seconds=seconds, device=device_word(trainer))
     if journal is not None and trainer.is_global_zero:
         journal.remove()
-    _print(result, failed, manifest)
+    print_result(result, failed, manifest)
     return result
 
 
@@ -210,85 +192,3 @@ def _data_of(words: DictConfig, told: dict[str, Any]) -> DataSpec:
 
 def _chosen(word: Any, told: Any) -> Any:
     return told if word is None else word
-
-
-@rank_zero_only
-def _write(
-    result: Result,
-    predictions: Sequence[Prediction],
-    manifest: Manifest,
-    *,
-    checkpoint: str | Path | None,
-    seconds: float,
-    device: str,
-) -> None:
-    result.folder.mkdir(parents=True, exist_ok=True)
-    metrics = {
-        **{name: value for name, value in result._asdict().items() if name != "folder"},
-        "failures": {manifest.video_id(item.video): item.error for item in predictions if item.error is not None},
-        "classes": len(manifest.classes),
-        "checkpoint": None if checkpoint is None else str(checkpoint),
-        "seconds": round(seconds, 1),
-        "device": device,
-        "versions": versions(),
-    }
-    _replace(result.folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
-    top = min(TOP, len(manifest.classes))
-    header = [
-        "video",
-        "label",
-        *(f"{part}{k}" for k in range(1, top + 1) for part in ("class", "score")),
-        "error",
-    ]
-    table = io.StringIO(newline="")
-    writer = csv.writer(table)
-    writer.writerow(header)
-    for item in predictions:
-        cells = [manifest.video_id(item.video), manifest.classes[item.label], *_ranked(item, manifest.classes, top)]
-        writer.writerow([plain_cell(cell) for cell in [*cells, item.error or ""]])
-    _replace(result.folder / "predictions.csv", table.getvalue())
-
-
-def plain_cell(text: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: names of files and classes are others' data.
-
-    >>> plain_cell("=HYPERLINK(1).mp4"), plain_cell("run.mp4")
-    ("'=HYPERLINK(1).mp4", 'run.mp4')
-    """
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a text whole or not at all."""
-    part = path.with_name(path.name + PART)
-    with part.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def _ranked(item: Prediction, classes: Sequence[str], top: int) -> list[str]:
-    """Return class and score alternating, best first, ties by index; empty cells where there are no scores."""
-    if item.scores is None:
-        return [""] * (2 * top)
-    order = sorted(range(len(classes)), key=lambda label: (-item.scores[label], label))[:top]  # type: ignore[index]
-    return [cell for label in order for cell in (classes[label], f"{item.scores[label]:.6f}")]
-
-
-@rank_zero_only
-def _print(result: Result, failed: Sequence[Prediction], manifest: Manifest) -> None:
-    for item in failed[:10]:
-        print(f"failed: {manifest.video_id(item.video)}: {item.error}")
-    if len(failed) > 10:
-        print(f"... and {len(failed) - 10} more, listed in metrics.json")
-    print(
-        f"\n          top-1    top-5\n"
-        f"video   {result.video_top1:6.2f} % {result.video_top5:6.2f} %\n"
-        f"clip    {result.clip_top1:6.2f} % {result.clip_top5:6.2f} %\n"
-        f"{result.protocol}\n"
-        f"videos: {result.videos_scored} scored / {result.videos_expected} expected / {result.videos_failed} failed"
-        f"{' (counted as wrong)' if result.videos_failed else ''}\n"
-        f"{result.folder.absolute()}",
-        flush=True,
-    )
