@@ -70,6 +70,10 @@ class LabelIndex:
         """Whether labels may be names."""
         return bool(self._by_name)
 
+    def some_name(self, pattern: re.Pattern[str]) -> bool:
+        """Whether the pattern is found in one of the names."""
+        return any(map(pattern.search, self._by_name))
+
     def __contains__(self, text: str) -> bool:
         return text in self._by_name
 

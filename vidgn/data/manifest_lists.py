@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from vidgn.data.manifest_classes import INTEGER, LabelIndex
+from vidgn.data.manifest_ordinary import OrdinaryRows
 from vidgn.data.manifest_rows import (
     VIDEO_SUFFIXES,
     BadRow,
@@ -22,13 +23,6 @@ _SEPARATORS = ("\t", ",", " ")  # a tie goes to the first
 _PATH_WORDS = {"path", "file", "filename", "file_name", "video", "video_path", "name"}
 _LABEL_WORDS = {"label", "labels", "label_id", "class", "class_id", "target", "category"}
 _SNIFFED_LINES = 100
-# Most rows look like this: no quote, space or comma in the path and nothing to clean. A whole block of such
-# rows is split at once (a million rows in two seconds); a block with any other row is read row by row.
-_ORDINARY = {
-    separator: re.compile(rf'^[^\s"\0/.,][^\s"\0,]*{separator}[0-9]{{1,9}}\r?$', re.MULTILINE)
-    for separator in _SEPARATORS
-}
-_TO_CLEAN = ("..", "//", "/.", "/ ", "/,", "/\t")
 
 
 def read_list(
@@ -40,12 +34,13 @@ def read_list(
     separator = _sniff(head, labels)
     header = bool(head) and _is_header(head[0], separator=separator, file=file)
     builder = RowsBuilder(str(file))
+    ordinary = OrdinaryRows(separator, root=root, labels=labels)
     for first, block in read_lines(file):
-        if not _read_ordinary(first, block, separator=separator, labels=labels, builder=builder):
-            lines = decode_lines(first, block, errors=builder.errors)
-            rows = islice(lines, int(header), None)
+        pieces = [(first, block)] if header else ordinary.read(first, block, builder=builder)
+        for start, piece in pieces:
+            rows = islice(decode_lines(start, piece, errors=builder.errors), int(header), None)
             _read_rows(rows, separator, labels, root=root, allow_outside=allow_outside, builder=builder)
-        header = False
+            header = False
     found = builder.finish(())
     try:
         return found._replace(classes=labels.classes_for(set(found.labels.tolist())))
@@ -128,20 +123,6 @@ def _is_header(line: str, *, separator: str, file: Path) -> bool:
 
 def _is_kinetics_header(line: str) -> bool:
     return "youtube_id" in line.lower().replace('"', "").split(",")
-
-
-def _read_ordinary(first: int, block: bytes, *, separator: str, labels: LabelIndex, builder: RowsBuilder) -> bool:
-    """Read a block of ordinary rows and return True, or return False and leave it to `_read_rows`."""
-    try:
-        text = block.decode()
-        count = text.count("\n") + 1
-        if len(_ORDINARY[separator].findall(text)) != count or any(mark in text for mark in _TO_CLEAN):
-            return False
-        words = text.replace(separator, " ").split()
-        builder.extend(words[::2], labels.indices(words[1::2]), range(first, first + count))
-    except (UnicodeDecodeError, BadRow):
-        return False
-    return True
 
 
 def _read_rows(
