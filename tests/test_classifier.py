@@ -25,19 +25,25 @@ class Constant(nn.Module):
         return self(x).softmax(-1)
 
 
+class Video:
+    """A test video whose views are constant clips."""
+
+    first_view = 0
+
+    def __init__(self, video, label, pixels, error):
+        self.video, self.label, self.error, self.pixels = video, label, error, pixels
+        self.num_views = self.total_views = len(pixels)
+
+    def views(self):
+        for pixel in self.pixels:
+            yield torch.full((3, 8, 4, 4), pixel, dtype=torch.uint8)
+
+
 class Views:
-    """A test batch whose views are constant clips."""
+    """A test batch."""
 
     def __init__(self, videos, labels, pixels, errors):
-        self.videos, self.labels, self.errors = torch.tensor(videos), torch.tensor(labels), errors
-        self.pixels = pixels
-
-    def views(self, chunk):
-        pairs = [(slot, pixel) for slot, pixels in enumerate(self.pixels) for pixel in pixels]
-        for first in range(0, len(pairs), chunk):
-            part = pairs[first : first + chunk]
-            clips = torch.stack([torch.full((3, 8, 4, 4), pixel, dtype=torch.uint8) for _, pixel in part])
-            yield clips, torch.tensor([slot for slot, _ in part])
+        self.items = [Video(*facts) for facts in zip(videos, labels, pixels, errors, strict=True)]
 
     def to(self, device):
         return self

@@ -1,6 +1,6 @@
 """The Lightning module: loss, 1-clip validation error, and the test that averages softmax over clips."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import lightning as L
@@ -12,7 +12,15 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vidgn.norms import is_norm
 from vidgn.optim import OptimSpec, build_optimizer
-from vidgn.predictions import Prediction, accuracies, distributed, label_ranks, merge_predictions
+from vidgn.predictions import (
+    Prediction,
+    accuracies,
+    distributed,
+    failed_last,
+    mean_loss,
+    merge_predictions,
+)
+from vidgn.scoring import Piece, ViewScorer
 
 
 class TrainBatch(Protocol):
@@ -21,18 +29,15 @@ class TrainBatch(Protocol):
     clips: Tensor  # (B, K, 3, T, S, S) uint8
     labels: Tensor  # (B,) int64
     videos: Tensor  # (B,) int64
+    failed: Sequence[int]  # positions of videos that could not be read, in validation
 
 
 class TestBatch(Protocol):
-    """What the test step takes (`vidgn.data.dataset.ViewBatch`)."""
+    """What the test step takes (`vidgn.data.views.ViewBatch`)."""
 
-    labels: Tensor  # (B,) int64
-    videos: Tensor  # (B,) int64
-    errors: Sequence[str | None]  # why a video could not be read
-
-    def views(self, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (clips (n,3,T,S,S') uint8, position of each in the batch (n,) int64), n <= chunk."""
-        ...
+    @property
+    def items(self) -> Sequence[Piece]:
+        """Whole videos, or pieces of long ones."""
 
 
 class VideoClassifier(L.LightningModule):
@@ -45,11 +50,12 @@ class VideoClassifier(L.LightningModule):
         optim: the training recipe.
         classes: names, index = label.
         batch: clips per device and optimizer step, for the linear learning-rate rule.
-        view_batch: views of one video scored at a time in the test.
+        view_batch: views scored at a time in the test, across videos.
         describe: what a checkpoint says of itself; plain containers and primitives only.
         seed: of dropout: a step's random numbers are a function of (seed, epoch, batch, rank).
 
     Attributes:
+        num_views: of the whole test, over all ranks; None: more than `view_batch`.
         predictions: of the last test, in manifest order.
         earlier: those of a test that goes on, made before it was interrupted.
         record: called with each prediction as soon as it is there.
@@ -76,6 +82,7 @@ class VideoClassifier(L.LightningModule):
         self.view_batch = view_batch
         self.describe = describe or {}
         self.seed = seed
+        self.num_views: int | None = None
         self.predictions: list[Prediction] = []
         self.earlier: Mapping[int, Prediction] = {}
         self.record: Callable[[Prediction], None] = lambda prediction: None
@@ -115,10 +122,12 @@ class VideoClassifier(L.LightningModule):
             self.log("train/error", 100 * (1 - right / count))
 
     def validation_step(self, batch: TrainBatch, batch_idx: int) -> None:
-        """Measure the 1-clip error of Figure 7: one random clip per video, nothing averaged."""
+        """Measure the 1-clip error of Figure 7: one random clip per video, nothing averaged; unreadable is wrong."""
         logits, labels = self._logits(batch)
-        self.log("val/loss", F.cross_entropy(logits, labels), sync_dist=True, batch_size=len(labels))
-        self._accuracy("val_clip", logits, labels)
+        loss, count = mean_loss(logits, labels, batch.failed)
+        self.log("val/loss", loss, sync_dist=True, batch_size=count)
+        self.log("val/failed", float(len(batch.failed)), sync_dist=True, reduce_fx="sum")
+        self._accuracy("val_clip", failed_last(logits, labels, batch.failed), labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log the error in percent."""
@@ -127,42 +136,27 @@ class VideoClassifier(L.LightningModule):
         self.log("val/top1", top1)
         self.log("val/top5", top5)
 
+    def scorer(self, num_views: int | None = None) -> ViewScorer:
+        """Return what scores views, `view_batch` at a time, or all at once where the whole test has fewer."""
+        group = self.view_batch if num_views is None else min(self.view_batch, max(1, num_views))
+        return ViewScorer(lambda clips: self.net.scores(self.normalize(clips)), group=group)  # type: ignore[operator]
+
     def on_test_epoch_start(self) -> None:
         """Forget the predictions of an earlier test."""
         self.predictions = []
+        self._scorer = self.scorer(self.num_views)
 
     def test_step(self, batch: TestBatch, batch_idx: int) -> None:
-        """Score every view of every video of the batch once and average the softmax over the views.
-
-        Views are scored in groups of one video: which views share a group, and with it the order of the arithmetic,
-        does not depend on the batch or the ranks.
-
-        Raises:
-            FloatingPointError: scores are not finite.
-        """
-        num_videos = len(batch.labels)
-        sums = torch.zeros(num_videos, len(self.classes), dtype=torch.float64)
-        counts = torch.zeros(num_videos, 3, dtype=torch.int64)  # views, right, right among five
-        for clips, slot in _groups(batch, self.view_batch):
-            scores = self.net.scores(self.normalize(clips))  # type: ignore[operator]  # (n, Q)
-            ranks = label_ranks(scores, batch.labels[slot].expand(len(clips)))
-            sums[slot] += scores.double().cpu().sum(0)
-            counts[slot] += torch.tensor([len(clips), int((ranks < 1).sum()), int((ranks < 5).sum())])
-        for position, error in enumerate(batch.errors):
-            video, label = int(batch.videos[position]), int(batch.labels[position])
-            scores = None if error else sums[position] / counts[position, 0]
-            if scores is not None and not bool(torch.isfinite(scores).all()):
-                raise FloatingPointError(
-                    f"the scores of video {video} of the manifest are not finite; the weights may be spoilt, take an "
-                    "earlier checkpoint"
-                )
-            plain = None if scores is None else tuple(scores.tolist())
-            prediction = Prediction(video, label, plain, error, *counts[position].tolist())
-            self.record(prediction)
-            self.predictions.append(prediction)
+        """Score every view of every video once and average the softmax over the views; see `vidgn.scoring`."""
+        self._keep(self._scorer.add(batch.items))
 
     def on_test_epoch_end(self) -> None:
-        """Put the predictions into manifest order and log the accuracies; of several ranks see `gather`."""
+        """Score what is left, put the predictions into manifest order and log the accuracies.
+
+        Of several ranks see `vidgn.predictions.gather`.
+        """
+        with self.trainer.precision_plugin.test_step_context():
+            self._keep(self._scorer.finish())
         self.predictions = merge_predictions([self.predictions])
         if not distributed():
             for name, value in accuracies([*self.earlier.values(), *self.predictions]).items():
@@ -188,6 +182,11 @@ class VideoClassifier(L.LightningModule):
         """Go on counting the training error; the first rank counts for all."""
         if self._trainer is not None and self.global_rank == 0:
             self._counts = torch.tensor(checkpoint.get("train_counts", [0, 0]), dtype=torch.int64)
+
+    def _keep(self, predictions: Iterable[Prediction]) -> None:
+        for prediction in predictions:
+            self.record(prediction)
+            self.predictions.append(prediction)
 
     def _logits(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         num_clips = batch.clips.shape[1]
@@ -221,17 +220,3 @@ def step_seed(seed: int, *, epoch: int, batch: int, rank: int) -> int:
     True
     """
     return int(np.random.SeedSequence([seed, epoch, batch, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _groups(batch: TestBatch, size: int) -> Iterator[tuple[Tensor, int]]:
-    """Yield up to `size` views (n,3,T,S,S') of one video, and its position in the batch."""
-    group: list[Tensor] = []
-    before = -1
-    for clips, slot in batch.views(1):
-        if group and (len(group) == size or int(slot) != before):
-            yield torch.cat(group), before
-            group = []
-        group.append(clips)
-        before = int(slot)
-    if group:
-        yield torch.cat(group), before

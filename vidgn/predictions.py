@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 
 class Prediction(NamedTuple):
@@ -29,6 +30,31 @@ def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
     own = scores.gather(1, labels[:, None])
     before = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
     return ((scores > own) | ((scores == own) & before)).sum(1)
+
+
+def mean_loss(logits: Tensor, labels: Tensor, failed: Sequence[int]) -> tuple[Tensor, int]:
+    """Return the cross-entropy over the videos that could be read, and how many they are; 0 over none.
+
+    >>> mean_loss(torch.zeros(2, 4), torch.tensor([0, 1]), failed=[1])
+    (tensor(1.3863), 1)
+    """
+    good = torch.ones(len(labels), dtype=torch.bool)
+    good[list(failed)] = False
+    losses = cross_entropy(logits, labels, reduction="none") * good.to(logits.device)
+    count = len(labels) - len(failed)
+    return losses.sum() / max(1, count), count
+
+
+def failed_last(logits: Tensor, labels: Tensor, failed: Sequence[int]) -> Tensor:
+    """Return the logits such that no video that could not be read is right: its label comes last.
+
+    >>> failed_last(torch.ones(2, 3), torch.tensor([0, 2]), failed=[1])
+    tensor([[1., 1., 1.],
+            [1., 1., -inf]])
+    """
+    logits = logits.clone()
+    logits[list(failed), labels[list(failed)]] = -torch.inf
+    return logits
 
 
 def accuracies(predictions: Sequence[Prediction]) -> dict[str, float]:

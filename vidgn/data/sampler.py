@@ -148,26 +148,33 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 class ShardSampler(Sampler[int]):
     """Every video once over all ranks: rank, rank + world_size, ... without padding: no score counts twice.
 
+    Yields the items of `vidgn.data.views.ViewDataset`: all pieces of a video go to one rank, in order.
+
     Args:
         num_items: Videos in the data set.
         rank: This process.
         world_size: Processes of the job.
         done: Videos that are scored already; the others are shared out.
+        pieces: Items of each video.
 
     Raises:
         ValueError: rank is not in 0..world_size-1.
     """
 
-    def __init__(self, num_items: int, *, rank: int = 0, world_size: int = 1, done: Collection[int] = ()) -> None:
+    def __init__(
+        self, num_items: int, *, rank: int = 0, world_size: int = 1, done: Collection[int] = (), pieces: int = 1
+    ) -> None:
         _check_rank(rank, world_size)
         left = [index for index in range(num_items) if index not in done] if done else range(num_items)
-        self._indices = left[rank::world_size]
+        self._videos = left[rank::world_size]
+        self._pieces = pieces
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self._videos) * self._pieces
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._indices)
+        for video in self._videos:
+            yield from range(video * self._pieces, (video + 1) * self._pieces)
 
 
 _ORDER = ("num_items", "seed", "shuffle")  # what the order depends on

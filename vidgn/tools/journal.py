@@ -27,14 +27,15 @@ class Journal:
         self._begun = False
 
     def read(self) -> dict[int, Prediction]:
-        """Return what all ranks have scored with this key."""
+        """Return what all ranks have scored with this key; a video that could not be read is tried again."""
         found: dict[int, Prediction] = {}
         for path in self._files():
             lines = path.read_text("utf-8").split("\n")[:-1]  # what follows the last line break was cut off
             if lines and json.loads(lines[0]) == self._head:
                 for line in lines[1:]:
                     video, label, scores, *rest = json.loads(line)
-                    found[video] = Prediction(video, label, None if scores is None else tuple(scores), *rest)
+                    if scores is not None:
+                        found[video] = Prediction(video, label, tuple(scores), *rest)
         return found
 
     def add(self, prediction: Prediction) -> None:

@@ -1,15 +1,17 @@
 """Name what happens in videos: `vidgn predict`. Scores come from the same code as those of `eval.py`."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch.utils.data import DataLoader
 
-from vidgn.data.dataset import ViewBatch, ViewDataset
 from vidgn.data.manifest import Manifest
 from vidgn.data.module import VideoDataModule, ViewSpec, default_workers
 from vidgn.data.video import open_video
+from vidgn.data.views import ViewBatch, ViewDataset
+from vidgn.predictions import Prediction
 from vidgn.tools.build import check_view_spec, data_spec
 from vidgn.tools.evaluate import protocol
 from vidgn.tools.inputs import Model
@@ -81,12 +83,17 @@ def predict(videos: Sequence[str], model: Model, *, test: ViewSpec, num_workers:
     )  # fmt: skip
     workers = (default_workers() if len(videos) > 1 else 0) if num_workers is None else num_workers
     loader = DataLoader(views, batch_size=1, collate_fn=ViewBatch.collate, num_workers=workers)
-    model.classifier.predictions = []
-    for number, batch in enumerate(cast("Iterator[ViewBatch]", iter(loader))):
+    scorer = model.classifier.scorer(len(videos) * test.num_views)
+    done: dict[int, Prediction] = {}  # a video may be done before an earlier one, whose group is not full yet
+    told = 0
+    for batch in chain(cast("Iterator[ViewBatch]", iter(loader)), [None]):
         with torch.inference_mode():
-            model.classifier.test_step(cast("Any", batch.to(model.device)), number)
-        said = model.classifier.predictions.pop()
-        yield Answer(videos[said.video], said.scores, said.error)
+            found = scorer.finish() if batch is None else scorer.add(batch.to(model.device).items)
+            done |= {prediction.video: prediction for prediction in found}
+        while told in done:
+            said = done.pop(told)
+            told += 1
+            yield Answer(videos[said.video], said.scores, said.error)
 
 
 def protocol_of(model: Model, test: ViewSpec) -> str:

@@ -1,0 +1,229 @@
+"""The views of whole videos, for testing: what a worker reads, and what travels to the device.
+
+    video      clip 0   clip 1  ...  clip 9   |  clip 10 ...      10 clips of 64 frames make one piece
+    piece      each frame that some clip needs, resized, once     views (clip x crop) are cut on the device
+
+A ten-second video with 10 clips x 3 crops travels as its unique frames: a fifth to two fifths of the bytes of its
+views at 32 x 2. A piece holds no more than `PIECE_FRAMES` frames, however long the video is and however many views
+are asked for; with more clips a video comes in several pieces, each from an opening of its own.
+"""
+
+import errno
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vidgn.data.board import Board
+from vidgn.data.clips import ClipSpec, frame_indices, test_starts
+from vidgn.data.guard import DEADLINE_SECONDS, Guard
+from vidgn.data.helper import Arrays
+from vidgn.data.manifest import Manifest
+from vidgn.data.transforms import Box, CropSpec, NumCrops, crop, resize, scaled_size, test_boxes
+from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
+
+PIECE_FRAMES = 640  # ten clips of 64 frames; 230 MB at 256 x 455 px
+_GROUP = 8  # frames resized in one call: few calls, and the pixels stay in the cache
+_MACHINE_FAULTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # never the fault of the video
+
+
+@dataclass(frozen=True)
+class VideoViews:
+    """Views of one video, all or a piece of them, or why it could not be read.
+
+    Attributes:
+        frames: Each needed frame once, short side resized, uint8 (3,U,H,W).
+        index: Which of them make each clip, int64 (K,T).
+        boxes: The crops of each clip.
+        label: Class index.
+        video: Row of the manifest.
+        first_view: Number of the first of these views in the video.
+        num_views: How many there are, or would be.
+        total_views: How many the whole video has.
+        error: What is wrong with the file, or None; then there are no views.
+    """
+
+    frames: Tensor
+    index: Tensor
+    boxes: tuple[Box, ...]
+    label: int
+    video: int
+    first_view: int
+    num_views: int
+    total_views: int
+    error: str | None = None
+
+    def views(self) -> Iterator[Tensor]:
+        """Yield the views, uint8 (3,T,S,S'): all crops of the first clip, then of the second, ..."""
+        for clip in self.index:
+            frames = self.frames.index_select(1, clip)
+            for box in self.boxes:
+                yield crop(frames, box)
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """Videos in testing, or pieces of long ones.
+
+    Attributes:
+        items: The videos.
+        videos: int64 (B,), rows of the manifest.
+    """
+
+    items: tuple[VideoViews, ...]
+    videos: Tensor
+
+    @classmethod
+    def collate(cls, items: Sequence[VideoViews]) -> "ViewBatch":
+        """Put videos of any sizes together; the `collate_fn` of a loader."""
+        return cls(tuple(items), torch.tensor([item.video for item in items]))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def to(self, device: torch.device | str) -> "ViewBatch":
+        """Move to a device; the rows of the manifest stay where they are."""
+        wait = torch.device(device).type != "cuda"
+        items = [
+            replace(i, frames=i.frames.to(device, non_blocking=not wait), index=i.index.to(device)) for i in self.items
+        ]
+        return ViewBatch(tuple(items), self.videos)
+
+    def pin_memory(self) -> "ViewBatch":
+        """Copy to page-locked memory; a loader calls this."""
+        items = [replace(i, frames=i.frames.pin_memory(), index=i.index.pin_memory()) for i in self.items]
+        return ViewBatch(tuple(items), self.videos)
+
+
+class ViewDataset(Dataset[VideoViews]):
+    """The views of whole videos; an item is one piece of one video, read in one opening and one pass.
+
+    Item `video * num_pieces + piece`: all pieces of the first video, then of the second, ... A video that cannot be
+    read is an item with an `error`; it is never left out or replaced.
+
+    Args:
+        manifest: The videos.
+        clip: Frames and span.
+        crop: Sizes in pixels.
+        num_clips: Clips per video.
+        num_crops: 1, 3 or full.
+        rule: Where the clips start; see `vidgn.data.clips.test_starts`.
+        backend: The decoder.
+        deadline_seconds: How long to wait for one piece; then the video has failed. None: for ever.
+        strict: A video that cannot be read is an error, not an item with an `error`.
+
+    Attributes:
+        num_pieces: Of each video.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        clip: ClipSpec,
+        crop: CropSpec,
+        num_clips: int = 10,
+        num_crops: NumCrops = 3,
+        rule: Literal["nonlocal", "linspace"] = "nonlocal",
+        backend: Backend = "pyav",
+        deadline_seconds: float | None = DEADLINE_SECONDS,
+        strict: bool = False,
+    ) -> None:
+        test_starts(1, num_clips=num_clips, span=clip.span, rule=rule)  # a wrong number fails here, not in a worker
+        boxes = test_boxes(crop.test_side, crop.test_side, side=crop.test_side, num_crops=num_crops)
+        self.manifest = manifest
+        self.clip = clip
+        self.crop = crop
+        self.num_clips = num_clips
+        self.num_crops = num_crops
+        self.rule = rule
+        self.backend = backend
+        self.strict = strict
+        self.deadline_seconds = deadline_seconds
+        self.board = Board()
+        self._clips = piece_bounds(num_clips, clip_len=clip.clip_len)
+        self.num_pieces = len(self._clips) - 1
+        self._crops_per_clip = len(boxes)
+        self._guard = Guard(self._open, deadline_seconds=deadline_seconds)
+
+    def __len__(self) -> int:
+        return len(self.manifest) * self.num_pieces
+
+    def __getitem__(self, item: int) -> VideoViews:
+        """Read a piece of a video.
+
+        Raises:
+            OSError: The machine is at fault (open files, memory); with `strict`, any.
+            VideoDecodeError: With `strict`, where the file is no whole video.
+            ReaderKilled: The system killed the process that read it.
+        """
+        video, piece = divmod(item, self.num_pieces)
+        first, end = self._clips[piece : piece + 2]
+        crops = self._crops_per_clip
+        views = VideoViews(
+            frames=torch.empty((3, 0, 0, 0), dtype=torch.uint8),
+            index=torch.empty((0, self.clip.clip_len), dtype=torch.int64),
+            boxes=(),
+            label=self.manifest.label(video),
+            video=video,
+            first_view=first * crops,
+            num_views=(end - first) * crops,
+            total_views=self.num_clips * crops,
+        )
+        path = self.manifest.path(video)
+        try:
+            with self.board.reading(path):
+                (frames, index), boxes = self._guard(path, first, end)
+        except (VideoDecodeError, OSError) as err:
+            if self.strict or (isinstance(err, OSError) and err.errno in _MACHINE_FAULTS):
+                raise
+            return replace(views, error=str(err))
+        return replace(views, frames=torch.from_numpy(frames), index=torch.from_numpy(index), boxes=boxes)
+
+    def _open(self, path: str, first: int, end: int) -> tuple[Arrays, tuple[Box, ...]]:
+        with open_video(path, backend=self.backend) as reader:
+            return self._read(reader, first, end)
+
+    def _read(self, reader: Reader, first: int, end: int) -> tuple[Arrays, tuple[Box, ...]]:
+        """Return each frame that clips first..end-1 need once, which of them make each clip, and the crops."""
+        starts = test_starts(len(reader), num_clips=self.num_clips, span=self.clip.span, rule=self.rule)[first:end]
+        indices = frame_indices(starts, clip_len=self.clip.clip_len, span=self.clip.span, num_frames=len(reader))
+        wanted, index = np.unique(indices, return_inverse=True)
+        frames = _resized(reader, wanted, short_side=self.crop.test_side)
+        boxes = test_boxes(*frames.shape[2:], side=self.crop.test_side, num_crops=self.num_crops)
+        return [frames.numpy(), index.reshape(indices.shape)], boxes
+
+
+def piece_bounds(num_clips: int, *, clip_len: int) -> list[int]:
+    """Return the clips at which pieces begin, and the end: as few and as equal pieces as `PIECE_FRAMES` allows.
+
+    >>> piece_bounds(10, clip_len=64), piece_bounds(30, clip_len=32), piece_bounds(2, clip_len=1000)
+    ([0, 10], [0, 15, 30], [0, 1, 2])
+    """
+    most = max(1, PIECE_FRAMES // clip_len)
+    num_pieces = -(-num_clips // most)
+    return [piece * num_clips // num_pieces for piece in range(num_pieces + 1)]
+
+
+def _resized(reader: Reader, wanted: NDArray[np.int64], *, short_side: int) -> Tensor:
+    """Read frames and scale each to this short side, uint8 (3,U,h,w); pixels lie in memory as (U,h,w,3)."""
+    pictures = reader.frames(wanted)
+    out, group = torch.empty(0), np.empty(0, np.uint8)
+    for place, (_, frame) in enumerate(pictures):
+        if not place:
+            size = scaled_size(*frame.shape[:2], short_side=short_side)
+            out = torch.empty((len(wanted), *size, 3), dtype=torch.uint8)
+            group = np.empty((_GROUP, *frame.shape), dtype=np.uint8)
+        if frame.shape[:2] == size:
+            out[place].numpy()[:] = frame
+            continue
+        slot = place % _GROUP
+        group[slot] = frame  # without padding: torch is three times slower on padded rows
+        if slot == _GROUP - 1 or place == len(wanted) - 1:
+            out[place - slot : place + 1] = resize(group[: slot + 1], size=size).permute(1, 2, 3, 0)
+    return out.permute(3, 0, 1, 2)
