@@ -66,12 +66,12 @@ def manifest(root: Path, *names: str) -> Manifest:
 
 
 def clips(root: Path, *names: str, **options: object) -> ClipDataset:
-    given = {"clip": CLIP, "crop": CROP, "seed": 0, "flip": True, "stream": "train"} | options
+    given = {"clip": CLIP, "crop": CROP, "seed": 0, "flip": True, "stream": "train", "deadline_seconds": None} | options
     return ClipDataset(manifest(root, *names), **given)  # type: ignore[arg-type]
 
 
 def views(root: Path, *names: str, **options: object) -> ViewDataset:
-    given = {"clip": CLIP, "crop": CROP, "num_clips": 2, "num_crops": 3} | options
+    given = {"clip": CLIP, "crop": CROP, "num_clips": 2, "num_crops": 3, "deadline_seconds": None} | options
     return ViewDataset(manifest(root, *names), **given)  # type: ignore[arg-type]
 
 

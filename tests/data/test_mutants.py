@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from vidgn.data.batches import ClipBatch
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipDataset
+from vidgn.data.loader import VideoLoader
 from vidgn.data.manifest import Manifest
 from vidgn.data.quarantine import Quarantine
 from vidgn.data.sampler import EpochSampler
@@ -86,7 +86,7 @@ def read_all(root: Path, names: list[str], ledger: Path) -> dict[int, torch.Tens
         quarantine=Quarantine(ledger, num_videos=len(names), max_share=1.0), deadline_seconds=20,
     )  # fmt: skip
     sampler = EpochSampler(len(data), batch=4, seed=0, shuffle=False)
-    loader = DataLoader(data, batch_sampler=sampler, collate_fn=ClipBatch.collate, num_workers=2, timeout=100)
+    loader = VideoLoader(data, batch_sampler=sampler, collate_fn=ClipBatch.collate, num_workers=2, timeout=100)
     order, found = 0, {}
     for batch in loader:
         for clip, video in zip(batch.clips, batch.videos.tolist(), strict=True):

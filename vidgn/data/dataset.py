@@ -20,10 +20,11 @@ from torch.utils.data import Dataset
 from vidgn.data.batches import ClipBatch, ClipSample, VideoViews, ViewBatch
 from vidgn.data.board import Board
 from vidgn.data.clips import ClipSpec, frame_indices, random_draws, test_starts, train_start
+from vidgn.data.cut import Cut
 from vidgn.data.guard import DEADLINE_SECONDS, Guard
 from vidgn.data.helper import Arrays
 from vidgn.data.manifest import Manifest
-from vidgn.data.quarantine import Quarantine
+from vidgn.data.quarantine import BadVideo, Quarantine
 from vidgn.data.transforms import (
     Box,
     CropSpec,
@@ -31,9 +32,7 @@ from vidgn.data.transforms import (
     TrainView,
     draw_train_view,
     resize,
-    resize_cut,
     scaled_size,
-    source_box,
     test_boxes,
 )
 from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
@@ -64,9 +63,10 @@ class ClipDataset(Dataset[ClipSample]):
         stream: train or val.
         backend: The decoder.
         clips_per_video: K, clips cut from one opening of the file.
-        quarantine: In training, where bad videos are written down; each is then replaced by another one, a function
-            of (seed, epoch, video) like everything else. Without it a bad video is an error, as it is in validation.
-        deadline_seconds: How long a loader's worker waits for one video; then it is a bad video.
+        quarantine: Where bad videos are written down. In training each is replaced by another one, a function of
+            (seed, epoch, video) like everything else; in validation it is a sample that says `failed`. Without a
+            quarantine a bad video is an error.
+        deadline_seconds: How long to wait for one video, which then is a bad one; None: for ever.
 
     Raises:
         ValueError: clips_per_video, stream or deadline_seconds is out of range.
@@ -98,7 +98,8 @@ class ClipDataset(Dataset[ClipSample]):
         self.stream = stream
         self.backend = backend
         self.clips_per_video = clips_per_video
-        self.quarantine = quarantine if stream == "train" else None
+        self.quarantine = quarantine
+        self.deadline_seconds = deadline_seconds
         self.board = Board()
         self._guard = Guard(self._open, deadline_seconds=deadline_seconds)
 
@@ -119,27 +120,38 @@ class ClipDataset(Dataset[ClipSample]):
         epoch, video = item
         if self.quarantine is None:
             return self._sample(epoch, video)
-        return self._replaced(self.quarantine, epoch, video)
+        if self.stream == "val":
+            return self._good(self.quarantine, epoch, video) or self._failed(video)
+        place = [video, *self._substitutes(epoch, video)]
+        for candidate in place:
+            sample = self._good(self.quarantine, epoch, candidate)
+            if sample is not None:
+                return sample
+        raise VideoDecodeError(self.manifest.path(video), f"it and the {len(place) - 1} videos drawn for it are bad")
+
+    def _good(self, quarantine: Quarantine, epoch: int, video: int) -> ClipSample | None:
+        """Read a video, or find it bad; a bad one is read in vain once per run."""
+        name = self.manifest.video_id(video)
+        if quarantine.holds(self.stream, video, name, epoch=epoch):
+            return None
+        began = time.monotonic()
+        try:
+            return self._sample(epoch, video)
+        except VideoDecodeError as err:
+            spent = round(time.monotonic() - began, 3)
+            quarantine.add(BadVideo(name, err.reason, self.stream, video, epoch, spent, round(time.time(), 3)))
+            return None
 
     def _sample(self, epoch: int, video: int) -> ClipSample:
         path = self.manifest.path(video)
-        self.board.note(path)
-        (clips,), _ = self._guard(path, epoch, video)
+        with self.board.reading(path):
+            (clips,), _ = self._guard(path, epoch, video)
         return ClipSample(torch.from_numpy(clips), self.manifest.label(video), video)
 
-    def _replaced(self, quarantine: Quarantine, epoch: int, video: int) -> ClipSample:
-        """Read a video, or the first good one of those drawn in its place; a bad one is read once per run."""
-        place = [video, *self._substitutes(epoch, video)]
-        for candidate in place:
-            name = self.manifest.video_id(candidate)
-            if name in quarantine:
-                continue
-            began = time.monotonic()
-            try:
-                return self._sample(epoch, candidate)
-            except VideoDecodeError as err:
-                quarantine.add(name, err.reason, seconds=time.monotonic() - began)
-        raise VideoDecodeError(self.manifest.path(video), f"it and the {len(place) - 1} videos drawn for it are bad")
+    def _failed(self, video: int) -> ClipSample:
+        side = self.crop.crop
+        nothing = torch.zeros((self.clips_per_video, 3, self.clip.clip_len, side, side), dtype=torch.uint8)
+        return ClipSample(nothing, self.manifest.label(video), video, failed=True)
 
     def _substitutes(self, epoch: int, video: int) -> list[int]:
         draws = random_draws(self.seed, epoch=epoch, video=video, view=_SUBSTITUTE_VIEW, count=_SUBSTITUTES)
@@ -155,11 +167,11 @@ class ClipDataset(Dataset[ClipSample]):
         span, num_frames = self.clip.span, len(reader)
         starts = np.array([train_start(num_frames, span=span, uniform=draw[0]) for draw in draws])
         indices = frame_indices(starts, clip_len=self.clip.clip_len, span=span, num_frames=num_frames)  # (K,T)
-        cuts: list[_Cut] = []
+        cuts: list[Cut] = []
         for index, frame in reader.frames(np.unique(indices)):
             if not cuts:  # the first picture tells the size; asking before would decode one more
                 cuts = [
-                    _Cut(self._view(draw, frame), frame, wanted) for draw, wanted in zip(draws, indices, strict=True)
+                    Cut(self._view(draw, frame), frame, wanted) for draw, wanted in zip(draws, indices, strict=True)
                 ]
             for cut in cuts:
                 cut.take(index, frame)
@@ -177,27 +189,6 @@ class ClipDataset(Dataset[ClipSample]):
         return random_draws(self.seed, epoch=epoch, video=video, view=view, count=5)
 
 
-class _Cut:
-    """The pixels that one clip shows, gathered frame by frame and resized all at once."""
-
-    def __init__(self, view: TrainView, frame: NDArray[np.uint8], wanted: NDArray[np.int64]) -> None:
-        box = source_box(view, height=frame.shape[0], width=frame.shape[1])
-        self._view = view
-        self._rows = slice(box.top, box.top + box.height)
-        self._columns = slice(box.left, box.left + box.width)
-        self._wanted = wanted
-        self._pixels = np.empty((len(wanted), box.height, box.width, 3), dtype=np.uint8)  # (T,h,w,3)
-
-    def take(self, index: int, frame: NDArray[np.uint8]) -> None:
-        """Copy a frame to its places: none, one, or several where a short video loops."""
-        for place in np.flatnonzero(self._wanted == index):
-            self._pixels[place] = frame[self._rows, self._columns]
-
-    def resized(self) -> Tensor:
-        """Return the clip, uint8 (3,T,S,S)."""
-        return resize_cut(self._pixels, self._view)
-
-
 class ViewDataset(Dataset[VideoViews]):
     """The views of whole videos, for testing: one opening and one pass through each file.
 
@@ -211,7 +202,7 @@ class ViewDataset(Dataset[VideoViews]):
         num_crops: 1, 3 or full.
         rule: Where the clips start; see `vidgn.data.clips.test_starts`.
         backend: The decoder.
-        deadline_seconds: How long a loader's worker waits for one video; then it has failed.
+        deadline_seconds: How long to wait for one video, which then has failed; None: for ever.
         strict: A video that cannot be read is an error, not an item with an `error`.
     """
 
@@ -238,6 +229,7 @@ class ViewDataset(Dataset[VideoViews]):
         self.rule = rule
         self.backend = backend
         self.strict = strict
+        self.deadline_seconds = deadline_seconds
         self.board = Board()
         self._guard = Guard(self._open, deadline_seconds=deadline_seconds)
 
@@ -253,9 +245,9 @@ class ViewDataset(Dataset[VideoViews]):
             ReaderKilled: The system killed the process that read it.
         """
         label, path = self.manifest.label(video), self.manifest.path(video)
-        self.board.note(path)
         try:
-            (frames, index), boxes = self._guard(path)
+            with self.board.reading(path):
+                (frames, index), boxes = self._guard(path)
         except (VideoDecodeError, OSError) as err:
             if self.strict or (isinstance(err, OSError) and err.errno in _MACHINE_FAULTS):
                 raise

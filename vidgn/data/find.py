@@ -10,8 +10,11 @@ from typing import Literal
 
 from vidgn.data.manifest import Manifest
 from vidgn.data.motions import MotionsSpec, prepare_motions
+from vidgn.data.picture_folders import read_picture_folders
+from vidgn.data.shapes import ShapesSpec, prepare_shapes
 
 Split = Literal["train", "val", "test"]
+PICTURES = ("images", "shapes")  # data sets of pictures, for task=image
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,10 @@ class DataSpec:
     """Which videos, and how they are read.
 
     Attributes:
-        name: motions, folder or kinetics400.
-        root: folder of the videos; for motions the cache folder (None: `cache_folder()`).
+        name: motions, folder or kinetics400; of pictures: shapes or images.
+        root: folder of the videos; for motions and shapes the cache folder (None: `cache_folder()`).
         train: for kinetics400 the annotation file or path-label list (None: looked for under root); for
-            motions the videos per class.
+            motions and shapes the number per class.
         val: the same for validation, which is also the test of kinetics400.
         test: for motions the videos per class.
         classes: file with class names, for lists whose labels are numbers.
@@ -30,6 +33,10 @@ class DataSpec:
         flip: mirror half of the training clips; None decides by the class names (`mirror_changes`).
         backend: the decoder.
         num_workers: reading processes; None chooses from the cores.
+        clips_per_video: training clips cut from one opening of a video.
+        deadline_seconds: how long decoding one video may take; None: for ever.
+        max_share: largest share of the training videos that may be bad.
+        strict: the first bad video stops training, validation and test.
     """
 
     name: str
@@ -42,6 +49,10 @@ class DataSpec:
     flip: bool | None = None
     backend: Literal["pyav", "decord"] = "pyav"
     num_workers: int | None = None
+    clips_per_video: int = 1
+    deadline_seconds: float | None = 30.0
+    max_share: float = 0.01
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,11 @@ class ViewSpec:
     num_clips: int = 10
     num_crops: Literal[1, 3, "full"] = 3
     clip_rule: Literal["nonlocal", "linspace"] = "nonlocal"
+
+    @property
+    def num_views(self) -> int:
+        """Views per video."""
+        return self.num_clips * (1 if self.num_crops == "full" else self.num_crops)
 
 
 def cache_folder() -> Path:
@@ -77,8 +93,9 @@ def read_manifests(spec: DataSpec, *, progress: Callable[[int, int], None] | Non
     """
     if spec.name not in _READERS:
         raise ValueError(f"data.name ({spec.name}) is unknown; use one of {', '.join(_READERS)}.")
-    if spec.name != "motions" and not spec.root:
-        raise ValueError(f"data={spec.name} needs the folder of the videos; set data.root=DIR.")
+    if spec.name not in _EMBEDDED and not spec.root:
+        kind = "pictures" if spec.name in PICTURES else "videos"
+        raise ValueError(f"data={spec.name} needs the folder of the {kind}; set data.root=DIR.")
     return _READERS[spec.name](spec, progress)
 
 
@@ -92,14 +109,25 @@ def mirror_changes(classes: Sequence[str]) -> list[str]:
 
 
 def _motions(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
-    sizes = {
-        split: int(value)
-        for split, value in (("train", spec.train), ("val", spec.val), ("test", spec.test))
-        if value is not None
-    }
-    motions = MotionsSpec(**sizes, seed=spec.seed)
+    motions = MotionsSpec(**_sizes(spec), seed=spec.seed)
     folder = prepare_motions(spec.root or cache_folder(), spec=motions, progress=progress)
     return {split: Manifest.from_folder(folder, split=split) for split in _SPLITS}
+
+
+def _shapes(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+    shapes = ShapesSpec(**_sizes(spec), seed=spec.seed)
+    return read_picture_folders(prepare_shapes(spec.root or cache_folder(), spec=shapes, progress=progress))
+
+
+def _sizes(spec: DataSpec) -> dict[str, int]:
+    """Return the numbers per class that the words say, of an embedded data set."""
+    words = (("train", spec.train), ("val", spec.val), ("test", spec.test))
+    return {split: int(value) for split, value in words if value is not None}
+
+
+def _images(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+    assert spec.root is not None
+    return read_picture_folders(spec.root)
 
 
 def _folder(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
@@ -125,4 +153,7 @@ _SIDES = frozenset({"left", "right", "leftward", "rightward", "leftwards", "righ
     "clockwise", "counterclockwise", "anticlockwise", "cw", "ccw",
 }  # fmt: skip
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_READERS = {"motions": _motions, "folder": _folder, "kinetics400": _kinetics400}
+_READERS = {
+    "motions": _motions, "folder": _folder, "kinetics400": _kinetics400, "images": _images, "shapes": _shapes,
+}  # fmt: skip
+_EMBEDDED = ("motions", "shapes")

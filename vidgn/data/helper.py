@@ -1,6 +1,6 @@
 """A process that can be killed: what may hang or crash runs there, and its arrays come back through shared memory.
 
-    loader's worker                        helper (forked on first use, kept)
+    worker or main process                 helper (forked on first use, kept)
     call(video)  ------- request ------>   function(video)
     wait at most `seconds`                 arrays -> shared memory
     copy the arrays  <---- layout -----    answer
@@ -16,6 +16,7 @@ import mmap
 import os
 import pickle
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,11 +27,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vidgn.data.waiting import waits_for_disk
+
 Arrays = Sequence[NDArray[Any]]
 Function = Callable[..., tuple[Arrays, Any]]
 
 _CAPACITY = 1 << 31  # bytes of address space; memory is only taken where arrays are written
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_REAP_SECONDS = 2.0  # a killed process that waits for a dead disk does not end
 
 
 class HelperTimeout(Exception):
@@ -54,10 +58,12 @@ class Helper:
 
     Args:
         function: Returns arrays, and anything small that can be pickled.
+        prepare: Called first there.
     """
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, *, prepare: Callable[[], None] = lambda: None) -> None:
         self._function = function
+        self._prepare = prepare
         self._child: _Child | None = None
 
     def call(self, *args: Any, seconds: float) -> tuple[list[NDArray[Any]], Any]:
@@ -67,13 +73,12 @@ class Helper:
             HelperTimeout: No answer in time. The next call has a new helper.
             HelperDied: It was killed or crashed. The next call has a new helper.
         """
-        child = self._child
-        if child is None or child.owner != os.getpid():  # a fork of ours must not share a pipe
-            child = self._child = _start(self._function)
+        child = self._living() or _start(self._function, self._prepare)
+        self._child = child
         try:
             child.pipe.send(args)
             if not child.pipe.poll(seconds):
-                waits = _waits_for_disk(child.pid)
+                waits = waits_for_disk(child.pid)
                 self.close()
                 raise HelperTimeout(seconds, waits)
             error, layout, rest = child.pipe.recv()
@@ -91,22 +96,40 @@ class Helper:
             self._reap()
         self._child = None
 
+    def __del__(self) -> None:
+        """Leave no process behind."""
+        self.close()
+
+    def _living(self) -> "_Child | None":
+        """Return the helper, unless a fork of ours would share its pipe or the thread that made it has ended."""
+        if self._child is None or self._child.owner != os.getpid():
+            return None
+        if not self._child.thread.is_alive():  # the system kills the helper with it
+            self.close()
+        return self._child
+
     def _reap(self) -> int | None:
+        """Return the signal that ended the helper; one that the system itself holds up is left to it."""
         assert self._child is not None
         self._child.pipe.close()
-        _, status = os.waitpid(self._child.pid, 0)
+        latest = time.monotonic() + _REAP_SECONDS
+        pid, status = os.waitpid(self._child.pid, os.WNOHANG)
+        while not pid and time.monotonic() < latest:
+            time.sleep(0.001)
+            pid, status = os.waitpid(self._child.pid, os.WNOHANG)
         self._child = None
-        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        return os.WTERMSIG(status) if pid and os.WIFSIGNALED(status) else None
 
 
 class _Child(NamedTuple):
     owner: int
+    thread: threading.Thread
     pid: int
     pipe: Connection
     memory: mmap.mmap
 
 
-def _start(function: Function) -> _Child:
+def _start(function: Function, prepare: Callable[[], None]) -> _Child:
     flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     memory = mmap.mmap(-1, _CAPACITY, flags=flags)
     ours, theirs = Pipe()
@@ -116,18 +139,20 @@ def _start(function: Function) -> _Child:
         status = 1
         try:
             ours.close()
+            prepare()
             _serve(function, theirs, memory, owner)
             status = 0
         finally:
             os._exit(status)  # never run the parent's exit handlers
     theirs.close()
-    return _Child(owner, pid, ours, memory)
+    return _Child(owner, threading.current_thread(), pid, ours, memory)
 
 
 def _serve(function: Function, pipe: Connection, memory: mmap.mmap, owner: int) -> None:
     _die_with(owner)
     faulthandler.disable()  # the parent tells of a crash, in one line
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # to a whole group: the parent's to handle
+        signal.signal(number, signal.SIG_IGN)
     while True:
         try:
             args = pipe.recv()
@@ -178,17 +203,3 @@ def _portable(err: Exception) -> Exception:
     except Exception:  # any class may fail in its own way
         return RuntimeError(f"{type(err).__name__}: {err}")
     return err
-
-
-def _waits_for_disk(pid: int) -> bool:
-    """Tell whether a process sleeps in the kernel without interruption (state D), as on a stalled network disk."""
-    for _ in range(3):
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                state = file.read().rpartition(")")[2].split()[0]
-        except OSError:
-            return False
-        if state != "D":
-            return False
-        time.sleep(0.01)
-    return True

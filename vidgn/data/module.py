@@ -2,18 +2,23 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping
-from typing import Literal
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
 
 import lightning as L
 from torch.utils.data import DataLoader
 
 from vidgn.data.clips import ClipSpec
-from vidgn.data.dataset import ClipBatch, ClipDataset, ClipSample, VideoViews, ViewBatch, ViewDataset
+from vidgn.data.dataset import ClipBatch, ClipDataset, ClipSample
 from vidgn.data.find import DataSpec, Split, ViewSpec, cache_folder, mirror_changes, read_manifests
-from vidgn.data.loader import TrainLoader
+from vidgn.data.loader import TrainLoader, VideoLoader, patience
 from vidgn.data.manifest import Manifest
+from vidgn.data.quarantine import Quarantine
 from vidgn.data.sampler import EpochSampler, ShardSampler
+from vidgn.data.shared_memory import require_room
 from vidgn.data.transforms import CropSpec
+from vidgn.data.views import VideoViews, ViewBatch, ViewDataset
 
 __all__ = [
     "DataSpec",
@@ -39,6 +44,7 @@ class VideoDataModule(L.LightningDataModule):
         batch: clips per device and training step.
         test_batch: videos per test step.
         seed: of order, clips and crops.
+        ledger: where bad videos are written down (`vidgn.data.quarantine`); None: a bad video is an error.
 
     Attributes:
         done: gives the test videos (rows) that are scored already, when the test begins.
@@ -55,10 +61,15 @@ class VideoDataModule(L.LightningDataModule):
         batch: int,
         test_batch: int = 1,
         seed: int = 0,
+        ledger: Path | None = None,
     ) -> None:
         super().__init__()
         if batch < 1:
             raise ValueError(f"batch ({batch}) must be at least 1 clip per device.")
+        if spec.clips_per_video < 1 or batch % spec.clips_per_video:
+            raise ValueError(
+                f"data.clips_per_video ({spec.clips_per_video}) must divide batch ({batch}), which counts clips."
+            )
         self.manifests = dict(manifests)
         self.spec = spec
         self.clip = clip
@@ -67,37 +78,53 @@ class VideoDataModule(L.LightningDataModule):
         self.batch = batch
         self.test_batch = test_batch
         self.seed = seed
+        self.ledger = ledger
         self.done: Callable[[], Collection[int]] = tuple
         self._place: dict[str, int] | None = None
         self._train_loader: TrainLoader | None = None
+        self._loaders: list[VideoLoader] = []
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more ranks than test videos
+
+    @cached_property
+    def quarantine(self) -> Quarantine | None:
+        """The bad videos of this run."""
+        if self.ledger is None or self.spec.strict or "train" not in self.manifests:
+            return None
+        return Quarantine(self.ledger, num_videos=len(self.manifests["train"]), max_share=self.spec.max_share)
 
     def train_dataloader(self) -> DataLoader[ClipSample]:
         """Return shuffled random clips; the order is a function of (seed, epoch)."""
         manifest = self.manifests["train"]
-        if len(manifest) < self.batch:
-            raise ValueError(
-                f"batch ({self.batch}) is more than the {len(manifest)} training videos; set batch={len(manifest)}."
-            )
-        loader = self._clips(manifest, stream="train", shuffle=True)
-        assert isinstance(loader, TrainLoader)
+        if len(manifest) * self.spec.clips_per_video < self.batch:
+            most = len(manifest) * self.spec.clips_per_video
+            raise ValueError(f"batch ({self.batch}) is more than the {most} training videos; set batch={most}.")
+        if self.quarantine is not None:
+            self.quarantine.check()
+        self._require_room()
+        loader = TrainLoader(**self._clips(manifest, stream="train"))
         if self._place is not None:  # of a resumed run; Lightning asks for loaders before it loads their state
             loader.load_state_dict(self._place)
             self._place = None
         self._train_loader = loader
+        self._loaders.append(loader)
         return loader
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the place in the epoch; empty before training."""
-        return self._train_loader.state_dict() if self._train_loader is not None else {}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the epoch, and the bad videos so far; empty before training."""
+        if self._train_loader is None:
+            return {}
+        bad = [row._asdict() for row in self.quarantine.rows()] if self.quarantine is not None else []
+        return {**self._train_loader.state_dict(), "quarantine": bad}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Begin the first epoch at a place."""
-        self._place = state_dict
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Begin the first epoch at a place, with the bad videos that are known."""
+        self._place = {name: value for name, value in state_dict.items() if name != "quarantine"}
+        if self.quarantine is not None:
+            self.quarantine.merge(state_dict.get("quarantine", ()))
 
     def val_dataloader(self) -> DataLoader[ClipSample]:
         """Return one random clip per video under training augmentation, the same in every epoch."""
-        return self._clips(self.manifests["val"], stream="val", shuffle=False)
+        return self._keep(VideoLoader(**self._clips(self.manifests["val"], stream="val")))
 
     def test_dataloader(self) -> DataLoader[VideoViews]:
         """Return every view of every video; each rank has its own share, without padding."""
@@ -109,18 +136,38 @@ class VideoDataModule(L.LightningDataModule):
             num_crops=self.test.num_crops,
             rule=self.test.clip_rule,
             backend=self.spec.backend,
+            deadline_seconds=self.spec.deadline_seconds,
+            strict=self.spec.strict,
         )
         rank, world_size = self._rank()
-        return DataLoader(
-            dataset,
-            batch_size=self.test_batch,
-            sampler=ShardSampler(len(dataset), rank=rank, world_size=world_size, done=self.done()),
-            collate_fn=ViewBatch.collate,
-            num_workers=self._num_workers(),
+        sampler = ShardSampler(
+            len(self.manifests["test"]), rank=rank, world_size=world_size, done=self.done(), pieces=dataset.num_pieces
+        )
+        return self._keep(
+            VideoLoader(
+                dataset,
+                batch_size=self.test_batch,
+                sampler=sampler,
+                collate_fn=ViewBatch.collate,
+                **self._workers(),
+            )
         )
 
-    def _clips(self, manifest: Manifest, *, stream: Literal["train", "val"], shuffle: bool) -> DataLoader[ClipSample]:
+    def on_exception(self, exception: BaseException) -> None:
+        """Name the video where a reading process died: torch may say so at any time, not only in a loader.
+
+        Raises:
+            WorkerDied: It did.
+        """
+        for loader in self._loaders:
+            died = loader.explain(exception)
+            if died is not None:
+                raise died from exception
+
+    def _clips(self, manifest: Manifest, *, stream: Literal["train", "val"]) -> dict[str, Any]:
+        """Return the arguments of a loader of clips."""
         flip = self.spec.flip if self.spec.flip is not None else not mirror_changes(manifest.classes)
+        num_clips = self.spec.clips_per_video if stream == "train" else 1
         dataset = ClipDataset(
             manifest,
             clip=self.clip,
@@ -129,28 +176,45 @@ class VideoDataModule(L.LightningDataModule):
             flip=flip,
             stream=stream,
             backend=self.spec.backend,
+            clips_per_video=num_clips,
+            quarantine=self.quarantine,
+            deadline_seconds=self.spec.deadline_seconds,
         )
         rank, world_size = self._rank()
         sampler = EpochSampler(
             len(dataset),
-            batch=self.batch,
+            batch=self.batch // num_clips,
             seed=self.seed,
-            shuffle=shuffle,
+            shuffle=stream == "train",
             rank=rank,
             world_size=world_size,
-            drop_last=shuffle,
+            drop_last=stream == "train",
         )
-        if shuffle and self.trainer is not None:
+        if stream == "train" and self.trainer is not None:
             sampler.set_epoch(self.trainer.current_epoch)  # Lightning does so only after workers begin to read
-        num_workers = self._num_workers()
-        loader = TrainLoader if shuffle else DataLoader[ClipSample]
-        return loader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=ClipBatch.collate,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-        )
+        return {
+            "dataset": dataset,
+            "batch_sampler": sampler,
+            "collate_fn": ClipBatch.collate,
+            "persistent_workers": self._num_workers() > 0,
+            **self._workers(),
+        }
+
+    def _workers(self) -> dict[str, Any]:
+        """Return what all loaders share."""
+        count = self._num_workers()
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        timeout = patience(self.spec.deadline_seconds, num_workers=count)
+        return {"num_workers": count, "timeout": timeout, "pin_memory": on_gpu}
+
+    def _keep(self, loader: VideoLoader) -> VideoLoader:
+        self._loaders.append(loader)
+        return loader
+
+    def _require_room(self) -> None:
+        """Check that the batches of training and validation, which read ahead at the same time, have room."""
+        clip_bytes = 3 * self.clip.clip_len * self.crop.crop**2
+        require_room(self.batch * clip_bytes, num_workers=self._num_workers(), num_loaders=2)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -16,7 +16,12 @@ _LASTING = frozenset({
 })  # fmt: skip
 
 
-def retried(read: Callable[[], T], *, pause: Callable[[float], None] = time.sleep) -> T:
+def retried(
+    read: Callable[[], T],
+    *,
+    pause: Callable[[float], None] = time.sleep,
+    on_failure: Callable[[], None] = lambda: None,
+) -> T:
     """Call `read`; after an OSError that may pass (EIO, ESTALE, a timeout, ...) call it up to three times more.
 
     Whatever is wrong with the content of a file is no OSError, and is not tried again.
@@ -24,6 +29,7 @@ def retried(read: Callable[[], T], *, pause: Callable[[float], None] = time.slee
     Args:
         read: What may fail.
         pause: Waits 0.5, 1 and 2 seconds between the calls.
+        on_failure: Called after each error that may pass.
 
     Raises:
         OSError: The last one, with a note of how often it was tried.
@@ -34,6 +40,7 @@ def retried(read: Callable[[], T], *, pause: Callable[[float], None] = time.slee
         except OSError as err:
             if err.errno in _LASTING or err.errno is None:
                 raise
+            on_failure()
             if retry == RETRIES:
                 err.add_note(f"tried {RETRIES + 1} times; this is an input/output error, not a bad video")
                 raise

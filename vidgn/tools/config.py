@@ -188,6 +188,10 @@ def _group(err: MissingConfigException) -> str:
 
 def _users_errors() -> tuple[type[Exception], ...]:
     from vidgn.callbacks.guard import NonFiniteError
+    from vidgn.data.guard import ReaderKilled
+    from vidgn.data.quarantine import TooManyBadVideos
     from vidgn.data.video import VideoDecodeError
+    from vidgn.data.workers import WorkerDied
 
-    return (ValueError, TypeError, OSError, ImportError, VideoDecodeError, NonFiniteError, FloatingPointError)
+    data = (VideoDecodeError, TooManyBadVideos, ReaderKilled, WorkerDied)
+    return (ValueError, TypeError, OSError, ImportError, NonFiniteError, FloatingPointError, *data)
