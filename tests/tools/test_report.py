@@ -1,12 +1,19 @@
+import io
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
+from vidgn.tools import report_curves
 from vidgn.tools.cli import main
+from vidgn.tools.report import run_report, training_sections
+from vidgn.tools.report_curves import PACE
 from vidgn.tools.report_page import TABLE_8, table_8
 from vidgn.tools.report_read import Bin, Run, Scored, class_accuracy, confusion, read_run, reliability
+from vidgn.tools.report_theme import LIGHT
 
 
 @pytest.fixture
@@ -21,34 +28,41 @@ def vidgn(capsys):
     return run
 
 
-def test_a_run_becomes_one_page_that_needs_nothing_beside_it(vidgn, trained, tmp_path):
-    status, out, _ = vidgn("report", trained, "--out", tmp_path)
-    assert status == 0
-    assert out.startswith(f"{tmp_path}/index.html: 1 runs, ")
-    page = (tmp_path / "index.html").read_text()
-    assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', page) == []
-    assert "http://" not in page
-    assert "https://" not in page
-    assert "8 frames x stride 2" in page  # no number without its protocol
-    names = {path.name for path in tmp_path.iterdir()}
+@pytest.fixture(scope="module")
+def page(trained, tmp_path_factory):
+    """The folder of a report of one run, and what the command printed."""
+    folder, out = tmp_path_factory.mktemp("page"), io.StringIO()
+    assert run_report([str(trained)], target=str(folder), out=out, as_json=True) == 0
+    return folder, json.loads(out.getvalue())
+
+
+def test_a_run_becomes_one_page_that_needs_nothing_beside_it(page):
+    folder, told = page
+    assert told["page"] == f"{folder}/index.html"
+    text = (folder / "index.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', text) == []
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "8 frames x stride 2" in text  # no number without its protocol
+    names = {path.name for path in folder.iterdir()}
     assert {"curves-gn.png", "curves-gn-dark.png", "run1-confusion.png", "run1-reliability.png"} <= names
     assert any(name.startswith("run1-strip") for name in names)
 
 
 def test_bn_stands_left_of_gn_on_one_axis(vidgn, trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "bn")
+    for name in ("gn", "bn"):
+        shutil.copytree(trained, tmp_path / name, ignore=shutil.ignore_patterns("predictions.csv", "metrics.json"))
     config = (tmp_path / "bn" / "config.yaml").read_text()
     (tmp_path / "bn" / "config.yaml").write_text(config.replace("name: gn", "name: bn"))
-    status, out, _ = vidgn("report", trained, tmp_path / "bn", "--out", tmp_path / "page", "--json")
+    status, out, _ = vidgn("report", tmp_path / "gn", tmp_path / "bn", "--out", tmp_path / "page", "--json")
     assert status == 0
     assert [run["title"].partition(": ")[2][:2] for run in json.loads(out)["runs"]] == ["GN", "BN"]
     page = (tmp_path / "page" / "index.html").read_text()
     assert page.index("error curves of BN") < page.index("error curves of GN")
 
 
-def test_json_has_the_numbers(vidgn, trained, tmp_path):
-    _, out, _ = vidgn("report", trained, "--out", tmp_path, "--json")
-    (run,) = json.loads(out)["runs"]
+def test_json_has_the_numbers(trained, page):
+    (run,) = page[1]["runs"]
     metrics = json.loads((trained / "metrics.json").read_text())
     assert run["video_top1"] == metrics["video_top1"]
     assert run["videos_scored"] == 12
@@ -112,3 +126,36 @@ def test_table_8_is_the_papers_and_takes_only_runs_on_kinetics(trained):
     motions = Run(run.folder, {**words, "data": {"name": "motions"}}, {}, {}, metrics, ())
     assert "paper 73.0 / 90.6; ours 72.9 / 90.5 (n = 19761)" in table_8([kinetics])
     assert "72.9" not in table_8([motions])
+
+
+def test_a_run_draws_its_curves_as_it_goes(trained):
+    with Image.open(trained / "curves.png") as picture:
+        assert picture.size == (1120, 780)
+    assert not (trained / "curves.png.part").exists()
+
+
+def test_the_percentiles_of_figure_6_are_recorded_and_drawn(trained, page):
+    run = read_run(trained)
+    assert run.layer == "res5"
+    values = [run.percentiles[rank][1] for rank in (1, 20, 80, 99)]  # of the first epoch
+    assert values == sorted(values)
+    assert (page[0] / "run1-percentiles.png").is_file()
+    assert "the last convolution of res5" in (page[0] / "index.html").read_text()
+
+
+def test_what_was_not_recorded_is_said(trained):
+    run = replace(read_run(trained), pace={"pace/memory_gb": [(10, 1.5)]}, percentiles={})
+    drawn = []
+    (section,) = training_sections(run, 1, lambda name, alt, figure: drawn.append(name))
+    assert drawn == ["run1-pace-memory_gb"]
+    assert section.parts[-1] == "<p>not recorded: throughput (clips/s), waiting for data (%)</p>"
+
+
+def test_speed_over_the_steps_is_drawn(tmp_path, trained):
+    run = replace(read_run(trained), pace={name: [(10, 4.0), (20, 6.0)] for name in PACE})
+    for name, label in PACE.items():
+        (line,) = report_curves.pace(run.pace[name], label=label, theme=LIGHT).axes[0].lines
+        assert line.get_xydata().tolist() == [[10, 4], [20, 6]]
+    many = [(step, float(step)) for step in range(1, 1001)]
+    (line,) = report_curves.pace(many, label="", theme=LIGHT).axes[0].lines
+    assert line.get_xydata()[0].tolist() == [3, 3]  # the mean of steps 1..5: 200 points of 1,000

@@ -35,6 +35,7 @@ def run_report(folders: Sequence[str], *, target: str, out: TextIO, as_json: boo
     draw = _Drawer(place)
     sections = [Section("Runs", [runs_table(runs), table_8(runs)]), *_curves(runs, draw)]
     for number, run in enumerate(runs, 1):
+        sections += training_sections(run, number, draw)
         if run.predictions:
             sections += _run_sections(run, number, draw)
     (place / "index.html").write_text(page(sections), encoding="utf-8")
@@ -80,6 +81,26 @@ def _curves(runs: Sequence[Run], draw: _Drawer) -> list[Section]:
         "Dashed: training error. Solid: validation error of one random clip per video. As Figures 5 and 7."
     )
     return [Section("Error curves", [note, *panels])]
+
+
+def training_sections(run: Run, number: int, draw: Callable[..., Picture]) -> list[Section]:
+    """Return speed and memory over time, and the percentiles of a layer where they were recorded."""
+    found = []
+    for name, label in report_curves.PACE.items():
+        if run.pace.get(name):
+            file = f"run{number}-{name.replace('/', '-')}"
+            found.append(draw(file, label, partial(report_curves.pace, run.pace[name], label=label)))
+    missing = [label for name, label in report_curves.PACE.items() if not run.pace.get(name)]
+    note = paragraph(f"not recorded: {', '.join(missing)}") if missing else ""
+    sections = [Section(f"{run.title}: speed and memory", [*found, note])]
+    if run.percentiles:
+        told = paragraph(
+            f"What the last convolution of {run.layer} puts out, before norm and ReLU, on the same validation clips "
+            "after each epoch. As Figure 6."
+        )
+        picture = draw(f"run{number}-percentiles", "percentiles 1, 20, 80, 99", partial(report_curves.percentiles, run))
+        sections.append(Section(f"{run.title}: features", [told, picture]))
+    return sections
 
 
 def _run_sections(run: Run, number: int, draw: _Drawer) -> list[Section]:
