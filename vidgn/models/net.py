@@ -57,16 +57,24 @@ class VideoNet(nn.Module):
         spec: what the net was built from.
         time_stride: frames T must be a multiple of.
         adapter: makes of a clip what the first block takes; None: the clip.
+        pictures: the net takes single pictures, T = 1, whatever its time_stride.
     """
 
     def __init__(
-        self, blocks: nn.ModuleList, *, spec: Spec, time_stride: int, adapter: nn.Module | None = None
+        self,
+        blocks: nn.ModuleList,
+        *,
+        spec: Spec,
+        time_stride: int,
+        adapter: nn.Module | None = None,
+        pictures: bool = False,
     ) -> None:
         super().__init__()
         self.blocks = blocks
         self.spec = spec
         self.time_stride = time_stride
         self.adapter = adapter
+        self.pictures = pictures
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits (N, Q): the mean of the logits over all positions."""
@@ -81,7 +89,7 @@ class VideoNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Give the output of res5 (N, C, T', H', W'), with H' = H/32 for multiples of 32."""
-        _check_clip(x, time_stride=self.time_stride)
+        _check_clip(x, time_stride=self.time_stride, pictures=self.pictures)
         if self.adapter is not None:
             x = self.adapter(x)
         for block in list(self.blocks)[:-1]:
@@ -145,11 +153,11 @@ def _last_scale(conv: nn.Module, norm: nn.Module) -> Tensor:
     return conv.get_parameter("weight")
 
 
-def _check_clip(x: Tensor, *, time_stride: int) -> None:
+def _check_clip(x: Tensor, *, time_stride: int, pictures: bool) -> None:
     if x.dim() != 5 or x.shape[1] != 3:
         raise ValueError(f"The input has shape {tuple(x.shape)}; give clips (N, 3, T, H, W).")
     frames, height, width = x.shape[2:]
-    if frames == 0 or frames % time_stride:
+    if (frames == 0 or frames % time_stride) and not (pictures and frames == 1):
         near = max(frames // time_stride, 1) * time_stride
         raise ValueError(
             f"A clip of {frames} frames must have a multiple of {time_stride};"

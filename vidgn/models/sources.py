@@ -54,6 +54,8 @@ def open_source(source: str | Path, *, depth: int | None) -> Source:
         )
     if form.refusal is not None:
         raise ValueError(f"{source} {form.refusal}")
+    if (meta.get("clip") or {}).get("clip_len") == 1:  # a checkpoint of ours that was trained on pictures
+        form = form._replace(pictures=True)
     normalize = meta.get("normalize") or {}
     return Source(
         tensors,

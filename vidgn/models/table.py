@@ -7,10 +7,17 @@ from typing import Any, Literal, NamedTuple, cast
 
 from vidgn.models.net import VideoNet
 from vidgn.models.resnet3d.i3d import I3DSpec, build_i3d
-from vidgn.models.resnet3d.kin import build_c2d_r50, build_csn_r101, build_r2plus1d_r50, build_slow_r50
+from vidgn.models.resnet3d.kin import (
+    build_c2d_r50,
+    build_c2d_r101,
+    build_csn_r101,
+    build_r2plus1d_r50,
+    build_slow_r50,
+)
 from vidgn.models.resnet3d.slowfast import build_slowfast_r50
 from vidgn.models.resnet3d.spec import NetSpec
 from vidgn.models.resnet3d.x3d import build_x3d_s
+from vidgn.models.vgg import build_vgg16
 from vidgn.norms.layers import NormFactory
 
 
@@ -109,9 +116,11 @@ MODELS: Mapping[str, Model] = {
         partial(_build_i3d, depth=50), Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8", pool1="pytorchvideo"
     ),
     "c2d_r50": Model(build_c2d_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
+    "c2d_r101": Model(build_c2d_r101, Clip(8, 64, 224), 64, 0.5, "Non-local Neural Networks, Table 1, with 101 layers"),
     "slow_r50": Model(build_slow_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
     "slowfast_r50": Model(build_slowfast_r50, Clip(32, 64, 224), 64, 0.5, f"{_ZOO}, 8x8: 8 and 32 frames of 64"),
     "r2plus1d_r50": Model(build_r2plus1d_r50, Clip(16, 64, 224), 64, 0.5, f"{_ZOO}, 16x4"),
     "csn_r101": Model(build_csn_r101, Clip(32, 64, 224), 64, 0.0, f"{_ZOO}, 32x2; dropout models/csn.py"),
     "x3d_s": Model(build_x3d_s, Clip(13, 78, 160), 24, 0.5, f"{_ZOO}, 13x6; crop models/hub/x3d.py"),
+    "vgg16": Model(build_vgg16, Clip(8, 64, 224), 64, 0.5, "arXiv 1409.1556, net D, on each frame of c2d_r50's clip"),
 }  # fmt: skip

@@ -34,10 +34,10 @@ class LoadReport:
 def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] | None = None) -> LoadReport:
     """Start a net from published weights; only its classifier may be left as it was.
 
-    2-D kernels are inflated, and a first convolution that was trained on other pixels than RGB of known mean
-    and std is converted; the notes say so. The classifier is loaded where source and net name the same
-    classes, its rows put in the net's order; with `classes` None, where their numbers agree; from ImageNet
-    never. Published video nets of 400 classes have those of Kinetics-400.
+    Kernels of picture nets are inflated, and a first convolution that was trained on other pixels than RGB
+    of known mean and std is converted; the notes say so. The classifier is loaded where source and net name
+    the same classes, its rows put in the net's order; with `classes` None, where their numbers agree; from
+    ImageNet never. Published video nets of 400 classes have those of Kinetics-400.
 
     Args:
         net: as `build_model` or `build_i3d` makes it; changed in place, and only if everything fits.
@@ -62,7 +62,7 @@ def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] |
     opened = open_source(source, depth=_depth(own))
     state, unexpected = rename_tensors(opened, own)
     _check_statistics(state, own, source=source)
-    notes = _note_groups(net, opened) + _convert(state, opened) + _inflate(state, own)
+    notes = _note_groups(net, opened) + _convert(state, opened) + _inflate(state, own, pictures=opened.format.pictures)
     reason, head_notes = _fit_head(state, head, opened, outputs=outputs, classes=classes)
     if reason is not None:
         head_notes = [f"the classifier starts anew: {reason}"]
@@ -85,7 +85,7 @@ def _depth(own: Mapping[str, Tensor]) -> int | None:
 
 def rename_tensors(opened: Source, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Give the tensors under our names, and the names of what is no tensor of any net."""
-    shifted = not opened.format.any_model and any(name.startswith("blocks.2.res_blocks.") for name in own)
+    shifted = _lacks_pool2(own) and (not opened.format.any_model or _is_trunk_with_pool2(opened))
     state: dict[str, Tensor] = {}
     unexpected = []
     for name, value in opened.tensors.items():
@@ -101,6 +101,15 @@ def rename_tensors(opened: Source, own: Mapping[str, Tensor]) -> tuple[dict[str,
         else:
             unexpected.append(f"{name} (a {type(value).__name__})")
     return state, unexpected
+
+
+def _lacks_pool2(own: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith("blocks.2.res_blocks.") for name in own)
+
+
+def _is_trunk_with_pool2(opened: Source) -> bool:
+    """Tell whether these are the pictures of a ResNet of ours, c2d, whose names count pool2."""
+    return opened.format.pictures and any(name.startswith("net.blocks.5.res_blocks.") for name in opened.tensors)
 
 
 def _without_pool2(name: str) -> str:
@@ -143,12 +152,15 @@ def _note_groups(net: nn.Module, opened: Source) -> list[str]:
     return [f"the weights were trained with {opened.format.num_groups} groups, the net's norms have {groups}"]
 
 
-def _inflate(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+def _inflate(state: dict[str, Tensor], own: Mapping[str, Tensor], *, pictures: bool) -> list[str]:
     deep = 0
     for name, tensor in state.items():
-        if name in own and tensor.dim() == 4 and own[name].dim() == 5:
+        if name not in own or own[name].dim() != 5:
+            continue
+        flat = tensor.squeeze(2) if pictures and tensor.dim() == 5 and tensor.shape[2] == 1 else tensor
+        if flat.dim() == 4:
             kernel_t = own[name].shape[2]
-            state[name] = inflate(tensor, kernel_t)
+            state[name] = inflate(flat, kernel_t)
             deep += kernel_t > 1
     return [f"2-D kernels inflated, {deep} of them to more than one frame"] if deep else []
 
@@ -162,7 +174,7 @@ def _fit_head(
     classes: Sequence[str] | None,
 ) -> tuple[str | None, list[str]]:
     """Put the classifier's rows into the net's order, or say why they cannot be used."""
-    if opened.format.pictures:
+    if opened.format.pictures and opened.classes is None:
         return "the source's classes are ImageNet's", []
     if not all(name in state for name in head):
         return "the source has none", []

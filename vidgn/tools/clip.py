@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from vidgn.data.find import PICTURES
 from vidgn.models.table import MODELS, Clip
 
 
@@ -13,6 +14,23 @@ def fill_clip(config: DictConfig) -> None:
     for word, value in own_clip(config.model)._asdict().items():
         if config[word] is None:
             config[word] = value
+
+
+def check_task(config: DictConfig) -> None:
+    """Check that the data set holds what the task looks at.
+
+    Raises:
+        ValueError: pictures for `task=video`, videos for `task=image`, or no such task.
+    """
+    task, data = config.task.name, config.data.name
+    if task not in ("video", "image"):
+        raise ValueError(f"task.name ({task}) is unknown; use task=video or task=image.")
+    if (task == "image") != (data in PICTURES):
+        holds, needed = ("pictures", "image") if data in PICTURES else ("videos", "video")
+        others = "images or data=shapes" if task == "image" else "motions, folder or kinetics400"
+        raise ValueError(
+            f"data={data} holds {holds}, which task={task} does not take; use task={needed}, or data={others}."
+        )
 
 
 def own_clip(model: Mapping[str, Any]) -> Clip:

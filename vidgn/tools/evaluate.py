@@ -16,6 +16,8 @@ from vidgn.classifier import VideoClassifier
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
 from vidgn.data.module import DataSpec, VideoDataModule
+from vidgn.data.picture_module import PictureDataModule, data_module
+from vidgn.data.picture_module import protocol as picture_protocol
 from vidgn.data.transforms import CropSpec, Normalize
 from vidgn.optim import OptimSpec
 from vidgn.predictions import Prediction, accuracies, gather, merge_predictions
@@ -47,18 +49,19 @@ def evaluate(
         checkpoint: a file of ours.
 
     Raises:
-        RuntimeError: the number of predictions is not the number of test videos.
+        RuntimeError: a video or a view is missing, or was scored twice.
     """
     if checkpoint is not None:
         classifier.net.load_state_dict(read_checkpoint(checkpoint).net)
     manifest = data.manifests["test"]
     began = time.monotonic()
     limited = trainer.fast_dev_run or trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
-    journal = None if checkpoint is None or limited else _journal(trainer, data, folder=folder, checkpoint=checkpoint)
+    journal = None
+    if checkpoint is not None and not limited:
+        journal = _journal(trainer, data, folder=folder, checkpoint=checkpoint, view_batch=classifier.view_batch)
     predictions = _score(trainer, classifier, data, journal)
     seconds = time.monotonic() - began
-    if [item.video for item in predictions] != list(range(len(manifest))) and not limited:
-        raise RuntimeError(f"{len(manifest)} test videos but {len(predictions)} predictions; please report this")
+    _check(predictions, num_videos=None if limited else len(manifest), num_views=data.test.num_views)
     failed = [prediction for prediction in predictions if prediction.error is not None]
     result = Result(
         **{name: round(value, 4) for name, value in accuracies(predictions).items()},
@@ -91,14 +94,35 @@ def _score(
     data.done = done
     classifier.record = journal.add if journal is not None else lambda prediction: None
     classifier.predictions, classifier.earlier = [], before
+    classifier.num_views = len(data.manifests["test"]) * data.test.num_views
     trainer.test(classifier, data, verbose=False)
     return merge_predictions([list(before.values()), gather(classifier.predictions)])
 
 
-def _journal(trainer: L.Trainer, data: VideoDataModule, *, folder: Path, checkpoint: str | Path) -> Journal:
+def _check(predictions: Sequence[Prediction], *, num_videos: int | None, num_views: int) -> None:
+    """Require each video once, with all of its views; `num_videos` is None where only some were asked for."""
+    found = [item.video for item in predictions]
+    if num_videos is not None and found != list(range(num_videos)):
+        missing = sorted(set(range(num_videos)) - set(found))
+        raise RuntimeError(
+            f"{num_videos} test videos but {len(found)} predictions, without rows {missing[:10]} of the manifest; "
+            "start the same command again, and please report this"
+        )
+    wrong = [(item.video, item.views) for item in predictions if item.scores is not None and item.views != num_views]
+    if wrong:
+        raise RuntimeError(
+            f"video {wrong[0][0]} of the manifest has {wrong[0][1]} scored views instead of {num_views}; please report "
+            "this"
+        )
+
+
+def _journal(
+    trainer: L.Trainer, data: VideoDataModule, *, folder: Path, checkpoint: str | Path, view_batch: int
+) -> Journal:
     key = {
         "checkpoint": sum_of(Path(checkpoint)),
         "protocol": protocol(data),
+        "view_batch": view_batch,
         "videos": fingerprint(data.manifests["test"]),
         "precision": str(trainer.precision),
         "versions": versions(),
@@ -108,6 +132,8 @@ def _journal(trainer: L.Trainer, data: VideoDataModule, *, folder: Path, checkpo
 
 def protocol(data: VideoDataModule) -> str:
     """Return in words how a video is scored; a number is never printed without it."""
+    if isinstance(data, PictureDataModule):
+        return picture_protocol(data)
     clip, test, side = data.clip, data.test, data.crop.test_side
     crops = (
         "the full frame" if test.num_crops == "full" else f"{test.num_crops} crop{'s' * (test.num_crops > 1)} of {side}"
@@ -130,7 +156,7 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     spec = _data_of(config.data, told["data"])
     classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, told["test"]["view_batch"]))
     (manifest,) = usable({"test": match_classes(find_videos(spec)["test"], classifier.classes)}).values()
-    data = VideoDataModule(
+    data = data_module(spec.name)(
         {"test": manifest},
         spec=spec,
         clip=clip,

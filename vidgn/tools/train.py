@@ -19,6 +19,7 @@ from vidgn.classifier import VideoClassifier
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
 from vidgn.data.module import Split, VideoDataModule, mirror_changes
+from vidgn.data.picture_module import data_module
 from vidgn.data.quarantine import LEDGER
 from vidgn.data.transforms import CropSpec
 from vidgn.tools.build import (
@@ -33,9 +34,10 @@ from vidgn.tools.build import (
     start_net,
     versions,
 )
-from vidgn.tools.clip import fill_clip
+from vidgn.tools.clip import check_task, fill_clip
 from vidgn.tools.config import is_typed, run_folder, typed_words
 from vidgn.tools.evaluate import Result, evaluate
+from vidgn.tools.inflation import shape_from
 from vidgn.tools.resume import JOB, check_same_job, find_start, job, own_folder
 from vidgn.tools.videos import find_videos, say, usable
 from vidgn.tools.watch import watchers
@@ -83,6 +85,7 @@ def train(config: DictConfig) -> Result | None:
 def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]:
     """Build what is trained and what it is trained on."""
     adopt_shape(config)
+    check_task(config)
     fill_clip(config)
     clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
     test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
@@ -108,7 +111,7 @@ def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]
         describe={**description, JOB: job(config, manifests, optim=_plain(config.optim))},
         seed=config.seed,
     )
-    data = VideoDataModule(
+    data = data_module(spec.name)(
         manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed,
         ledger=run_folder() / LEDGER,
     )  # fmt: skip
@@ -125,7 +128,7 @@ def adopt_shape(config: DictConfig) -> None:
     if path is None or not path.is_file() or not _is_ours(path):
         return
     theirs = read_checkpoint(path).describe
-    shape = {key: value for key, value in theirs["model"].items() if key != "dropout"}
+    shape = shape_from(theirs, config.model)
     for key, value in shape.items():
         word = "model" if key == "name" else f"model.{key}"
         if is_typed(word) and config.model.get(key) != value:

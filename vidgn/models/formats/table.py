@@ -19,7 +19,7 @@ class Format(NamedTuple):
         marker: pattern of a key it always has and the rows above it never.
         table: its names to ours.
         pixels: what it was trained on; None where the file itself says.
-        pictures: trained on ImageNet: kernels are 2-D and the classifier never fits.
+        pictures: trained on pictures: kernels look at one frame and are inflated.
         num_groups: G of its group norms, where it has them.
         hwio: kernels are (kh, kw, I, O) and matrices (I, O), as TensorFlow has them.
         any_model: its names are ours for every model, not for an I3D alone.

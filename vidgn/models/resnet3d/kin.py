@@ -11,18 +11,21 @@ from vidgn.models.resnet3d.spec import NetSpec, finish
 from vidgn.norms.layers import NormFactory
 
 
-def build_c2d_r50(spec: NetSpec, *, norm: NormFactory) -> VideoNet:
-    """Build C2D: a ResNet-50 on each frame; only pool2 joins two ("Non-local Neural Networks", Table 1)."""
+def build_c2d(spec: NetSpec, *, norm: NormFactory, depth: int) -> VideoNet:
+    """Build C2D: a ResNet on each frame; only pool2 joins two ("Non-local Neural Networks", Table 1).
+
+    Of a single picture pool2 leaves the picture: the net is torchvision's ResNet of that depth.
+    """
     trunk = create_resnet(
-        model_depth=50,
+        model_depth=depth,
         norm=norm,
         stem_dim_out=spec.width,
         stem_conv_kernel_size=(1, 7, 7),
-        stage1_pool=nn.MaxPool3d,
+        stage1_pool=partial(nn.MaxPool3d, ceil_mode=True),
         stage_conv_a_kernel_size=((1, 1, 1),) * 4,
         head=None,
     )
-    return _with_head(trunk, spec=spec, norm=norm, time_stride=2)
+    return _with_head(trunk, spec=spec, norm=norm, time_stride=2, pictures=True)
 
 
 def build_slow_r50(spec: NetSpec, *, norm: NormFactory) -> VideoNet:
@@ -50,10 +53,12 @@ def build_csn(spec: NetSpec, *, norm: NormFactory, depth: int) -> VideoNet:
     return _with_head(trunk, spec=spec, norm=norm, time_stride=8)
 
 
+build_c2d_r50 = partial(build_c2d, depth=50)
+build_c2d_r101 = partial(build_c2d, depth=101)
 build_csn_r101 = partial(build_csn, depth=101)
 
 
-def _with_head(trunk: Any, *, spec: NetSpec, norm: NormFactory, time_stride: int) -> VideoNet:
+def _with_head(trunk: Any, *, spec: NetSpec, norm: NormFactory, time_stride: int, pictures: bool = False) -> VideoNet:
     blocks = [block for block in trunk.blocks if not hasattr(block, "proj")]  # two builders insist on a head
     head = PositionHead(32 * spec.width, spec.num_classes, dropout=spec.dropout, window=spec.window)
-    return finish([*blocks, head], spec=spec, norm=norm, time_stride=time_stride)
+    return finish([*blocks, head], spec=spec, norm=norm, time_stride=time_stride, pictures=pictures)
