@@ -36,6 +36,7 @@ from vidgn.tools.build import (
 )
 from vidgn.tools.clip import check_task, fill_clip
 from vidgn.tools.config import is_typed, run_folder, typed_words
+from vidgn.tools.dry import dry_run
 from vidgn.tools.evaluate import Result, evaluate
 from vidgn.tools.inflation import shape_from
 from vidgn.tools.resume import JOB, check_same_job, find_start, job, own_folder
@@ -44,7 +45,13 @@ from vidgn.tools.watch import watchers
 
 
 def train(config: DictConfig) -> Result | None:
-    """Run the words of `configs/train.yaml`; return the result of the final test, None without one."""
+    """Run the words of `configs/train.yaml`; return the result of the final test, None without one.
+
+    With `trainer=dry` nothing is trained; see `vidgn.tools.dry`.
+    """
+    if config.trainer.get("dry") is not None:
+        dry_run(config)
+        return None
     folder = run_folder()
     keep = Keep(
         folder / "checkpoints",
@@ -79,6 +86,8 @@ def train(config: DictConfig) -> Result | None:
         best = _best(trainer, keep)
         if not config.test:
             return None
+        if best is not None:
+            classifier.net.load_state_dict(read_checkpoint(best).net)
         return evaluate(trainer, classifier, data, folder=folder, checkpoint=best)
 
 
