@@ -83,7 +83,7 @@ def find_videos_of(given: Sequence[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: a name that does not exist, or a folder without videos.
-        ValueError: nothing was given, or a URL, a picture or a checkpoint.
+        ValueError: nothing was given, or an address, a picture or a checkpoint.
     """
     if not given:
         raise ValueError("no video was given; give one or more files or folders.")
@@ -121,7 +121,7 @@ def choose_device(name: str) -> "torch.device":
 
 def _check_name(name: str, path: Path) -> None:
     if "://" in name:
-        raise ValueError(f"{name} is a URL; download the file first (curl -O {name}) and give its name.")
+        raise ValueError(f"{name} is no address that is fetched; use http:// or https://, or give a file.")
     if not path.exists():
         near = f"; the folder {path.parent} does not exist either" if not path.parent.is_dir() else ""
         raise FileNotFoundError(f"{name} does not exist{near}; give a video file or a folder of videos.")
