@@ -86,8 +86,8 @@ def mistakes(tmp_path):
         (["F/gone/a.mp4", "--ckpt", "C"], "the folder F/gone does not exist either"),
         # a picture instead of a video
         (["F/picture.jpg", "--ckpt", "C"], "F/picture.jpg is a picture; only a video shows motion"),
-        # an address
-        (["https://x.org/a.mp4", "--ckpt", "C"], "https://x.org/a.mp4 is a URL; download the file first"),
+        # an address of a kind that is not fetched
+        (["ftp://x.org/a.mp4", "--ckpt", "C"], "ftp://x.org/a.mp4 is no address that is fetched; use http:// or"),
         # a folder without videos
         (["F/empty", "--ckpt", "C"], "folder F/empty holds no video; files that end in .mp4"),
         # nothing at all
@@ -108,6 +108,11 @@ def mistakes(tmp_path):
         (["F/clip.mp4", "--ckpt", "C", "--stride", "8"], "--stride belongs to --timeline"),
         (["F/clip.mp4", "--ckpt", "C", "--timeline", "--num-clips", "8"], "do not apply to --timeline"),
         (["F", "--ckpt", "C", "--overlay", "o.mp4"], "--overlay writes one video, but 2 were given; give one."),
+        # a camera that is not there, and options that do not go with one
+        (["--camera", "77", "--ckpt", "C"], "--camera 77 needs /dev/video77, which is not there; "),
+        (["F/clip.mp4", "--camera", "0", "--ckpt", "C"], "--camera takes --ckpt, --top, --seconds, --device and"),
+        (["F/clip.mp4", "--seconds", "3", "--ckpt", "C"], "--seconds belongs to --camera; add --camera 0 or"),
+        (["--camera", "0", "--seconds", "0", "--ckpt", "C"], "--seconds (0.0) must be above 0"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_helpful_sentence(vidgn, trained, mistakes, words, said):

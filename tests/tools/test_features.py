@@ -6,8 +6,11 @@ import torch
 from torch import nn
 
 from vidgn.data.motions import write_video
+from vidgn.models.table import build_model
+from vidgn.norms import make_norm
 from vidgn.tools.cli import main
-from vidgn.tools.features import extract
+from vidgn.tools.explain import grad_cam
+from vidgn.tools.features import extract, features_of, stages
 from vidgn.tools.inputs import open_model
 
 
@@ -82,7 +85,10 @@ def test_equal_names_in_two_folders_make_two_files(vidgn, trained, video, tmp_pa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--layer", "res6"], "--layer res6 is unknown; use one of res2, res3, res4, res5."),
+        (
+            ["--layer", "res6"],
+            "--layer res6 is no stage of the checkpoint's net, i3d; use one of res2, res3, ",
+        ),
         (["--window", "20"], "--window (20) must be a multiple of the 8 frames the net takes; use 16, as in training."),
         (["--stride", "-1"], "--stride (-1) must be at least 1 frame"),
     ],
@@ -93,11 +99,35 @@ def test_a_mistake_is_one_sentence(vidgn, trained, video, tmp_path, words, said)
     assert said in err
 
 
-def test_a_net_without_these_stages_is_refused(trained, video):
+def test_a_net_without_stages_is_refused(trained, video):
     model = open_model(trained, device="cpu")
-    model.classifier.net.blocks[2] = nn.Identity()
-    with pytest.raises(ValueError, match="--layer res5 is a stage of an I3D, but the checkpoint holds i3d"):
+    model.classifier.net.blocks = nn.ModuleList([nn.Identity()])
+    with pytest.raises(ValueError, match=r"--layer res5 is no stage of .* i3d; use a net of the ResNet family"):
         extract(str(video), model, layer="res5", clip=model.clip, stride=16)
+
+
+# What each stage puts out for a clip of 16 frames at 32 px, from the tables of the articles: channels, frames and
+# rows of res2 and of res5. SlowFast: the channels of both paths (res2 with the slow path's lateral ones), slow frames.
+@pytest.mark.parametrize(
+    ("name", "res2", "res5"),
+    [
+        ("slow_r50", (32, 16, 8), (256, 16, 1)),
+        ("c2d_r50", (32, 16, 8), (256, 8, 1)),
+        ("r2plus1d_r50", (32, 16, 8), (256, 4, 1)),
+        ("csn_r101", (32, 16, 8), (256, 2, 1)),
+        ("x3d_s", (8, 16, 8), (64, 16, 1)),
+        ("slowfast_r50", (40 + 4, 4, 8), (256 + 32, 4, 1)),
+    ],
+)
+def test_every_network_has_features_and_heat(name, res2, res5):
+    net = build_model(name, num_classes=3, norm=make_norm("bn"), width=8).eval()
+    clip = torch.randn(1, 3, 16, 32, 32, generator=torch.Generator().manual_seed(0))
+    for layer, (channels, frames, rows) in {"res2": res2, "res5": res5}.items():
+        features, _ = features_of(net, stages(net)[layer], clip)
+        assert features.shape == (channels, frames, rows, rows)
+    heat = grad_cam(net, clip, label=1)
+    assert heat.shape == (16, 32, 32)
+    assert 0 <= heat.min() <= heat.max() <= 1
 
 
 def test_real_videos_have_features(vidgn, trained, real_videos, tmp_path):

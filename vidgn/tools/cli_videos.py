@@ -22,6 +22,8 @@ def predict(
     ] = False,
     stride: Annotated[int | None, typer.Option(help="Timeline: raw frames between windows; default: touching.")] = None,
     overlay: Annotated[str | None, typer.Option(metavar="OUT.mp4", help="Timeline: write it into a copy.")] = None,
+    camera: Annotated[int | None, typer.Option(help="Watch a camera of this machine: 0 is /dev/video0.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Camera: how long; until Ctrl-C if left out.")] = None,
     device: Device = "auto",
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -34,6 +36,16 @@ def predict(
     if (timeline or overlay) and (num_clips is not None or num_crops is not None):
         raise ValueError(
             "--num-clips and --num-crops do not apply to --timeline, which slides one window; leave them out."
+        )
+    if camera is None and seconds is not None:
+        raise ValueError("--seconds belongs to --camera; add --camera 0 or leave it out.")
+    if camera is not None:
+        if videos or timeline or overlay or as_csv or num_clips is not None or num_crops is not None:
+            raise ValueError("--camera takes --ckpt, --top, --seconds, --device and --json; leave out the rest.")
+        from vidgn.tools.predict_camera import run_camera
+
+        raise typer.Exit(
+            run_camera(camera, ckpt=ckpt, out=sys.stdout, top=top, seconds=seconds, device=device, as_json=as_json)
         )
     from vidgn.tools.predict_print import run_predict, run_timeline
 

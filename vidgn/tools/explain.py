@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from vidgn.data.motions import write_video
 from vidgn.data.video import open_video
-from vidgn.tools.inputs import Model, find_videos_of, open_model
+from vidgn.tools.fetch import local_videos
+from vidgn.tools.inputs import Model, open_model
 from vidgn.tools.windows import Window, read_windows, seconds, window_starts
 
 _FRAMES = 8  # of the film strip
@@ -47,21 +48,22 @@ def run_explain(
     Raises:
         ValueError, OSError, VideoDecodeError: what was given cannot be used; one sentence.
     """
-    paths = find_videos_of([video])
-    if len(paths) != 1:
-        raise ValueError(f"{video} holds {len(paths)} videos; explain takes one file.")
-    model = open_model(ckpt, device=device)
-    found, fps = explain(paths[0], model, name=name, at=at)
+    with local_videos([video]) as given:
+        model = open_model(ckpt, device=device)
+        if len(given.paths) != 1:
+            raise ValueError(f"{video} holds {len(given.paths)} videos; explain takes one file.")
+        (path,) = given.paths
+        found, fps = explain(path, model, name=name, at=at)
     place = Path(target)
     place.mkdir(parents=True, exist_ok=True)
-    strip, film = (place / f"{Path(paths[0]).stem}{suffix}" for suffix in (".png", ".mp4"))
+    strip, film = (place / f"{Path(path).stem}{suffix}" for suffix in (".png", ".mp4"))
     blended = overlay(found)
     stride = model.clip.stride
     strip.write_bytes(strip_png(found, blended, stride=stride, fps=fps))
     even = blended[:, : blended.shape[1] // 2 * 2, : blended.shape[2] // 2 * 2]  # 4:2:0 video has even sides
     write_video(film, np.ascontiguousarray(even), fps=max(1, round((fps or 25) / stride)))
     told: dict[str, Any] = {
-        "video": paths[0], "class": found.name, "score": round(found.score, 6), "start": found.window.start,
+        "video": given.name(path), "class": found.name, "score": round(found.score, 6), "start": found.window.start,
         "end": found.window.end, "strip": str(strip), "film": str(film),
     }  # fmt: skip
     if as_json:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from vidgn.data.clips import ClipSpec
 from vidgn.data.video import VideoDecodeError, open_video
-from vidgn.tools.inputs import Model, find_videos_of, open_model
+from vidgn.models.resnet3d.slowfast import JoinPaths
+from vidgn.tools.fetch import local_videos
+from vidgn.tools.inputs import Model, open_model
 from vidgn.tools.windows import read_windows, window_starts
-
-LAYERS = {"res2": 1, "res3": 3, "res4": 4, "res5": 5}  # blocks of an I3D; 2 is pool2, the last is the head
 
 
 def run_features(
@@ -30,23 +30,23 @@ def run_features(
     Raises:
         ValueError, OSError: what was given cannot be used; one sentence.
     """
-    paths = find_videos_of(videos)
-    model = open_model(ckpt, device=device)
-    clip = window_clip(model, window)
-    names = _names(paths)
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        for path in bar.track(paths, description="features"):
-            record: dict[str, Any] = {"video": path, "file": None, "error": None}
+    with local_videos(videos) as given, Progress(console=Console(stderr=True), transient=True) as bar:
+        model = open_model(ckpt, device=device)
+        clip = window_clip(model, window)
+        find_stage(model, layer)  # before anything is written
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        names = _names(given.paths)
+        for path in bar.track(given.paths, description="features"):
+            record: dict[str, Any] = {"video": given.name(path), "file": None, "error": None}
             try:
                 arrays = extract(path, model, layer=layer, clip=clip, stride=stride or clip.span, pool=pool)
                 file = target / f"{names[path]}.npz"
                 write_npz(file, arrays)
                 record |= {"file": str(file), "shape": list(arrays["features"].shape)}
             except (VideoDecodeError, OSError) as err:
-                record["error"] = str(err)
+                record["error"] = str(err).replace(path, given.name(path))
             records.append(record)
     if as_json:
         print(json.dumps({"checkpoint": str(model.path), "layer": layer, "videos": records}, indent=1), file=out)
@@ -84,10 +84,10 @@ def extract(
         `fps`; `classes`.
 
     Raises:
-        ValueError: the net has no such layer.
+        ValueError: the net has no such stage.
         OSError, VideoDecodeError: the file cannot be read.
     """
-    block = _block(model, layer)
+    block = find_stage(model, layer)
     found: list[NDArray[np.float32]] = []
     scores: list[NDArray[np.float32]] = []
     frames: list[tuple[int, int]] = []
@@ -95,7 +95,8 @@ def extract(
         fps = reader.fps
         starts = window_starts(len(reader), span=clip.span, stride=stride)
         for window in read_windows(reader, clip=clip, side=model.crop.test_side, starts=starts):
-            features, said = _run(model, block, window.clip)
+            pixels = model.classifier.normalize(window.clip[None].to(model.device))
+            features, said = features_of(model.classifier.net, block, pixels)
             found.append((features.mean((1, 2, 3)) if pool else features).cpu().numpy())
             scores.append(said.cpu().numpy())
             frames.append((window.start, window.end))
@@ -116,27 +117,46 @@ def write_npz(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
     os.replace(part, file)
 
 
-def _block(model: Model, layer: str) -> nn.Module:
-    blocks: Any = model.classifier.net.blocks
-    if layer not in LAYERS:
-        raise ValueError(f"--layer {layer} is unknown; use one of {', '.join(LAYERS)}.")
-    if not isinstance(blocks[2], nn.MaxPool3d):
-        name = model.describe["model"]["name"]
-        raise ValueError(f"--layer {layer} is a stage of an I3D, but the checkpoint holds {name}; use one of an I3D.")
-    block: nn.Module = blocks[LAYERS[layer]]
-    return block
+def find_stage(model: Model, layer: str) -> nn.Module:
+    """Return a stage of the checkpoint's net.
+
+    Raises:
+        ValueError: the net has no such stage.
+    """
+    known = stages(model.classifier.net)
+    if layer not in known:
+        name, choices = model.describe["model"]["name"], ", ".join(known)
+        told = f"use one of {choices}." if known else "use a net of the ResNet family, such as i3d."
+        raise ValueError(f"--layer {layer} is no stage of the checkpoint's net, {name}; {told}")
+    return known[layer]
 
 
-def _run(model: Model, block: nn.Module, clip: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the block's output (C,T',H',W') and the scores (Q,) of a clip uint8 (3,T,S,S)."""
-    kept: list[Tensor] = []
-    handle = block.register_forward_hook(lambda _, __, output: kept.append(output))
+def stages(net: nn.Module) -> dict[str, nn.Module]:
+    """Return the blocks of a net that are stages of bottleneck blocks: `res2` first, in every net of the table."""
+    blocks = net.get_submodule("blocks").children()
+    found = [block for block in blocks if any(name.endswith("conv_c") for name, _ in block.named_modules())]
+    return {f"res{number}": block for number, block in enumerate(found, 2)}
+
+
+def features_of(net: nn.Module, block: nn.Module, clip: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a block puts out, (C, T', H', W'), and the scores (Q,) of a normalized clip (1, 3, T, S, S).
+
+    Of the two paths of a SlowFast the fast one is averaged over each slow frame's share, as its head does it.
+    """
+    kept: list[Tensor | list[Tensor]] = []
+
+    def keep(module: nn.Module, given: Any, output: Tensor | list[Tensor]) -> None:
+        kept.append(output if isinstance(output, Tensor) else list(output))  # the next block writes into the list
+
+    handle = block.register_forward_hook(keep)
     try:
         with torch.inference_mode():
-            scores = model.classifier.net.scores(model.classifier.normalize(clip[None].to(model.device)))  # type: ignore[operator]
+            scores = net.scores(clip)  # type: ignore[operator]
     finally:
         handle.remove()
-    return kept[0][0], scores[0]
+    (features,) = kept
+    joined = features if isinstance(features, Tensor) else JoinPaths()(features)
+    return joined[0], scores[0]
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.progress import Progress, track
 
 from vidgn.data.video import VideoDecodeError, open_video
-from vidgn.tools.inputs import Model, find_videos_of, open_model
+from vidgn.tools.fetch import Given, local_videos
+from vidgn.tools.inputs import Model, open_model
 from vidgn.tools.predict import (
     Answer,
     Segment,
@@ -44,11 +46,13 @@ def run_predict(
     """
     if top < 1:
         raise ValueError(f"--top ({top}) must be at least 1 class.")
-    paths = find_videos_of(videos)
-    model = open_model(ckpt, device=device)
-    test = choose_test(model, num_clips=num_clips, num_crops=num_crops)
-    found = predict(paths, model, test=test)
-    answers = list(track(found, "scoring", total=len(paths), console=_progress, transient=True, disable=len(paths) < 3))
+    with local_videos(videos) as given:
+        model = open_model(ckpt, device=device)
+        test = choose_test(model, num_clips=num_clips, num_crops=num_crops)
+        found = predict(given.paths, model, test=test)
+        total = len(given.paths)
+        bar = track(found, "scoring", total=total, console=_progress, transient=True, disable=total < 3)
+        answers = [_named(answer, given) for answer in bar]
     words = protocol_of(model, test)
     count = min(top, len(model.classes))
     if form == "json":
@@ -70,22 +74,23 @@ def run_timeline(
     Raises:
         ValueError, OSError: what was given cannot be used; one sentence.
     """
-    paths = find_videos_of(videos)
-    if overlay is not None and len(paths) != 1:
-        raise ValueError(f"--overlay writes one video, but {len(paths)} were given; give one.")
-    model = open_model(ckpt, device=device)
     records: list[dict[str, Any]] = []
-    for path in paths:
-        windows, fps, error = _scored(path, model, stride)
-        found = segments(windows, model.classes, fps=fps) if windows else []
-        records.append({"video": path, "error": error, "fps": fps, "segments": [item._asdict() for item in found]})
-        if form == "text":
-            _write_segments(path, found, error, out)
-        if overlay is not None and error is None:
-            from vidgn.tools.overlay import write_overlay
+    with local_videos(videos) as given:
+        if overlay is not None and len(given.paths) != 1:
+            raise ValueError(f"--overlay writes one video, but {len(given.paths)} were given; give one.")
+        model = open_model(ckpt, device=device)
+        for path in given.paths:
+            windows, fps, error = _scored(path, model, stride)
+            found = segments(windows, model.classes, fps=fps) if windows else []
+            name, error = given.name(path), error and error.replace(path, given.name(path))
+            records.append({"video": name, "error": error, "fps": fps, "segments": [item._asdict() for item in found]})
+            if form == "text":
+                _write_segments(name, found, error, out)
+            if overlay is not None and error is None:
+                from vidgn.tools.overlay import write_overlay
 
-            write_overlay(path, found, Path(overlay))
-            print(f"{overlay}: written", file=out)
+                write_overlay(path, found, Path(overlay))
+                print(f"{overlay}: written", file=_beside(form, out))
     if form == "json":
         print(json.dumps({"checkpoint": str(model.path), "videos": records}, indent=1), file=out)
     elif form == "csv":
@@ -96,6 +101,16 @@ def run_timeline(
             if record["error"]:
                 writer.writerow([record["video"], *[""] * len(Segment._fields), record["error"]])
     return int(any(record["error"] for record in records))
+
+
+def _named(answer: Answer, given: Given) -> Answer:
+    name = given.name(answer.video)
+    return answer._replace(video=name, error=answer.error and answer.error.replace(answer.video, name))
+
+
+def _beside(form: str, out: TextIO) -> TextIO:
+    """Return where notes go: programs that read JSON or CSV get nothing else."""
+    return out if form == "text" else sys.stderr
 
 
 def _scored(path: str, model: Model, stride: int | None) -> tuple[list[WindowAnswer], float, str | None]:
