@@ -64,3 +64,33 @@ def doctor(
     from vidgn.tools.doctor import run_doctor
 
     raise typer.Exit(run_doctor(out=sys.stdout, as_json=as_json, quick=quick))
+
+
+def push(
+    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="A repository of the Hugging Face hub.")],
+    *,
+    ckpt: Ckpt,
+    folder: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Only write the files there, to look at; nothing is sent.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Share a checkpoint on the Hugging Face hub, with a model card made from its metrics."""
+    from vidgn.tools.hub import run_push
+
+    status = run_push(repo, ckpt=ckpt, folder=folder, private=private, out=sys.stdout, as_json=as_json)
+    raise typer.Exit(status)
+
+
+def pull(
+    source: Annotated[str, typer.Argument(metavar="USER/NAME|DIR", help="What vidgn push made.")],
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="The run folder to make.")],
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit of the repository.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a shared checkpoint into a folder that --ckpt takes."""
+    from vidgn.tools.hub import run_pull
+
+    raise typer.Exit(run_pull(source, target=out, revision=revision, out=sys.stdout, as_json=as_json))
