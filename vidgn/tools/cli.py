@@ -26,6 +26,8 @@ for command, example in (
     (cli_videos.serve, "vidgn serve --ckpt runs/NAME"),
     (cli_models.report, "vidgn report runs/gn runs/bn --out report"),
     (cli_models.export, "vidgn export --ckpt runs/NAME --to onnx clip.mp4"),
+    (cli_models.push, "vidgn push me/i3d-gn --ckpt runs/NAME"),
+    (cli_models.pull, "vidgn pull me/i3d-gn --out model"),
     (cli_models.model, "vidgn model --summary --model i3d_r50 --clip-len 64"),
     (cli_models.doctor, "vidgn doctor"),
 ):
