@@ -31,10 +31,11 @@ import torch
 from peers import PEERS, Draw, Task, floor, skipped
 
 from vidgn.data.clips import ClipSpec, test_starts
-from vidgn.data.dataset import ClipDataset, ViewDataset
+from vidgn.data.dataset import ClipDataset
 from vidgn.data.manifest import Manifest
 from vidgn.data.transforms import CropSpec
 from vidgn.data.video import open_video
+from vidgn.data.views import ViewDataset
 from vidgn.tools.prepare import PrepareSpec, prepare
 
 Contestant = Callable[[], int]  # reads every file once and returns the number of clips

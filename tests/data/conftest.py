@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vidgn.data import dataset, views
+
+from .small_videos import FakeReader, write_noise
+
 Craft = Callable[..., Path]
 
 
@@ -74,3 +78,28 @@ def write_video(
 def picture(index: int, height: int, width: int) -> NDArray[np.uint8]:
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([3 * x + 4 * index, 2 * y + 3 * index, x + y + 11 * index], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeReader]:
+    """Files named FRAMES_HEIGHTxWIDTH."""
+
+    def open_fake(path: str, *, backend: str) -> FakeReader:
+        assert backend == "pyav"
+        frames, size = Path(path).name.split("_")
+        return FakeReader(path, int(frames), *map(int, size.split("x")))
+
+    FakeReader.opened = FakeReader.passes = 0
+    for module in (dataset, views):
+        monkeypatch.setattr(module, "open_video", open_fake)
+    return FakeReader
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six small videos: longer and shorter than the span, wide and upright."""
+    root = tmp_path_factory.mktemp("videos")
+    for index in range(6):
+        height, width = ((24, 32), (32, 24))[index % 2]
+        write_noise(root / f"{index}.mkv", num_frames=5 + 4 * index, height=height, width=width, seed=index)
+    return root

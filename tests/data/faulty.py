@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from vidgn.data import dataset
+from vidgn.data import views as views_module
 from vidgn.data.clips import ClipSpec
-from vidgn.data.dataset import ClipDataset, ViewDataset
+from vidgn.data.dataset import ClipDataset
 from vidgn.data.manifest import Manifest
 from vidgn.data.quarantine import Quarantine
 from vidgn.data.transforms import CropSpec
 from vidgn.data.video import VideoDecodeError
+from vidgn.data.views import ViewDataset
 
 
 class Faulty:
@@ -56,7 +58,8 @@ class Faulty:
 
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "open_video", lambda path, *, backend: Faulty(path))
+    for module in (dataset, views_module):
+        monkeypatch.setattr(module, "open_video", lambda path, *, backend: Faulty(path))
 
 
 def manifest(root: Path, names: list[str]) -> Manifest:

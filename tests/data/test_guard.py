@@ -10,13 +10,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from vidgn.data import guard
-from vidgn.data.batches import ClipBatch, ViewBatch
+from vidgn.data.batches import ClipBatch
 from vidgn.data.guard import Guard, ReaderKilled
 from vidgn.data.loader import VideoLoader
 from vidgn.data.quarantine import Quarantine, TooManyBadVideos
 from vidgn.data.retry import retried
 from vidgn.data.sampler import EpochSampler
 from vidgn.data.video import VideoDecodeError
+from vidgn.data.views import ViewBatch
 
 from .faulty import clips, faulty, views  # noqa: F401 - a fixture
 

@@ -1,13 +1,8 @@
-"""From a manifest to items: one item is one video with its clips.
+"""From a manifest to items: `ClipDataset[epoch, video]` is K random clips, resized, cut and mirrored in the worker.
 
-    ClipDataset[epoch, video]   K random clips, resized, cut and mirrored in the worker    train, validate
-    ViewDataset[video]          each frame that some test clip needs, resized, once        test
-
-A test video with 10 clips x 3 crops travels as its unique frames, and its views are cut on the device: a fifth to
-two fifths of the bytes for ten-second videos at 32 x 2.
+Training and validation read these; the test reads `vidgn.data.views`.
 """
 
-import errno
 import time
 from typing import Literal
 
@@ -17,33 +12,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidgn.data.batches import ClipBatch, ClipSample, VideoViews, ViewBatch
+from vidgn.data.batches import ClipBatch, ClipSample
 from vidgn.data.board import Board
-from vidgn.data.clips import ClipSpec, frame_indices, random_draws, test_starts, train_start
+from vidgn.data.clips import ClipSpec, frame_indices, random_draws, train_start
 from vidgn.data.cut import Cut
 from vidgn.data.guard import DEADLINE_SECONDS, Guard
 from vidgn.data.helper import Arrays
 from vidgn.data.manifest import Manifest
 from vidgn.data.quarantine import BadVideo, Quarantine
 from vidgn.data.transforms import (
-    Box,
     CropSpec,
-    NumCrops,
     TrainView,
     draw_train_view,
-    resize,
-    scaled_size,
-    test_boxes,
 )
 from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
 
-__all__ = ["ClipBatch", "ClipDataset", "ClipSample", "VideoViews", "ViewBatch", "ViewDataset"]
+__all__ = ["ClipBatch", "ClipDataset", "ClipSample"]
 
 _VAL_VIEW = 1 << 20  # validation draws from views that training never uses
 _SUBSTITUTE_VIEW = 1 << 21
 _SUBSTITUTES = 32  # so many bad ones in a row are no chance where 99 of 100 videos are good
-_GROUP = 8  # frames resized in one call: few calls, and the pixels stay in the cache
-_MACHINE_FAULTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # never the fault of the video
 
 
 class ClipDataset(Dataset[ClipSample]):
@@ -187,103 +175,3 @@ class ClipDataset(Dataset[ClipSample]):
         if self.stream == "val":
             epoch, view = 0, _VAL_VIEW + view
         return random_draws(self.seed, epoch=epoch, video=video, view=view, count=5)
-
-
-class ViewDataset(Dataset[VideoViews]):
-    """The views of whole videos, for testing: one opening and one pass through each file.
-
-    A video that cannot be read is an item with an `error`; it is never left out or replaced.
-
-    Args:
-        manifest: The videos.
-        clip: Frames and span.
-        crop: Sizes in pixels.
-        num_clips: Clips per video.
-        num_crops: 1, 3 or full.
-        rule: Where the clips start; see `vidgn.data.clips.test_starts`.
-        backend: The decoder.
-        deadline_seconds: How long to wait for one video, which then has failed; None: for ever.
-        strict: A video that cannot be read is an error, not an item with an `error`.
-    """
-
-    def __init__(
-        self,
-        manifest: Manifest,
-        *,
-        clip: ClipSpec,
-        crop: CropSpec,
-        num_clips: int = 10,
-        num_crops: NumCrops = 3,
-        rule: Literal["nonlocal", "linspace"] = "nonlocal",
-        backend: Backend = "pyav",
-        deadline_seconds: float | None = DEADLINE_SECONDS,
-        strict: bool = False,
-    ) -> None:
-        test_starts(1, num_clips=num_clips, span=clip.span, rule=rule)  # a wrong number fails here, not in a worker
-        test_boxes(crop.test_side, crop.test_side, side=crop.test_side, num_crops=num_crops)
-        self.manifest = manifest
-        self.clip = clip
-        self.crop = crop
-        self.num_clips = num_clips
-        self.num_crops = num_crops
-        self.rule = rule
-        self.backend = backend
-        self.strict = strict
-        self.deadline_seconds = deadline_seconds
-        self.board = Board()
-        self._guard = Guard(self._open, deadline_seconds=deadline_seconds)
-
-    def __len__(self) -> int:
-        return len(self.manifest)
-
-    def __getitem__(self, video: int) -> VideoViews:
-        """Read the views of a video.
-
-        Raises:
-            OSError: The machine is at fault (open files, memory); with `strict`, any.
-            VideoDecodeError: With `strict`, where the file is no whole video.
-            ReaderKilled: The system killed the process that read it.
-        """
-        label, path = self.manifest.label(video), self.manifest.path(video)
-        try:
-            with self.board.reading(path):
-                (frames, index), boxes = self._guard(path)
-        except (VideoDecodeError, OSError) as err:
-            if self.strict or (isinstance(err, OSError) and err.errno in _MACHINE_FAULTS):
-                raise
-            empty = torch.empty((3, 0, 0, 0), dtype=torch.uint8)
-            nothing = torch.empty((0, self.clip.clip_len), dtype=torch.int64)
-            return VideoViews(empty, nothing, (), label, video, error=str(err))
-        return VideoViews(torch.from_numpy(frames), torch.from_numpy(index), boxes, label, video)
-
-    def _open(self, path: str) -> tuple[Arrays, tuple[Box, ...]]:
-        with open_video(path, backend=self.backend) as reader:
-            return self._read(reader)
-
-    def _read(self, reader: Reader) -> tuple[Arrays, tuple[Box, ...]]:
-        """Return each needed frame once, which of them make each clip, and the crops."""
-        starts = test_starts(len(reader), num_clips=self.num_clips, span=self.clip.span, rule=self.rule)
-        indices = frame_indices(starts, clip_len=self.clip.clip_len, span=self.clip.span, num_frames=len(reader))
-        wanted, index = np.unique(indices, return_inverse=True)
-        frames = _resized(reader, wanted, short_side=self.crop.test_side)
-        boxes = test_boxes(*frames.shape[2:], side=self.crop.test_side, num_crops=self.num_crops)
-        return [frames.numpy(), index.reshape(indices.shape)], boxes
-
-
-def _resized(reader: Reader, wanted: NDArray[np.int64], *, short_side: int) -> Tensor:
-    """Read frames and scale each to this short side, uint8 (3,U,h,w); pixels lie in memory as (U,h,w,3)."""
-    pictures = reader.frames(wanted)
-    out, group = torch.empty(0), np.empty(0, np.uint8)
-    for place, (_, frame) in enumerate(pictures):
-        if not place:
-            size = scaled_size(*frame.shape[:2], short_side=short_side)
-            out = torch.empty((len(wanted), *size, 3), dtype=torch.uint8)
-            group = np.empty((_GROUP, *frame.shape), dtype=np.uint8)
-        if frame.shape[:2] == size:
-            out[place].numpy()[:] = frame
-            continue
-        slot = place % _GROUP
-        group[slot] = frame  # without padding: torch is three times slower on padded rows
-        if slot == _GROUP - 1 or place == len(wanted) - 1:
-            out[place - slot : place + 1] = resize(group[: slot + 1], size=size).permute(1, 2, 3, 0)
-    return out.permute(3, 0, 1, 2)

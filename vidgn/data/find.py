@@ -37,6 +37,8 @@ class DataSpec:
         deadline_seconds: how long decoding one video may take; None: for ever.
         max_share: largest share of the training videos that may be bad.
         strict: the first bad video stops training, validation and test.
+        passport: file of `vidgn scan`; what it does not call ok is left out of training and validation.
+        intersect: passport or published list; the test scores only what it names too.
     """
 
     name: str
@@ -53,6 +55,8 @@ class DataSpec:
     deadline_seconds: float | None = 30.0
     max_share: float = 0.01
     strict: bool = False
+    passport: str | None = None
+    intersect: str | None = None
 
 
 @dataclass(frozen=True)

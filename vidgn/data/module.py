@@ -85,6 +85,11 @@ class VideoDataModule(L.LightningDataModule):
         self._loaders: list[VideoLoader] = []
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more ranks than test videos
 
+    @property
+    def videos_per_batch(self) -> int:
+        """Videos of a training batch on one device."""
+        return self.batch // self.spec.clips_per_video
+
     @cached_property
     def quarantine(self) -> Quarantine | None:
         """The bad videos of this run."""

@@ -86,6 +86,11 @@ class ViewBatch:
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def errors(self) -> tuple[str | None, ...]:
+        """What is wrong with each video; None where nothing is."""
+        return tuple(item.error for item in self.items)
+
     def to(self, device: torch.device | str) -> "ViewBatch":
         """Move to a device; the rows of the manifest stay where they are."""
         wait = torch.device(device).type != "cuda"
