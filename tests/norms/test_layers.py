@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from vidgn.norms import layers
 from vidgn.norms.layers import NORMS, GroupNorm3d, is_norm, make_norm
+from vidgn.norms.sync import SyncBatchNorm3d
 
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor, *, num_groups: int, eps: float = 1e-5) -> Tensor:
@@ -158,7 +159,7 @@ def test_the_table_builds_the_layer_it_names():
     assert list(NORMS) == names
     assert (make_norm("ln")(64).num_groups, make_norm("in")(64).num_groups) == (1, 64)
     assert type(make_norm("bn")(64)) is nn.BatchNorm3d
-    assert type(make_norm("sync_bn")(64)) is nn.SyncBatchNorm
+    assert type(make_norm("sync_bn")(64)) is SyncBatchNorm3d
     assert type(make_norm("none")(64)) is nn.Identity
 
 

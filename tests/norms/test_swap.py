@@ -6,6 +6,7 @@ from torch import nn
 from vidgn.norms import GroupNorm3d, make_norm
 from vidgn.norms.batch import FrozenBatchNorm3d, SubBatchNorm3d
 from vidgn.norms.swap import Misfit, Stay, replace_layer
+from vidgn.norms.sync import SyncBatchNorm3d
 
 
 def swap(old, norm, *, dims=None, fold=False, nearest=False):
@@ -31,6 +32,7 @@ def trained(layer, *shape):
         (nn.BatchNorm2d(8), (4, 8, 5, 5)),
         (nn.BatchNorm3d(8), (4, 8, 2, 5, 5)),
         (nn.SyncBatchNorm(8), (4, 8, 5, 5)),
+        (SyncBatchNorm3d(8), (4, 8, 5, 5)),
         (nn.InstanceNorm2d(8, affine=True), (4, 8, 5, 5)),
         (nn.GroupNorm(2, 8), (4, 8, 5, 5)),
         (SubBatchNorm3d(8), (4, 8, 5, 5)),

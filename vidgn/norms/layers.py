@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from vidgn.norms.batch import FrozenBatchNorm3d, SubBatchNorm3d
 from vidgn.norms.renorm import BatchRenorm3d
+from vidgn.norms.sync import SyncBatchNorm3d
 from vidgn.norms.weight_norm import ChannelBias3d, normalize_weights
 
 
@@ -195,7 +196,7 @@ NORMS: Mapping[str, NormRow] = {
     "ln": NormRow(_build_ln, ("eps",)),
     "in": NormRow(_build_in, ("eps",)),
     "bn": NormRow(nn.BatchNorm3d, ("eps", "momentum")),
-    "sync_bn": NormRow(nn.SyncBatchNorm, ("eps", "momentum")),
+    "sync_bn": NormRow(SyncBatchNorm3d, ("eps", "momentum")),
     "sub_bn": NormRow(SubBatchNorm3d, ("num_splits", "eps", "momentum")),
     "frozen_bn": NormRow(FrozenBatchNorm3d, ("eps",)),
     "batch_renorm": NormRow(BatchRenorm3d, _RENORM_OPTIONS),
