@@ -13,7 +13,6 @@ gathered. Every form gives the same numbers but for the order of sums.
 # mypy: allow-untyped-calls
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -64,11 +63,15 @@ def prepare(conv: nn.Conv3d) -> None:
     assert isinstance(conv, ViewConv3d)
     for name in ("kernel_size", "stride", "padding", "dilation"):  # X3D's builder leaves numpy's integers
         setattr(conv, name, tuple(int(size) for size in getattr(conv, name)))
-    conv.forms = MappingProxyType({})
+    conv.forms = {}  # a proxy could not be copied or pickled
     conv.default_form = applicable_forms(conv)[0]
-    # Gathering costs a CPU more than full channels give it (benchmarks/net.md).
-    conv.default_form_on_cpu = "conv3d" if conv.default_form == "fold" else conv.default_form
+    conv.default_form_on_cpu = _ON_CPU.get(conv.default_form, conv.default_form)
     conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last_3d)
+
+
+# Gathering costs a CPU more than full channels give it, and oneDNN's 1x1 convolution is up to twice as fast as MKL's
+# product on an AMD processor (benchmarks/net.md).
+_ON_CPU: Mapping[str, str] = {"fold": "conv3d", "matmul": "conv2d over H, W"}
 
 
 def applicable_forms(conv: nn.Conv3d) -> list[str]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -59,7 +58,7 @@ def tune(net: nn.Module, clip: Tensor, *, cache: Path | None = None) -> list[Cho
         if key not in rows:
             rows[key] = _time_forms(site, backward=net.training)
         form = _fastest(rows[key], default=conv.default_for(site.device))
-        conv.forms = MappingProxyType({**conv.forms, (site.shape, dtype): form})
+        conv.forms = {**conv.forms, (site.shape, dtype): form}
         layers = choices[key].layers if key in choices else ()
         choices[key] = Choice((*layers, site.name), site.shape, dtype, form, rows[key])
     if len(rows) > known:
