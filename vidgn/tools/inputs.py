@@ -48,11 +48,11 @@ def open_model(ckpt: str | Path, *, device: str = "auto") -> Model:
     Raises:
         FileNotFoundError, ValueError: the checkpoint or the device is not there or not usable.
     """
-    from vidgn.checkpoint import read_checkpoint
     from vidgn.tools.evaluate import restore
+    from vidgn.tools.published import open_checkpoint
 
     place = choose_device(device)
-    checkpoint = read_checkpoint(find_checkpoint(ckpt))
+    checkpoint = open_checkpoint(find_checkpoint(ckpt))
     classifier = restore(checkpoint, view_batch=checkpoint.describe["test"]["view_batch"])
     return Model(checkpoint.path, classifier.eval().to(place), dict(checkpoint.describe), place)
 
