@@ -91,11 +91,13 @@ def read_run(folder: str | Path) -> Run:
     columns = sorted({name for row in rows[:1] for name in row})
     rates = [name for name in columns if name.startswith("lr-")]
     ranks = [name for name in columns if name.startswith(PERCENTILE)]
+    measured = _rows(path / "pace.csv")
+    paces = [name for row in measured[:1] for name in row if name.startswith("pace/")]
     return Run(
         path, config, _by_epoch(rows, "train/error"), _by_epoch(rows, "val/error"), metrics, scored,
         loss=_by_step(rows, "train/loss"),
         rate=_by_step(rows, rates[0]) if rates else (),
-        pace={name: _by_step(rows, name) for name in columns if name.startswith("pace/")},
+        pace={name: _by_step(measured, name) for name in paces},
         percentiles={int(name.removeprefix(PERCENTILE)): _by_epoch(rows, name) for name in ranks},
         layer=str((config.get("log") or {}).get("percentiles") or ""),
     )  # fmt: skip

@@ -9,7 +9,9 @@ import lightning as L
 from torch import nn
 
 from vidgn.callbacks.curves import Curves
+from vidgn.callbacks.pace import Bar, Pace
 from vidgn.callbacks.percentiles import Percentiles
+from vidgn.tools.history import History
 
 
 def watchers(config: Mapping[str, Any], *, net: nn.Module, folder: Path) -> list[L.Callback]:
@@ -20,6 +22,8 @@ def watchers(config: Mapping[str, Any], *, net: nn.Module, folder: Path) -> list
     """
     layer = config["log"]["percentiles"]
     found: list[L.Callback] = [] if layer is None else [Percentiles(net, str(layer))]
+    pace = Pace(folder / "pace.csv", but_not=(History,))
+    found += [pace, Bar(pace)] if config["trainer"]["enable_progress_bar"] else [pace]
     if "csv" in config["logger"]["names"]:
         found.append(Curves(partial(_draw, folder)))
     return found
