@@ -86,7 +86,7 @@ def _curves(runs: Sequence[Run], draw: _Drawer) -> list[Section]:
 def training_sections(run: Run, number: int, draw: Callable[..., Picture]) -> list[Section]:
     """Return speed and memory over time, and the percentiles of a layer where they were recorded."""
     found = []
-    for name, label in report_curves.PACE.items():
+    for name, label in {**report_curves.PACE, **report_curves.PACE_GPU}.items():
         if run.pace.get(name):
             file = f"run{number}-{name.replace('/', '-')}"
             found.append(draw(file, label, partial(report_curves.pace, run.pace[name], label=label)))

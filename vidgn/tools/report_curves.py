@@ -109,6 +109,7 @@ PACE: Mapping[str, str] = {
     "pace/memory_gb": "memory (GB)",
     "pace/data_share": "waiting for data (%)",
 }
+PACE_GPU: Mapping[str, str] = {"pace/gpu_peak_gb": "peak GPU memory (GB)"}  # on a GPU only
 
 
 def _finish(axes: Any, theme: Theme, filled: bool) -> None:
