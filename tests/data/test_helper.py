@@ -3,11 +3,13 @@
 import ctypes
 import os
 import signal
+import threading
 import time
 
 import numpy as np
 import pytest
 
+from vidgn.data import helper as helper_module
 from vidgn.data.helper import Helper, HelperDied, HelperTimeout
 
 
@@ -80,25 +82,84 @@ def test_errors_are_raised_here():
     helper.close()
 
 
+def is_running(pid: int) -> bool:
+    """Tell whether a process is there and no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pid: int, *, within: float = 20) -> bool:
+    """Wait for the end of a process."""
+    end = time.monotonic() + within
+    while is_running(pid) and time.monotonic() < end:
+        os.sched_yield()
+    return not is_running(pid)
+
+
 def test_a_helper_ends_with_its_parent():
     reading, writing = os.pipe()
     parent = os.fork()
     if parent == 0:
         helper = Helper(work)
         os.write(writing, str(helper.call("a", seconds=20)[1][1]).encode())
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(parent, 0)
+        signal.pause()
     pid = int(os.read(reading, 20))
     os.close(reading)
     os.close(writing)
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                if file.read().rpartition(")")[2].split()[0] == "Z":
-                    return
-        except FileNotFoundError:
-            return
-        os.sched_yield()
-    os.kill(pid, signal.SIGKILL)
-    raise AssertionError("the helper outlived its parent")
+    assert is_running(pid)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert gone(pid)
+
+
+def test_a_helper_ends_with_what_it_was_made_for():
+    helper = Helper(work)
+    pid = helper.call("a", seconds=20)[1][1]
+    assert is_running(pid)
+    del helper
+    assert gone(pid)
+
+
+def test_a_helper_of_a_thread_that_has_ended_is_replaced():
+    helper, pids = Helper(work), []
+    thread = threading.Thread(target=lambda: pids.append(helper.call("a", seconds=20)[1][1]))
+    thread.start()
+    thread.join()
+    assert gone(pids[0])  # the system ends it with the thread that made it
+    assert helper.call("b", seconds=20)[1][0] == "b"
+    helper.close()
+
+
+def test_a_helper_leaves_the_signals_of_its_group_to_its_parent():
+    helper = Helper(work)
+    pid = helper.call("a", seconds=20)[1][1]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        os.kill(pid, number)
+    assert helper.call("b", seconds=20)[1] == ("b", pid)
+    helper.close()
+
+
+def test_what_is_to_be_prepared_is_prepared_there():
+    helper = Helper(work, prepare=lambda: os.environ.update(HELPER_TEST="x"))
+    helper.call("a", seconds=20)
+    assert "HELPER_TEST" not in os.environ
+    seen = Helper(lambda: ([], os.environ["HELPER_TEST"]), prepare=lambda: os.environ.update(HELPER_TEST="x"))
+    assert seen.call(seconds=20) == ([], "x")
+
+
+def test_a_helper_that_the_system_holds_up_is_not_waited_for(monkeypatch):
+    helper = Helper(work)
+    pid = helper.call("a", seconds=20)[1][1]
+    monkeypatch.setattr(helper_module, "_REAP_SECONDS", 0.1)
+    monkeypatch.setattr(helper_module, "waits_for_disk", lambda pid: True)
+    monkeypatch.setattr(os, "waitpid", lambda pid, options: (0, 0))  # as for a process in state D
+    began = time.monotonic()
+    with pytest.raises(HelperTimeout, match=r"0\.2") as caught:
+        helper.call("sleep", seconds=0.2)
+    assert caught.value.waits_for_disk
+    assert time.monotonic() - began < 5
+    monkeypatch.undo()
+    os.waitpid(pid, 0)

@@ -47,3 +47,17 @@ def test_what_would_fail_again_is_not_tried_again(error):
     with pytest.raises(type(error), match="x"):
         retried(failing(error), pause=pauses.append)
     assert pauses == []
+
+
+def test_each_error_that_may_pass_is_told():
+    told: list[int] = []
+    with pytest.raises(OSError, match="io"):
+        retried(
+            failing(*[OSError(errno.EIO, "io") for _ in range(4)]),
+            pause=lambda seconds: None,
+            on_failure=lambda: told.append(1),
+        )
+    assert len(told) == 4
+    with pytest.raises(FileNotFoundError, match="x"):
+        retried(failing(FileNotFoundError(errno.ENOENT, "x")), on_failure=lambda: told.append(1))
+    assert len(told) == 4
