@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from vidgn.callbacks.stop import Stop
-from vidgn.checkpoint import Checkpoint, read_checkpoint, sum_of
+from vidgn.checkpoint import Checkpoint, sum_of
 from vidgn.classifier import VideoClassifier
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
@@ -24,8 +24,10 @@ from vidgn.predictions import Prediction, accuracies, gather, merge_predictions
 from vidgn.tools.build import build_net, build_trainer, check_view_spec, data_spec, device_word, versions
 from vidgn.tools.config import run_folder
 from vidgn.tools.journal import Journal
+from vidgn.tools.published import open_checkpoint, respell
 from vidgn.tools.results import Result, print_result, write_result
 from vidgn.tools.resume import fingerprint, own_folder
+from vidgn.tools.subset import subset_words
 from vidgn.tools.videos import find_videos, say, usable
 
 __all__ = ["Result", "evaluate", "evaluate_checkpoint", "match_classes", "protocol", "restore"]
@@ -43,16 +45,14 @@ def evaluate(
 
     Args:
         trainer: runs the test.
-        classifier: the net; gets the weights of `checkpoint` if that is given.
+        classifier: the net, with the weights to test.
         data: has the test videos.
         folder: where the files go.
-        checkpoint: a file of ours.
+        checkpoint: the file that the weights are from; an interrupted test with it goes on.
 
     Raises:
         RuntimeError: a video or a view is missing, or was scored twice.
     """
-    if checkpoint is not None:
-        classifier.net.load_state_dict(read_checkpoint(checkpoint).net)
     manifest = data.manifests["test"]
     began = time.monotonic()
     limited = trainer.fast_dev_run or trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
@@ -141,12 +141,14 @@ def protocol(data: VideoDataModule) -> str:
     return (
         f"{test.num_clips} clips ({test.clip_rule}) x {crops}, {clip.clip_len} frames x stride {clip.stride}, "
         f"native fps, short side {side}, softmax averaged over positions and views"
+        f"{''.join(f'; {part}' for part in subset_words(data.manifests['test']))}"
     )
 
 
 def evaluate_checkpoint(config: DictConfig) -> Result:
     """Run the words of `configs/eval.yaml`: everything they leave open is taken from the checkpoint."""
-    checkpoint = read_checkpoint(Path(str(config.ckpt)).expanduser())
+    path = Path(str(config.ckpt)).expanduser()
+    checkpoint = open_checkpoint(path, model=config.model, classes=config.classes)
     told = checkpoint.describe
     clip = ClipSpec(_chosen(config.clip_len, told["clip"]["clip_len"]), _chosen(config.span, told["clip"]["span"]))
     crop = CropSpec(_chosen(config.crop, told["crop"]))
@@ -191,11 +193,14 @@ def restore(checkpoint: Checkpoint, *, view_batch: int = 8) -> VideoClassifier:
 def match_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
     """Return the manifest with its labels in the order of `classes`: by name, never by index.
 
+    Names are the same if they differ in `_` for a space and in capitals alone.
+
     Raises:
         ValueError: the manifest has classes that the checkpoint does not know.
     """
     if manifest.classes == tuple(classes):
         return manifest
+    manifest = dataclasses.replace(manifest, classes=respell(manifest.classes, classes))
     index = {name: number for number, name in enumerate(classes)}
     unknown = [name for name in manifest.classes if name not in index]
     if unknown:
@@ -213,7 +218,8 @@ def _data_of(words: DictConfig, told: dict[str, Any]) -> DataSpec:
     given = {name: value for name, value in words.items() if value is not None}
     if "name" in given:
         return data_spec({str(name): value for name, value in words.items()})
-    return data_spec({**told, **{str(name): value for name, value in given.items()}})
+    of_the_run = {"passport": None, "intersect": None}  # files of that machine
+    return data_spec({**told, **of_the_run, **{str(name): value for name, value in given.items()}})
 
 
 def _chosen(word: Any, told: Any) -> Any:
