@@ -38,7 +38,8 @@ def draw_frame(rng: np.random.Generator, *, shapes: Sequence[str], side: int) ->
     look = draw_look(rng, side, kinds=[SHAPES.index(shape) for shape in shapes])
     x, y, angle, level = rng.random((4, 1))
     low, high = SCALES
-    return render(look, Trajectory(x, y, 2 * np.pi * angle, low * (high / low) ** level), side)[0]
+    (frame,) = render(look, Trajectory(x, y, 2 * np.pi * angle, low * (high / low) ** level), side)
+    return np.asarray(frame)
 
 
 class Look(NamedTuple):
