@@ -97,7 +97,7 @@ def hub(monkeypatch, tmp_path):
 def assert_same(one, other):
     """Compare the nets of two run folders bit for bit."""
     one, other = (read_checkpoint(find_checkpoint(folder)) for folder in (one, other))
-    assert list(one.net) == list(other.net)
+    assert one.net.keys() == other.net.keys()
     assert all(torch.equal(one.net[key], other.net[key]) for key in one.net)
 
 
