@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.run import Cell
 from experiments.settings import Setting
+from experiments.videos import VideoSpec
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -47,9 +48,9 @@ def jobs(seeds: int) -> Iterator[Job]:
                 yield Job(cell, seed)
 
 
-def digest(setting: Setting) -> str:
-    """Return a mark of the setting, which every result carries."""
-    return sha256(json.dumps(asdict(setting), sort_keys=True).encode()).hexdigest()[:12]
+def digest(what: Setting | VideoSpec) -> str:
+    """Return a mark of a setting, which every result carries, or of what decides the pixels."""
+    return sha256(json.dumps(asdict(what), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

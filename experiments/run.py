@@ -19,7 +19,7 @@ from vidgn.callbacks.precise_bn import PreciseBN
 from vidgn.classifier import VideoClassifier
 from vidgn.data.transforms import Normalize
 from vidgn.models.net import VideoNet
-from vidgn.norms.precise import Moments, statistics_layers
+from vidgn.norms.precise import statistics_layers
 from vidgn.optim import OptimSpec
 from vidgn.predictions import label_ranks
 from vidgn.tools.build import build_net
@@ -91,8 +91,8 @@ def train(
     classes: tuple[str, ...],
     seed: int,
     weights: Mapping[str, Tensor] | None = None,
-) -> tuple[VideoNet, dict[str, Any]]:
-    """Train a cell and test it; return the net and the numbers of the run.
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Train a cell and test it; return the weights, with precise statistics, and the numbers of the run.
 
     Norms that see one device's clips and have no form with parts (batch_renorm) get them one device after the
     other, the gradients added up.
@@ -106,31 +106,37 @@ def train(
     batch = cell.batch if apart else cell.batch * setting.devices
     form = ClipForm(cell.clip_len, course.spans, CROP)
     model = VideoClassifier(net, normalize=Normalize(), optim=course.optim, classes=classes, batch=batch, seed=seed)
-    curves = Curves(clip_loader(data["val"], form=form, batch=32, seed=seed, training=False))
-    num_precise = setting.precise_batches * setting.devices * 8 // batch
-    trainer = _trainer(course.epochs, setting.devices if apart else 1, [PreciseBN(num_batches=num_precise), curves])
-    loader = clip_loader(data["train"], form=form, batch=batch, seed=seed, training=True)
+    precise = PreciseBN(num_batches=max(1, setting.precise_batches * 32 // batch))
     val = clip_loader(data["val"], form=form, batch=32, seed=seed, training=False)
-    trainer.fit(model, loader, val)
-    clips = cut_test_clips(data["test"], form=form._replace(spans=course.spans[-1:]), num_clips=course.num_test_clips)
-    tests = {"plain": score_videos(net, clips, data["test"].labels)}
-    if statistics_layers(net):
-        net.train()
-        set_precise(net, data["train"], form=form, batch=batch, num_batches=num_precise, seed=seed)
-        tests["precise"] = score_videos(net, clips, data["test"].labels)
-    return net, {
+    curves = Curves(val)
+    trainer = _trainer(course.epochs, setting.devices if apart else 1, [precise, curves])
+    trainer.fit(model, clip_loader(data["train"], form=form, batch=batch, seed=seed, training=True), val)
+    found = {name: value.clone() for name, value in net.state_dict().items()}
+    return found, {
         "cell": cell.name,
         "seed": seed,
         "steps": trainer.global_step,
-        "test": tests,
+        "test": _tests(trainer, model, precise, data["test"], form=form, num_clips=course.num_test_clips),
         "curves": curves.rows,
         "seconds": round(time.perf_counter() - began, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
     }
 
 
+def _tests(
+    trainer: L.Trainer, model: VideoClassifier, precise: PreciseBN, videos: Videos, *, form: ClipForm, num_clips: int
+) -> dict[str, dict[str, float]]:
+    """Test the net as it is and, where it has them, with the precise statistics of its last validation."""
+    clips = cut_test_clips(videos, form=form._replace(spans=form.spans[-1:]), num_clips=num_clips)
+    tests = {}
+    if statistics_layers(model):
+        tests["precise"] = score_videos(model.net, clips, videos.labels)
+        precise.on_train_batch_start(trainer, model, None, 0)  # as if training went on: its running averages
+    return tests | {"plain": score_videos(model.net, clips, videos.labels)}
+
+
 @torch.inference_mode()
-def score_videos(net: VideoNet, clips: Tensor, labels: Tensor, *, group: int = 16) -> dict[str, float]:
+def score_videos(net: nn.Module, clips: Tensor, labels: Tensor, *, group: int = 16) -> dict[str, float]:
     """Return video and clip accuracies in percent, of the softmax averaged over the K clips (V, K, 3, T, S, S)."""
     net.eval()
     normalize = Normalize()
@@ -147,21 +153,6 @@ def score_videos(net: VideoNet, clips: Tensor, labels: Tensor, *, group: int = 1
     }
 
 
-@torch.no_grad()
-def set_precise(net: nn.Module, videos: Videos, *, form: ClipForm, batch: int, num_batches: int, seed: int) -> None:
-    """Replace running averages by the statistics of the weights as they are, over training clips."""
-    moments, normalize = Moments(statistics_layers(net)), Normalize()
-    loader = clip_loader(videos, form=form, batch=batch, seed=seed + 1, training=True)
-    with moments.watch():
-        for number in range(num_batches):
-            if number % len(loader) == 0:
-                loader.batch_sampler.set_epoch(number // len(loader))  # type: ignore[union-attr]
-                batches = iter(loader)
-            net(normalize(next(batches).clips.flatten(0, 1)))
-    for name, value in moments.statistics().items():
-        net.get_buffer(name).copy_(value)
-
-
 def _percent(right: Tensor) -> float:
     return round(100 * float(right.double().mean()), 3)
 
@@ -173,6 +164,7 @@ def _trainer(epochs: int, accumulate: int, callbacks: list[L.Callback]) -> L.Tra
     return L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
+        check_val_every_n_epoch=min(2, epochs),
         accumulate_grad_batches=accumulate,
         callbacks=callbacks,
         logger=False,

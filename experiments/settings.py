@@ -8,8 +8,9 @@ from vidgn.optim import OptimSpec
 
 _TARGET = VideoSpec()
 _SOURCE = replace(_TARGET, classes=MOTIONS, train=60, val=10, test=25)
-_FINETUNE = OptimSpec(lr=0.05, lr_clips=32)
+_FINETUNE = OptimSpec(lr=0.03, lr_clips=32)
 _FRESH = OptimSpec(lr=0.12, lr_clips=32, schedule="cosine", drops=(), warmup=0.1)
+_ADAPT = replace(_FRESH, lr=0.05)
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Setting:
         width: channels of the stem; the published net has 64.
         devices: how many the batch is spread over, in emulation; the paper has 8.
         epochs: passes over the training videos, the same for every cell.
-        optim: the recipe; the rate is at 32 clips per step and follows the linear rule.
-        source_epochs: passes for the starting weights.
-        source_optim: the recipe of the starting weights.
+        optim: the recipe; the rate is at 32 clips per step (4 devices x 8) and follows the linear rule.
+        ancestor_epochs: passes over the source videos from random weights, with batch norm.
+        ancestor_optim: the recipe of that.
+        family_epochs: passes from there with the norm that fine-tuning has.
+        family_optim: the recipe of that.
         test_clips: per video, softmax averaged.
-        precise_batches: of the global batch, for the statistics of batch norm.
+        precise_batches: of 32 clips, for the statistics of batch norm.
         dropout: before the classifier.
     """
 
@@ -36,13 +39,15 @@ class Setting:
     source_seed: int = 10_000
     width: int = 8
     devices: int = 4
-    epochs: int = 16
+    epochs: int = 12
     optim: OptimSpec = _FINETUNE
-    source_epochs: int = 24
-    source_optim: OptimSpec = _FRESH
+    ancestor_epochs: int = 16
+    ancestor_optim: OptimSpec = _FRESH
+    family_epochs: int = 12
+    family_optim: OptimSpec = _ADAPT
     test_clips: int = 4
-    precise_batches: int = 15
-    dropout: float = 0.5
+    precise_batches: int = 10
+    dropout: float = 0.0
 
 
 SETTING = Setting()

@@ -1,27 +1,34 @@
-"""The starting weights: a net of each family, trained once on easier videos of another seed.
+"""The starting weights: one net for each family of norms, trained once on easier videos of another seed.
 
 The paper fine-tunes nets that were trained on ImageNet with the norm they keep. Here the source is the twelve plain
-motions, and every clip draws 32 frames of 32 or of 64, so that the weights favour neither clip length.
+motions. One ancestor with batch norm learns them from random weights; each family goes on from it for the same number
+of epochs with its own norm (group norm alone needs several times as long from random weights). Every clip draws 32
+frames of 32 or of 64, so that the weights favour neither clip length.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.grid import write_json
+from experiments.grid import digest, write_json
 from experiments.run import Cell, Course, train
 from experiments.settings import Setting
 from experiments.videos import SPLITS, Split, Videos, VideoSpec, cached, make_videos
+from vidgn.optim import OptimSpec
 
 # Which starting weights a norm has: those of batch norm serve all that read its tensors.
 FAMILY = dict.fromkeys(("bn", "sync_bn", "batch_renorm", "frozen_bn"), "sync_bn") | {n: n for n in ("gn", "ln", "in")}
-SPANS = (32, 64)
+ANCESTOR_SEED, FAMILY_SEED = 1, 2
+_SPANS = (32, 64)
+
+Weights = dict[str, Tensor]
 
 
-def start_weights(norm: str, *, setting: Setting, mark: str, cache: Path, results: Path) -> dict[str, Tensor]:
+def start_weights(norm: str, *, setting: Setting, mark: str, cache: Path, results: Path) -> Weights:
     """Return the weights a net with this norm starts from, without the classifier; train them if need be.
 
     Args:
@@ -31,37 +38,70 @@ def start_weights(norm: str, *, setting: Setting, mark: str, cache: Path, result
         cache: folder of what can be made again.
         results: folder of the numbers; the source test of each family is written there.
     """
-    family = FAMILY[norm]
-    path = cache / f"start-{mark}-{family}.pt"
-    if not path.exists():
-        net, numbers = train_source(
-            Cell(family, 32, 8), setting=setting, mark=mark, cache=cache, seed=setting.source_seed
-        )
-        write_json(results / f"start_{family}.json", numbers)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        torch.save(net.state_dict(), part)
-        part.replace(path)
-    weights: dict[str, Tensor] = torch.load(path, weights_only=True)
+    weights = family_weights(FAMILY[norm], setting=setting, mark=mark, cache=cache, results=results)
     return {name: value for name, value in weights.items() if ".proj." not in name}
 
 
-def train_source(cell: Cell, *, setting: Setting, mark: str, cache: Path, seed: int) -> tuple[Any, dict[str, Any]]:
-    """Train a cell from random weights on the source videos."""
+def family_weights(family: str, *, setting: Setting, mark: str, cache: Path, results: Path) -> Weights:
+    """Return the weights of a family, with the classifier of the source."""
+
+    def ancestor() -> tuple[Weights, dict[str, Any]]:
+        return train_source(
+            Cell("sync_bn", 32, 8), setting=setting, epochs=setting.ancestor_epochs, optim=setting.ancestor_optim,
+            cache=cache, seed=ANCESTOR_SEED,
+        )  # fmt: skip
+
+    def child() -> tuple[Weights, dict[str, Any]]:
+        return train_source(
+            Cell(family, 32, 8), setting=setting, epochs=setting.family_epochs, optim=setting.family_optim,
+            cache=cache, seed=FAMILY_SEED,
+            weights=_kept(f"start-{mark}-ancestor", ancestor, cache=cache, results=results),
+        )  # fmt: skip
+
+    return _kept(f"start-{mark}-{family}", child, cache=cache, results=results)
+
+
+def train_source(
+    cell: Cell,
+    *,
+    setting: Setting,
+    epochs: int,
+    optim: OptimSpec,
+    cache: Path,
+    seed: int,
+    weights: Mapping[str, Tensor] | None = None,
+) -> tuple[Weights, dict[str, Any]]:
+    """Train a cell on the source videos."""
     return train(
         cell,
         setting=setting,
-        course=Course(setting.source_epochs, setting.source_optim, SPANS, setting.test_clips),
-        data=splits(setting.source, seed=setting.source_seed, cache=cache, name=f"source-{mark}"),
+        course=Course(epochs, optim, _SPANS, setting.test_clips),
+        data=splits(setting.source, seed=setting.source_seed, cache=cache),
         classes=setting.source.classes,
         seed=seed,
+        weights=weights,
     )
 
 
-def splits(spec: VideoSpec, *, seed: int, cache: Path, name: str) -> Mapping[str, Videos]:
-    """Return all splits of a data set, from the cache or made now."""
+def _kept(name: str, make: Callable[[], tuple[Weights, dict[str, Any]]], *, cache: Path, results: Path) -> Weights:
+    """Read weights that were made before, or make and keep them, their numbers among the results."""
+    path = cache / f"{name}.pt"
+    if not path.exists():
+        weights, numbers = make()
+        write_json(results / f"{name}.json", numbers)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        torch.save(weights, part)
+        os.replace(part, path)
+    found: Weights = torch.load(path, weights_only=True)
+    return found
+
+
+def splits(spec: VideoSpec, *, seed: int, cache: Path, shared_seed: int | None = None) -> Mapping[str, Videos]:
+    """Return all splits of a data set, from the cache or made now; `shared_seed` is that of val and test."""
 
     def one(split: Split) -> Videos:
-        return cached(cache / f"{name}-{seed}-{split}.pt", lambda: make_videos(spec, seed=seed, split=split))
+        own = seed if split == "train" or shared_seed is None else shared_seed
+        path = cache / f"videos-{digest(spec)}-{own}-{split}.pt"
+        return cached(path, lambda: make_videos(spec, seed=own, split=split))
 
     return {split: one(split) for split in SPLITS}

@@ -44,9 +44,9 @@ class VideoSpec:
     """
 
     classes: tuple[str, ...] = CLASSES
-    train: int = 30
+    train: int = 20
     val: int = 10
-    test: int = 25
+    test: int = 30
     num_frames: int = 96
     side: int = 36
     contrast: float = 0.6
