@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from vidgn.models.inflate import inflate
 from vidgn.models.resnet3d import I3DSpec, build_i3d
+from vidgn.models.table import build_model
 from vidgn.models.weights import load_weights
 from vidgn.norms import GroupNorm3d, make_norm
 
@@ -94,3 +95,71 @@ def repeat_frames_instead_of_zeros(net: nn.Module) -> None:
             conv.register_forward_pre_hook(lambda _, args, pad=pad: F.pad(args[0], pad, mode="replicate"))
             changed += 1
     assert changed == 10
+
+
+def pictures_of(name, tmp_path, *, num_classes=3, classes=("a", "b", "c"), norm="gn"):
+    """A checkpoint of ours that was trained on pictures, with random weights."""
+    torch.manual_seed(0)
+    options = {"num_groups": 4} if norm == "gn" else {}
+    net = build_model(name, num_classes=num_classes, norm=make_norm(norm, **options), width=8, crop=32).eval()
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.add_(torch.rand_like(tensor) * 0.05)
+    state = {f"net.{key}": value for key, value in net.state_dict().items()}
+    clip = {"clip_len": 1, "span": 1}
+    meta = {"classes": list(classes), "clip": clip, "normalize": {"mean": [0.45] * 3, "std": [0.225] * 3}}
+    torch.save({"vidgn": meta, "state_dict": state}, tmp_path / "pictures.ckpt")
+    return net, tmp_path / "pictures.ckpt"
+
+
+def test_our_own_picture_net_is_inflated_by_the_i3d(tmp_path):
+    pictures, path = pictures_of("c2d_r50", tmp_path)
+    net = build_model("i3d_r50", num_classes=2, norm=make_norm("gn", num_groups=4), width=8, crop=32)
+    report = load_weights(net, path, classes=("up", "down"))
+    assert report.loaded == 159  # all of 161 but the classifier
+    assert report.notes == (
+        "2-D kernels inflated, 10 of them to more than one frame",
+        "the classifier starts anew: the source has 3 classes and the net 2",
+    )
+    assert (report.source_format, report.input_mean) == ("vidgn", (0.45, 0.45, 0.45))
+    own, ours = net.state_dict(), pictures.state_dict()
+    for name in ("blocks.0.conv.weight", "blocks.5.res_blocks.1.branch2.conv_a.weight"):
+        planes = own[name].unbind(2)
+        assert len(planes) == own[name].shape[2] > 1
+        for plane in planes:
+            torch.testing.assert_close(plane * len(planes), ours[name][:, :, 0])
+    assert torch.equal(
+        own["blocks.5.res_blocks.1.branch2.norm_c.bias"], ours["blocks.5.res_blocks.1.branch2.norm_c.bias"]
+    )
+
+
+@torch.no_grad()
+def test_the_inflated_slow_net_sees_the_picture(tmp_path):
+    """With batch norm, whose stored statistics look at no border: the middle of 19 still frames is the picture."""
+    pictures, path = pictures_of("c2d_r50", tmp_path, norm="bn")
+    net = build_model("slow_r50", num_classes=2, norm=make_norm("bn"), width=8, crop=32).eval()
+    load_weights(net, path, classes=("up", "down"))
+    picture = torch.randn(1, 3, 1, 64, 64, dtype=torch.float64)
+    expected = pictures.double().features(picture)
+    assert expected.std().item() > 1e-3
+    found = net.double().features(picture.repeat(1, 1, 19, 1, 1))
+    torch.testing.assert_close(found[:, :, 9], expected[:, :, 0], rtol=1e-6, atol=1e-6)
+
+
+def test_a_picture_nets_classes_stay_where_they_are_the_same(tmp_path):
+    pictures, path = pictures_of("c2d_r50", tmp_path)
+    net = build_model("c2d_r50", num_classes=3, norm=make_norm("gn", num_groups=4), width=8, crop=32)
+    report = load_weights(net, path, classes=("c", "a", "b"))
+    assert not report.replaced_head
+    assert torch.equal(net.blocks[-1].proj.weight, pictures.blocks[-1].proj.weight[[2, 0, 1]])
+
+
+def test_a_clip_kernel_is_never_inflated(tmp_path):
+    """A checkpoint of videos whose kernels look at one frame is C2D on videos, and no picture net."""
+    _, path = pictures_of("c2d_r50", tmp_path)
+    content = torch.load(path)
+    content["vidgn"]["clip"] = {"clip_len": 8, "span": 64}
+    torch.save(content, path)
+    net = build_model("i3d_r50", num_classes=3, norm=make_norm("gn", num_groups=4), width=8, crop=32)
+    with pytest.raises(ValueError, match=r"10 of another shape: blocks.0.conv.weight \(8, 3, 1, 7, 7\) for \(8, 3, 5"):
+        load_weights(net, path)

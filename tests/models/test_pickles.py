@@ -31,7 +31,9 @@ def same(found, wanted):
 def test_arrays_of_every_protocol_come_back(protocol, tmp_path):
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps(ARRAYS, protocol=protocol))
-    same(read_pickle(path), ARRAYS)
+    found = read_pickle(path)
+    assert list(found) == list(ARRAYS)
+    same(found, ARRAYS)
 
 
 def test_arrays_of_python_2_come_back(sources, tmp_path):
@@ -51,7 +53,10 @@ def test_numbers_and_words_stay_as_they_are(tmp_path):
 def test_an_array_can_be_written_to(tmp_path):
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps({"w": np.zeros(3)}))
-    read_pickle(path)["w"][0] = 1
+    array = read_pickle(path)["w"]
+    array[0] = 1
+    assert array.tolist() == [1, 0, 0]
+    assert read_pickle(path)["w"].tolist() == [0, 0, 0]
 
 
 class Runs:

@@ -29,7 +29,8 @@ def meta(name, norm="bn", **options):
         return build_model(name, num_classes=400, norm=make_norm(norm), **options).eval()
 
 
-# Millions, as printed in pytorchvideo's docs/source/model_zoo.md; the I3D-R101 is counted from its layer table.
+# Millions, as printed in pytorchvideo's docs/source/model_zoo.md. The I3D-R101 is counted from its layers; with 1000
+# classes C2D-R101 is torchvision's resnet101 (44,549,160) and vgg16 its vgg16_bn (138,365,992).
 PUBLISHED = {
     "i3d_r50": 28.04,
     "i3d_r101": 51.75,
@@ -40,6 +41,8 @@ PUBLISHED = {
     "r2plus1d_r50": 28.11,
     "csn_r101": 22.21,
     "x3d_s": 3.79,
+    "c2d_r101": 43.32,
+    "vgg16": 135.91,
 }
 
 
@@ -63,6 +66,7 @@ def test_a_model_has_the_published_number_of_parameters(name, norm):
         ("r2plus1d_r50", 16, 4, 224),
         ("csn_r101", 32, 2, 224),
         ("x3d_s", 13, 6, 160),
+        ("c2d_r101", 8, 8, 224),
     ],
 )
 def test_a_model_takes_its_published_clip_and_no_more_positions_than_one(name, frames, rate, crop):
@@ -138,6 +142,27 @@ def test_published_weights_give_the_logits_of_pytorchvideos_own_net(name, frames
     torch.testing.assert_close(ours(clip), expected, rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("depth", [50, 101])
+def test_c2d_of_a_single_picture_is_torchvisions_resnet(depth, tmp_path):
+    import torchvision
+
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(f"resnet{depth}").eval()
+    for tensor in theirs.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.add_(torch.rand_like(tensor) * 0.01)
+    torch.save(theirs.state_dict(), tmp_path / "resnet.pth")
+    ours = build_model(f"c2d_r{depth}", num_classes=1000, norm=make_norm("bn"), crop=64).eval()
+    assert sum(parameter.numel() for parameter in ours.parameters()) == {50: 25_557_032, 101: 44_549_160}[depth]
+    load_weights(ours, tmp_path / "resnet.pth")
+    ours.blocks[-1].proj.load_state_dict(theirs.fc.state_dict())
+    picture = torch.randn(1, 3, 64, 64)
+    expected = theirs.double()(picture.double())
+    assert expected.std().item() > 1e-3
+    torch.testing.assert_close(ours.double()(picture.double().unsqueeze(2)), expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["c2d_r50", "slow_r50"])
 @torch.no_grad()
 def test_torchvisions_weights_give_its_logits_where_no_kernel_looks_at_time(name, tmp_path):
@@ -170,7 +195,7 @@ def test_torchvisions_weights_give_its_logits_where_no_kernel_looks_at_time(name
 
 
 @pytest.mark.parametrize("norm", ["gn", "sub_bn"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "vgg16"])  # it has no residual blocks
 def test_every_model_trains_from_blocks_that_add_nothing(name, norm):
     torch.manual_seed(0)
     net = narrow(name, norm, crop=32)
@@ -236,10 +261,10 @@ def test_a_larger_picture_gives_a_map_of_predictions():
 @pytest.mark.parametrize(
     ("name", "stride"),
     [("i3d_r50", 8), ("i3d_r50_8x8", 2), ("c2d_r50", 2), ("slow_r50", 1), ("slowfast_r50", 4), ("r2plus1d_r50", 4),
-     ("csn_r101", 8), ("x3d_s", 1)],
+     ("csn_r101", 8), ("x3d_s", 1), ("c2d_r101", 2), ("vgg16", 1)],
 )  # fmt: skip
 def test_a_clip_must_be_a_multiple_of_the_models_stride(name, stride):
-    net = meta(name)
+    net = meta(name, crop=32)
     assert net.time_stride == stride
     net(torch.empty(1, 3, stride, 32, 32, device="meta"))
     if stride > 1:
@@ -263,7 +288,7 @@ def test_options_change_the_net_and_are_written_in_its_spec():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("i3d", {}, "model=i3d is unknown; use one of i3d_r50, i3d_r101, i3d_r50_8x8, c2d_r50, slow_r50, slowfast_r50"),
+        ("i3d", {}, "model=i3d is unknown; use one of i3d_r50, i3d_r101, i3d_r50_8x8, c2d_r50, c2d_r101, slow_r50"),
         (
             "slow_r50",
             {"pool1": "paper"},
@@ -280,6 +305,15 @@ def test_options_change_the_net_and_are_written_in_its_spec():
 def test_what_no_model_has_is_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         build_model(name, num_classes=3, norm=make_norm("bn"), **options)
+
+
+def test_the_networks_of_pictures_take_one_frame_and_the_others_say_what_they_take():
+    for name in ("c2d_r50", "c2d_r101", "slow_r50", "vgg16"):
+        assert meta(name, crop=64)(torch.empty(2, 3, 1, 64, 64, device="meta")).shape == (2, 400)
+    with pytest.raises(ValueError, match=r"A clip of 1 frames must have a multiple of 8; use clip_len=8 or 16"):
+        meta("i3d_r50")(torch.empty(1, 3, 1, 64, 64, device="meta"))
+    with pytest.raises(ValueError, match=r"A clip of 3 frames must have a multiple of 2"):
+        meta("c2d_r50")(torch.empty(1, 3, 3, 64, 64, device="meta"))
 
 
 def test_groups_that_do_not_fit_an_even_model_are_still_refused():

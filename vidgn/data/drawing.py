@@ -4,7 +4,6 @@ The layer repeats itself without end in all directions; a pose puts it over the 
 scale.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,18 +23,18 @@ class Trajectory(NamedTuple):
     scale: NDArray[np.float64]  # one repeat of the layer, in frame sides
 
 
-def draw_frame(rng: np.random.Generator, *, shapes: Sequence[str], side: int) -> NDArray[np.uint8]:
-    """Draw one frame whose shapes are of these kinds alone, in turn; its pose is any that a video can have.
+def draw_frame(rng: np.random.Generator, *, shape: str, side: int) -> NDArray[np.uint8]:
+    """Draw one frame whose shapes are all of one kind; its pose is any that a video can have.
 
     Args:
         rng: of everything else that is drawn.
-        shapes: of SHAPES, at most four.
+        shape: one of SHAPES.
         side: height and width in pixels.
 
     Returns:
         (side, side, 3) uint8 RGB.
     """
-    look = draw_look(rng, side, kinds=[SHAPES.index(shape) for shape in shapes])
+    look = draw_look(rng, side, kind=SHAPES.index(shape))
     x, y, angle, level = rng.random((4, 1))
     low, high = SCALES
     (frame,) = render(look, Trajectory(x, y, 2 * np.pi * angle, low * (high / low) ** level), side)
@@ -50,17 +49,17 @@ class Look(NamedTuple):
     cover: NDArray[np.bool_]  # (_LAYER * _LAYER,), where the layer has a shape
 
 
-def draw_look(rng: np.random.Generator, side: int, *, kinds: Sequence[int] = ()) -> Look:
-    """Draw the pixels of background and layer, whose shapes are of these kinds in turn; without them, of any."""
+def draw_look(rng: np.random.Generator, side: int, *, kind: int | None = None) -> Look:
+    """Draw the pixels of background and layer, whose shapes are all of one kind; None: each of any kind."""
     background = _texture(rng, int(rng.integers(2, 6)), side, darkest=0, brightest=80)
     colour = np.zeros((_LAYER, _LAYER, 3), np.uint8)
     cover = np.zeros((_LAYER, _LAYER), np.bool_)
     grid = np.arange(_LAYER, dtype=np.float32) / _LAYER
-    for number in range(rng.integers(4, 7)):
+    for _ in range(rng.integers(4, 7)):
         drawn, size, angle = int(rng.integers(4)), rng.uniform(0.14, 0.22), rng.uniform(0, 2 * np.pi)
         dx, dy = (((grid - np.float32(at) + 0.5) % 1 - 0.5) / np.float32(size) for at in rng.random(2))
         u, v = _turned(dx, dy, np.cos(angle), np.sin(angle))
-        inside = _inside(kinds[number % len(kinds)] if kinds else drawn, u, v) > 0
+        inside = _inside(drawn if kind is None else kind, u, v) > 0
         texture = _texture(rng, int(rng.integers(3, 9)), _LAYER, darkest=100, brightest=255)
         colour[inside] = texture[inside]
         cover |= inside

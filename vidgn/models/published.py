@@ -1,5 +1,6 @@
 """Say which network a published weight file belongs to, from its names and shapes alone."""
 
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -92,6 +93,7 @@ def _fits(opened: Source, name: str, *, norm: str) -> int | None:
     return len(bias) if same else None
 
 
+@cache
 def _shapes(name: str, *, num_classes: int, norm: str) -> dict[str, Tensor]:
     with torch.device("meta"):
         return build_model(name, num_classes=num_classes, norm=make_norm(norm)).state_dict()

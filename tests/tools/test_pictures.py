@@ -1,0 +1,152 @@
+"""The paper's own starting point: train on pictures, inflate, go on with videos."""
+
+import json
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from vidgn.tools.clip import check_task
+from vidgn.tools.config import default_words
+from vidgn.tools.inflation import shape_from
+
+TINY = (
+    "task=image", "data.train=4", "data.val=1", "data.test=1", "data.num_workers=0", "epochs=2", "batch=4",
+    "model.width=8", "crop=32", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "logger=none",
+    "optim.drops=[]", "optim.warmup=0",  # one rate, however many steps a run may make
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, cache):
+    """The folder of a tiny run on the embedded pictures."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    folder = tmp_path_factory.mktemp("pictures")
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, str(root / "train.py"), *TINY, f"hydra.run.dir={folder}"],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+def told(folder):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["vidgn"]
+
+
+def test_pictures_are_trained_with_the_papers_recipe(pictures):
+    out = (pictures / "stdout.txt").read_text()
+    assert "4 classes; clips 1 frames x stride 1, crop 32, batch 4" in out
+    assert "pictures: 1 centre crop of 32, short side 37, softmax averaged over positions" in out
+    assert json.loads((pictures / "metrics.json").read_text())["videos_scored"] == 4
+    describe = told(pictures)
+    assert describe["model"] == {"name": "c2d_r50", "width": 8, "dropout": 0.0}
+    assert (describe["clip"], describe["data"]["name"]) == ({"clip_len": 1, "span": 1}, "shapes")
+
+
+def test_an_interrupted_run_on_pictures_goes_on_to_the_same_weights(run, pictures, tmp_path):
+    words = (*TINY, "test=false", f"hydra.run.dir={tmp_path}")
+    outcome = run("train", *words, "trainer.max_steps=5", "epochs=2")  # one step into the second epoch
+    assert outcome.status == 0, outcome.err
+    outcome = run("train", *words)
+    assert outcome.status == 0, outcome.err
+    assert "going on from" in outcome.out
+    whole, resumed = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (pictures, tmp_path)
+    )
+    assert whole["global_step"] == resumed["global_step"] == 8
+    assert all(torch.equal(value, resumed["state_dict"][name]) for name, value in whole["state_dict"].items())
+
+
+def test_its_checkpoint_is_evaluated_as_pictures(run, pictures, tmp_path):
+    outcome = run("eval", f"ckpt={pictures}/checkpoints/best.ckpt", "data.num_workers=0", f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, pictures))
+    assert (ours["video_top1"], ours["protocol"]) == (theirs["video_top1"], theirs["protocol"])
+
+
+def test_an_i3d_starts_from_it_inflated(run, pictures, tiny, tmp_path):
+    words = [word for word in tiny if not word.startswith("model.width")]
+    outcome = run(
+        "train", *words, f"init={pictures}/checkpoints/best.ckpt", "trainer.max_steps=1", "test=false",
+        f"hydra.run.dir={tmp_path}",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert "159 tensors, new classifier" in outcome.out
+    assert "2-D kernels inflated, 10 of them to more than one frame" in outcome.out
+    describe = told(tmp_path)
+    assert (describe["model"]["name"], describe["model"]["width"], describe["model"]["depth"]) == ("i3d", 8, 50)
+    assert describe["norm"] == told(pictures)["norm"]
+    assert describe["clip"] == {"clip_len": 8, "span": 16}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("data=motions",),
+            "data=motions holds videos, which task=image does not take; use task=video, or data=images",
+        ),
+        (("model=i3d_r50",), "A clip of 1 frames must have a multiple of 8"),
+        (("clip_len=8", "span=8"), "clip_len (8) and span (8) must be 1 for the pictures of data=shapes"),
+        (("num_crops=3",), "num_clips (1) and num_crops (3) must be 1 for pictures"),
+    ],
+)
+def test_a_mistake_is_one_sentence(run, tmp_path, words, message):
+    outcome = run("train", *TINY, *words, f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_a_task_takes_its_own_data():
+    check_task(OmegaConf.create({"task": {"name": "image"}, "data": {"name": "shapes"}}))
+    check_task(OmegaConf.create({"task": {"name": "video"}, "data": {"name": "folder"}}))
+    with pytest.raises(ValueError, match=r"data=shapes holds pictures, which task=video does not take; use task=image"):
+        check_task(OmegaConf.create({"task": {"name": "video"}, "data": {"name": "shapes"}}))
+    with pytest.raises(ValueError, match=r"task.name \(images\) is unknown; use task=video or task=image"):
+        check_task(OmegaConf.create({"task": {"name": "images"}, "data": {"name": "shapes"}}))
+
+
+def test_pictures_from_weights_keep_the_recipe_of_pictures():
+    assert default_words(["task=image", "init=a.ckpt"]) == []
+    assert default_words(["task=video", "init=a.ckpt"]) == ["optim=finetune"]
+
+
+I3D = {"name": "i3d", "depth": 50, "width": 64, "dropout": 0.5, "pool1": "nonlocal"}
+
+
+def describe(name, clip_len=1, **shape):
+    return {"model": {"name": name, "dropout": 0.1, **shape}, "clip": {"clip_len": clip_len}}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "model", "shape"),
+    [
+        (describe("c2d_r50", width=8), I3D, {"name": "i3d", "depth": 50, "width": 8, "pool1": "nonlocal"}),
+        (describe("c2d_r101", width=16), I3D, {"name": "i3d", "depth": 101, "width": 16, "pool1": "nonlocal"}),
+        (describe("c2d_r50", width=8), {"name": "slow_r50", "width": 64}, {"name": "slow_r50", "width": 8}),
+        (describe("vgg16", width=8), {"name": "vgg16", "width": 64}, {"name": "vgg16", "width": 8}),
+        (describe("slow_r50", 8, width=8), I3D, {"name": "slow_r50", "width": 8}),  # of videos: its own net
+    ],
+)
+def test_a_net_takes_the_shape_of_what_it_starts_from(theirs, model, shape):
+    assert shape_from(theirs, model) == shape
+
+
+@pytest.mark.parametrize(
+    ("theirs", "model", "takers"),
+    [
+        (describe("c2d_r50", width=8), {"name": "x3d_s"}, "i3d_r50, i3d_r50_8x8, slow_r50 or c2d_r50"),
+        (describe("c2d_r101", width=8), {"name": "slow_r50"}, "i3d_r101 or c2d_r101"),
+        (describe("vgg16", width=8), I3D, "vgg16"),
+    ],
+)
+def test_a_net_that_pictures_do_not_become_is_refused(theirs, model, takers):
+    with pytest.raises(ValueError, match=rf"cannot start from init=, a \w+ of pictures; use model={takers}\."):
+        shape_from(theirs, model)
