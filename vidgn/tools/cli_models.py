@@ -31,6 +31,8 @@ def model(
     clip_len: Annotated[int | None, typer.Option(help="Frames of the clip; the net's own if left out.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the stem.")] = None,
+    num_groups: Annotated[int | None, typer.Option(help="Groups of gn; 32 at full width if left out.")] = None,
+    channels_per_group: Annotated[int | None, typer.Option(help="Instead of --num-groups.")] = None,
     as_json: Json = False,
 ) -> None:
     """Count parameters, multiply-adds and activation memory per stage, beside the published numbers."""
@@ -38,7 +40,7 @@ def model(
 
     status = run_summary(
         model=model, norm=norm, num_classes=num_classes, clip_len=clip_len, crop=crop, width=width, out=sys.stdout,
-        as_json=as_json,
+        as_json=as_json, num_groups=num_groups, channels_per_group=channels_per_group,
     )  # fmt: skip
     raise typer.Exit(status)
 

@@ -33,17 +33,47 @@ class Stage(NamedTuple):
     activations: int
 
 
-# Parameters and multiply-adds at 400 classes and 224 px: (model, frames) -> (parameters, 1e9 multiply-adds).
-# From the layers of video-nonlocal-net's resnet_video_org.py; the parameters are the same with BN and GN.
-PUBLISHED: Mapping[tuple[str, int], tuple[int, float]] = {
-    ("i3d_r50", 32): (28_043_472, 32.83),
-    ("i3d_r50", 64): (28_043_472, 65.66),
-}
+class Published(NamedTuple):
+    """What others say of a net at its full width.
+
+    Attributes:
+        clip_len: frames of one clip.
+        side: pixels.
+        num_classes: classes.
+        parameters: to the digits that are printed.
+        macs: 1e9 multiply-adds of one clip.
+        source: where.
+    """
+
+    clip_len: int
+    side: int
+    num_classes: int
+    parameters: int
+    macs: float
+    source: str
+
+
+_NONLOCAL = "the layers of video-nonlocal-net's resnet_video_org.py"
+_ZOO = "pytorchvideo docs/source/model_zoo.md, counted by fvcore"
+PUBLISHED: Mapping[str, tuple[Published, ...]] = {
+    "i3d_r50": (
+        Published(32, 224, 400, 28_043_472, 32.83, _NONLOCAL), Published(64, 224, 400, 28_043_472, 65.66, _NONLOCAL),
+    ),
+    "i3d_r50_8x8": (Published(8, 256, 400, 28_040_000, 37.53, _ZOO),),
+    "c2d_r50": (Published(8, 256, 400, 24_330_000, 25.89, _ZOO),),
+    "slow_r50": (Published(8, 256, 400, 32_450_000, 54.52, _ZOO),),
+    "slowfast_r50": (Published(32, 256, 400, 34_570_000, 65.71, _ZOO),),
+    "r2plus1d_r50": (Published(16, 256, 400, 28_110_000, 76.45, _ZOO),),
+    "csn_r101": (Published(32, 256, 400, 22_210_000, 75.62, _ZOO),),
+    "x3d_s": (Published(13, 182, 400, 3_790_000, 2.96, _ZOO),),
+    "c2d_r101": (Published(1, 224, 1000, 44_549_160, 7.80, "torchvision resnet101"),),
+    "vgg16": (Published(1, 224, 1000, 138_365_992, 15.47, "torchvision vgg16_bn"),),
+}  # fmt: skip
 
 
 def run_summary(
     *, model: str, norm: str, num_classes: int, clip_len: int | None, crop: int | None, width: int | None,
-    out: TextIO, as_json: bool = False,
+    out: TextIO, as_json: bool = False, num_groups: int | None = None, channels_per_group: int | None = None,
 ) -> int:  # fmt: skip
     """Print the stages of a net and their sums beside the published numbers.
 
@@ -56,18 +86,39 @@ def run_summary(
         raise ValueError(f"--norm {norm} is unknown; use one of {', '.join(NORMS)}.")
     row = MODELS[model]
     frames, side, stem = clip_len or row.clip.clip_len, crop or row.clip.crop, width or row.width
-    groups = {"num_groups": max(1, stem // 2)} if norm == "gn" and stem != 64 else {}  # 2 channels per group, as at 64
+    options = {"num_groups": num_groups, "channels_per_group": channels_per_group}
+    if norm == "gn" and num_groups is None and channels_per_group is None:
+        options["num_groups"] = max(1, 32 * stem // row.width)  # 32 at the published width, in proportion at others
     with torch.device("meta"):
-        net = build_model(model, num_classes=num_classes, norm=make_norm(norm, **groups), crop=side, width=stem)
+        net = build_model(model, num_classes=num_classes, norm=make_norm(norm, **options), crop=side, width=stem)
     stages = summarize(net, clip_len=frames, side=side)
-    standard = num_classes == 400 and side == 224 and stem == 64
-    published = PUBLISHED.get((model, frames)) if standard else None
+    told = Told(stages, groups_of(net), _published(model, stem, num_classes, frames=frames, side=side))
     title = f"{model}, norm {norm}, {num_classes} classes, one clip of {frames} frames at {side} px"
     if as_json:
-        print(json.dumps(_record(title, stages, published), indent=1), file=out)
+        print(json.dumps(_record(title, told), indent=1), file=out)
     else:
-        _print(title, stages, published, out)
+        _print(title, told, out)
     return 0
+
+
+class Told(NamedTuple):
+    """What is said of a net: its stages, the groups of its norms, and what others say, and whether of this clip."""
+
+    stages: list[Stage]
+    groups: list[int]
+    published: tuple[Published, bool] | None
+
+
+def groups_of(net: nn.Module) -> list[int]:
+    """Return the numbers of groups that the group norms of a net have, fewest first."""
+    return sorted({module.num_groups for module in net.modules() if isinstance(module, nn.GroupNorm)})
+
+
+def _published(model: str, width: int, num_classes: int, *, frames: int, side: int) -> tuple[Published, bool] | None:
+    """Return the published numbers of this net of this clip, else of another clip; of another width there are none."""
+    rows = [row for row in PUBLISHED.get(model, ()) if width == MODELS[model].width and row.num_classes == num_classes]
+    same = [row for row in rows if (row.clip_len, row.side) == (frames, side)]
+    return (same[0], True) if same else (rows[0], False) if rows else None
 
 
 def summarize(net: nn.Module, *, clip_len: int, side: int) -> list[Stage]:
@@ -123,28 +174,38 @@ def _shape(out: Any) -> tuple[int, ...]:
     return tuple((out if isinstance(out, Tensor) else out[0]).shape[1:])
 
 
-def _record(title: str, stages: list[Stage], published: tuple[int, float] | None) -> dict[str, Any]:
-    return {
+def _record(title: str, told: Told) -> dict[str, Any]:
+    record = {
         "net": title,
-        "stages": [stage._asdict() for stage in stages],
-        "parameters": sum(stage.parameters for stage in stages),
-        "macs": sum(stage.macs for stage in stages),
-        "activation_bytes_float32": 4 * sum(stage.activations for stage in stages),
-        "published": None if published is None else {"parameters": published[0], "macs": round(published[1] * 1e9)},
+        "stages": [stage._asdict() for stage in told.stages],
+        "parameters": sum(stage.parameters for stage in told.stages),
+        "macs": sum(stage.macs for stage in told.stages),
+        "activation_bytes_float32": 4 * sum(stage.activations for stage in told.stages),
+        "groups": told.groups,
+        "published": None,
     }
+    if told.published is not None:
+        row, same_clip = told.published
+        record["published"] = {**row._asdict(), "macs": round(row.macs * 1e9), "same_clip": same_clip}
+    return record
 
 
-def _print(title: str, stages: list[Stage], published: tuple[int, float] | None, out: TextIO) -> None:
+def _print(title: str, told: Told, out: TextIO) -> None:
     line = "{:9} {:18} {:>20} {:>12} {:>10} {:>12}"
     print(title, file=out)
     print(line.format("block", "kind", "output", "parameters", "G mul-add", "MB float32"), file=out)
-    for stage in stages:
+    for stage in told.stages:
         shape = " x ".join(str(size) for size in stage.output)
         print(_row(line, stage.name, stage.kind[:18], shape, stage), file=out)
-    total = Stage("sum", "", (), *(sum(stage[index] for stage in stages) for index in (3, 4, 5)))  # type: ignore[misc]
+    total = Stage("sum", "", (), *(sum(stage[index] for stage in told.stages) for index in (3, 4, 5)))  # type: ignore[misc]
     print(_row(line, "sum", "", "", total), file=out)
-    if published is not None:
-        print(line.format("published", "", "", f"{published[0]:,}", f"{published[1]:.2f}", "").rstrip(), file=out)
+    if told.published is not None:
+        row, same_clip = told.published
+        clip = "" if same_clip else f"{row.clip_len} fr. at {row.side} px"
+        print(line.format("published", "", clip, f"{row.parameters:,}", f"{row.macs:.2f}", "").rstrip(), file=out)
+        print(f"published: {row.source}", file=out)
+    if told.groups:
+        print(f"groups of the group norms: {', '.join(map(str, told.groups))}", file=out)
     print("MB: all layer outputs of one clip, which training keeps; in bfloat16 half of it", file=out)
 
 
