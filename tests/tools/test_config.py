@@ -50,7 +50,7 @@ def test_every_preset_is_tested():
 )
 def test_every_choice_of_every_group_composes(word):
     root = ["data.root=/videos"] if word.startswith(("data=", "preset=")) else []
-    assert composed(word, *root).clip_len in (32, 64)
+    assert composed(word, *root).clip_len in (None, 1, 32, 64)
 
 
 def test_the_command_line_wins_over_the_data_set_and_the_preset():

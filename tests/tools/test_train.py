@@ -84,25 +84,49 @@ def test_every_norm_trains(run, tiny, tmp_path, norm):
     assert f"norm {norm}" in outcome.out
 
 
+# Frames of a raw span, as pytorchvideo's model zoo prints them (32x2 for SlowFast's fast path).
 @pytest.mark.parametrize(
-    ("model", "shape"),
+    ("model", "frames", "stride"),
     [
-        ("slowfast_r50", ("clip_len=32", "span=32", "crop=64")),  # its slow path has every fourth frame
-        ("x3d_s", ()),
-        ("r2plus1d_r50", ("clip_len=16", "span=16")),
+        ("c2d_r50", 8, 8),
+        ("slowfast_r50", 32, 2),
+        ("r2plus1d_r50", 16, 4),
+        ("x3d_s", 13, 6),
     ],
 )
-def test_other_networks_train_and_are_tested_from_their_checkpoint(run, tiny, tmp_path, model, shape):
-    changed = {word.partition("=")[0] for word in shape}
-    words = [word for word in tiny if word.partition("=")[0] not in changed]
-    outcome = run("train", *words, *shape, f"model={model}", "trainer.max_steps=1", f"hydra.run.dir={tmp_path / 'run'}")
+def test_other_networks_train_with_their_own_clip(run, tiny, tmp_path, model, frames, stride):
+    words = [word for word in tiny if not word.startswith(("clip_len=", "span="))]
+    tested = model in ("slowfast_r50", "x3d_s")
+    outcome = run(
+        "train", *words, f"model={model}", "norm=gn", "batch=2", "trainer.max_steps=1", "num_clips=1",
+        "trainer.limit_val_batches=1", f"test={tested}", f"hydra.run.dir={tmp_path / 'run'}",
+    )  # fmt: skip
     assert outcome.status == 0, outcome.err
-    assert f"name {model}, width 8" in outcome.out
+    assert f"clips {frames} frames x stride {stride}, crop 32, batch 2" in outcome.out
     ckpt = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    outcome = run("eval", f"ckpt={ckpt}", "data.num_workers=0", f"hydra.run.dir={tmp_path / 'eval'}")
-    assert outcome.status == 0, outcome.err
-    ours, theirs = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("eval", "run"))
-    assert ours["clip_top1"] == theirs["clip_top1"]
+    assert torch.load(ckpt, weights_only=True)["vidgn"]["clip"] == {"clip_len": frames, "span": frames * stride}
+    if tested:
+        outcome = run("eval", f"ckpt={ckpt}", "data.num_workers=0", f"hydra.run.dir={tmp_path / 'eval'}")
+        assert outcome.status == 0, outcome.err
+        ours, theirs = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("eval", "run"))
+        assert ours["clip_top1"] == theirs["clip_top1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=x3d_s", "clip_len=16"], "clip_len (16) must divide span (78); use 13 or 26, or set span."),
+        (["model=r2plus1d_r50", "clip_len=2"], "A clip of 2 frames must have a multiple of 4; use clip_len=4 or 8."),
+        (["model=slowfast_r50", "model.width=12"], "width (12) must be a multiple of 8"),
+        (["model=csn_r101", "model.pool1=paper"], "'model.pool1' is no word; model has"),
+    ],
+)
+def test_a_clip_or_shape_that_a_network_cannot_have_is_one_sentence(run, tiny, tmp_path, words, message):
+    plain = [word for word in tiny if not word.startswith(("clip_len=", "span="))]
+    outcome = run("train", *plain, *words, f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 def test_precise_statistics_are_a_word(run, tiny, tmp_path):
@@ -238,7 +262,7 @@ def test_a_broken_training_video_is_an_error_that_names_it(run, own_videos, tmp_
         (["clip_rule=middle"], "clip_rule (middle) must be nonlocal or linspace."),
         (["data.train=0"], "motions: train (0) must be at least 1"),
         (["data.num_workers=-1"], "data.num_workers (-1) must be 0 or more."),
-        (["data.name=ucf"], "data.name (ucf) is unknown; use one of motions, folder, kinetics400."),
+        (["data.name=ucf"], "data.name (ucf) is unknown; use one of motions, folder, kinetics400, images"),
         (["model.name=vgg"], "model.name (vgg) is unknown; use one of i3d"),
         (["model.depth=18"], "depth (18) must be a published one"),
         (["optim.lr=-1"], "optim.lr (-1) must be a positive number"),

@@ -95,7 +95,7 @@ def default_words(words: Sequence[str]) -> list[str]:
     """
     typed = {_name(word) for word in words}
     starts = any(word.startswith("init=") and word not in ("init=null", "init=") for word in words)
-    return ["optim=finetune"] if starts and not typed & {"optim", "preset"} else []
+    return ["optim=finetune"] if starts and not typed & {"optim", "preset"} and "task=image" not in words else []
 
 
 def check_words(config_name: str, words: Sequence[str]) -> None:
