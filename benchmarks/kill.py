@@ -30,11 +30,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.remains import children, digest, files, survivors, torn
 
 WORDS = (
-    "data.train=2", "data.val=1", "data.test=1", "epochs=2", "batch=4", "num_clips=2", "model.width=8",
+    "epochs=2", "batch=4", "num_clips=2", "model.width=8",
     "model.dropout=0.5", "crop=32", "clip_len=8", "span=16", "trainer.accelerator=cpu", "save_every_steps=2",
     "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1",
 )  # fmt: skip
-VARIANTS = {"bn": ("norm=bn", "precise_bn=2"), "gn": ("norm=gn",)}
+MOTIONS = {"train": 2, "val": 1, "test": 1}  # videos per class
+DRAWN = tuple(f"data.{split}={count}" for split, count in MOTIONS.items())
+VARIANTS = {
+    "bn": (*DRAWN, "norm=bn", "precise_bn=2"),
+    "gn": (*DRAWN, "norm=gn"),
+    "damaged": ("data=folder", "data.root=FOLDER/damaged", "data.max_share=0.1"),  # one video of 24 is cut off
+}
 KILLS_PER_RUN = 3
 MOMENTS = ("anywhere", "step", "save", "worker", "validation", "test")  # in the order of a run
 PHASES = ("start", "step", "save", "validation", "test")  # what a run is doing
@@ -106,6 +112,8 @@ class Killer:
 
     def reference(self, variant: str, *, readers: int) -> tuple[dict[str, str], set[str]]:
         """Train twice without a kill, with 0 and with `readers` reading processes; return what is left."""
+        if variant == "damaged":
+            damage(self.folder / "damaged")
         found = []
         for count in (0, readers):
             began = time.monotonic()
@@ -180,7 +188,8 @@ class Killer:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         show_phases(self.shared)
-        sys.argv = ["train.py", *WORDS, *VARIANTS[variant], f"data.num_workers={readers}", f"hydra.run.dir={run}"]
+        words = [word.replace("FOLDER", str(self.folder)) for word in VARIANTS[variant]]
+        sys.argv = ["train.py", *WORDS, *words, f"data.num_workers={readers}", f"hydra.run.dir={run}"]
         status = 0
         try:
             command("train")(vidgn.tools.train.train)()
@@ -193,6 +202,17 @@ class Killer:
             status = 1
         sys.stdout.flush()
         os._exit(status)
+
+
+def damage(folder: Path) -> None:
+    """Write the videos again, with one that training reads cut off in its middle."""
+    from vidgn.data.motions import MotionsSpec, prepare_motions
+
+    if folder.exists():
+        return
+    shutil.copytree(prepare_motions(Path(os.environ["VIDGN_CACHE"]), spec=MotionsSpec(**MOTIONS)), folder)
+    video = sorted((folder / "train").rglob("*.mp4"))[5]
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
 
 
 def show_phases(shared: mmap.mmap) -> None:

@@ -8,8 +8,10 @@ import lightning as L
 import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from torch.optim.lr_scheduler import LambdaLR
 
-from vidgn.callbacks.place import Place, settle
+from vidgn.callbacks.place import Place, rescale, settle
 from vidgn.checkpoint import SUM, copy_whole, last_name, read_state, rotate, write_whole
 
 BEST = "best.ckpt"  # smallest validation error
@@ -61,10 +63,17 @@ class Keep(L.Callback):
         self.best: float | None = None  # smallest error so far
         self._saved_at = time.monotonic()
         self._place: Place = "validated"
+        self._rescaled = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count the minutes from here."""
+        """Count the minutes from here; where the number of ranks changed, put the rate where its schedule is."""
         self._saved_at = time.monotonic()
+        for config in trainer.lr_scheduler_configs if self._rescaled else ():
+            schedule = config.scheduler
+            if isinstance(schedule, LambdaLR):
+                rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+                for group, base, factor in rates:
+                    group["lr"] = base * factor(schedule.last_epoch)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -124,8 +133,20 @@ class Keep(L.Callback):
         checkpoint[CURVES] = {type(log).__name__: log.place() for log in _rewindable(trainer)}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take the curves back to the place of the checkpoint."""
+        """Take the curves back to the place of the checkpoint, and count in batches of the ranks there are now."""
         if trainer.state.fn == TrainerFn.FITTING:
+            ratio = rescale(
+                checkpoint,
+                accumulate=trainer.accumulate_grad_batches,
+                world_batch=getattr(trainer.datamodule, "videos_per_batch", 0) * trainer.world_size,  # type: ignore[attr-defined]
+                by_steps=trainer.max_steps != -1,
+            )
+            self._rescaled = ratio != 1
+            if self._rescaled:
+                rank_zero_info(
+                    f"note: {trainer.world_size} processes take {ratio:g} times the videos of the checkpoint per step; the "
+                    "order of videos goes on where it was, and the rate follows the linear rule"
+                )
             for log in _rewindable(trainer):
                 if type(log).__name__ in checkpoint.get(CURVES, {}):
                     log.go_back(checkpoint[CURVES][type(log).__name__])

@@ -8,9 +8,12 @@ update_restart_stage, advance). A checkpoint of ours is taken where all metrics 
 is not where Lightning's own is, so the counters are put into the state that it recognizes.
 """
 
+import math
 from typing import Any, Literal
 
 Place = Literal["step", "validation", "validated"]
+
+WORLD_BATCH = "world_batch"  # of a checkpoint: videos per batch of all ranks, what its counters count in
 
 
 def settle(checkpoint: dict[str, Any], place: Place, *, accumulate: int, world_batch: int) -> None:
@@ -23,16 +26,69 @@ def settle(checkpoint: dict[str, Any], place: Place, *, accumulate: int, world_b
         accumulate: batches per optimizer step.
         world_batch: videos per batch of all ranks.
     """
+    checkpoint[WORLD_BATCH] = world_batch
     loops = checkpoint["loops"]["fit_loop"]
     if place == "step":
         _unfetch(loops, accumulate=accumulate)
-        for loader in (*loops.get("combined_loader", ()), checkpoint.get("VideoDataModule", {})):
-            if "start" in loader:
-                loader["start"] -= world_batch
+        for order in _orders(checkpoint):
+            order["start"] -= world_batch
     elif place == "validation":
-        begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}  # RESTARTED_MID_EVALUATION
-        progress = loops["epoch_loop.val_loop.batch_progress"]
-        progress.update(total=dict(begun), current=dict(begun), is_last_batch=False)
+        _await_validation(loops)
+
+
+def rescale(checkpoint: dict[str, Any], *, accumulate: int, world_batch: int, by_steps: bool) -> float:
+    """Rewrite a checkpoint in place for another number of ranks: the order of videos goes on where it was.
+
+    The counters are those that a run of `world_batch` would have at this place, the schedule is at the same share of
+    the run, and the rates follow the linear rule.
+
+    Args:
+        checkpoint: as `settle` left it.
+        accumulate: batches per optimizer step.
+        world_batch: videos per batch of all ranks, now.
+        by_steps: the length of the run is a number of steps (trainer.max_steps): the schedule stays at its step.
+
+    Returns:
+        How many times the videos of a batch, 1 where nothing changed.
+    """
+    before, orders = checkpoint.get(WORLD_BATCH) or 0, _orders(checkpoint)
+    if before in (0, world_batch) or not orders:
+        return 1.0
+    loops = checkpoint["loops"]["fit_loop"]
+    progress = loops["epoch_loop.batch_progress"]
+    videos, start = orders[0]["num_items"], orders[0]["start"]
+    per_epoch = max(1, videos // world_batch)
+    left = 0 if progress["is_last_batch"] else max(0, videos - start) // world_batch
+    if left == 0 and not progress["is_last_batch"]:  # fewer videos than a batch are left: they wait for another epoch
+        progress["current"]["completed"] += 1  # what _unfetch took
+        progress["total"]["completed"] += 1
+        progress["is_last_batch"] = True
+        _await_validation(loops)
+    done, now = max(0, per_epoch - left), progress["current"]["processed"]
+    progress["current"].update({name: count + done - now for name, count in progress["current"].items()})
+    for order in orders:
+        order["start"] = videos if left == 0 else start
+    if not by_steps:
+        steps = checkpoint["epoch"] * math.ceil(per_epoch / accumulate) + done // accumulate
+        for schedule in checkpoint["lr_schedulers"]:
+            schedule.update(last_epoch=steps, _step_count=steps + 1)
+    ratio = world_batch / before
+    _scale_rates(checkpoint, ratio)
+    return ratio
+
+
+def _orders(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the places in the order of videos: of the data module, whatever its class, and of Lightning's loaders."""
+    loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+    parts = [*loaders, *checkpoint.values()]
+    return [part for part in parts if isinstance(part, dict) and {"start", "num_items"} <= part.keys()]
+
+
+def _await_validation(loops: dict[str, Any]) -> None:
+    """Make the state that of a validation that has begun (RESTARTED_MID_EVALUATION)."""
+    begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+    progress = loops["epoch_loop.val_loop.batch_progress"]
+    progress.update(total=dict(begun), current=dict(begun), is_last_batch=False)
 
 
 def _unfetch(loops: dict[str, Any], *, accumulate: int) -> None:
@@ -45,3 +101,13 @@ def _unfetch(loops: dict[str, Any], *, accumulate: int) -> None:
     loops["epoch_loop.val_loop.batch_progress"]["is_last_batch"] = False
     if progress["current"]["ready"] % accumulate == 0:
         loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1  # Lightning counts it again when it restarts
+
+
+def _scale_rates(checkpoint: dict[str, Any], ratio: float) -> None:
+    for schedule in checkpoint["lr_schedulers"]:
+        for name in ("base_lrs", "_last_lr"):
+            schedule[name] = [rate * ratio for rate in schedule[name]]
+    for optimizer in checkpoint["optimizer_states"]:
+        for group in optimizer["param_groups"]:
+            for name in ("lr", "initial_lr"):
+                group[name] *= ratio

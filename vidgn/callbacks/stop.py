@@ -4,16 +4,20 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 import lightning as L
+import torch.distributed as dist
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerFn
 
 from vidgn.callbacks.keep import Keep
 
 EXIT = 143  # 128 + SIGTERM, what a job that was asked to end returns
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+ECHO = 1.0  # seconds in which torchrun may pass on the signal that its process group got anyway
 
 
 class Stop(L.Callback):
@@ -22,7 +26,7 @@ class Stop(L.Callback):
     Lightning 2.6.6 leaves with status 0 and without a checkpoint on SIGTERM, and saves within the signal handler,
     in the middle of a step, on SIGUSR1 (lightning/pytorch/trainer/connectors/signal_connector.py); neither can be
     resumed bit for bit, so its handlers are replaced while a run goes on. Under SLURM, SIGUSR1 puts the job back into
-    the queue.
+    the queue, by Lightning's knowledge of SLURM: not for interactive jobs, and one task of an array by itself.
 
     Args:
         keep: saves; None: nothing is saved.
@@ -32,6 +36,7 @@ class Stop(L.Callback):
         self.keep = keep
         self.asked: int | None = None  # the signal
         self._pid = os.getpid()
+        self._heard_at = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen from here; Lightning puts the handlers before back when the run ends."""
@@ -72,9 +77,12 @@ class Stop(L.Callback):
                 signal.signal(number, self._hear)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is not None or os.getpid() != self._pid:  # a second time, or a reading process of ours
+        again = self.asked is not None
+        if again and dist.is_torchelastic_launched() and time.monotonic() - self._heard_at < ECHO:
+            return
+        if again or os.getpid() != self._pid:  # a reading process of ours leaves at once too
             os._exit(EXIT)
-        self.asked = number
+        self.asked, self._heard_at = number, time.monotonic()
         os.write(2, f"\n{signal.Signals(number).name}: finishing the step; once more ends at once\n".encode())
 
     def _is_asked(self, trainer: L.Trainer) -> bool:
@@ -84,10 +92,23 @@ class Stop(L.Callback):
     def _leave(self, trainer: L.Trainer, what: str) -> None:
         if trainer.is_global_zero:
             os.write(2, f"stopped by request: {what}; the same command goes on from there\n".encode())
-            job = os.environ.get("SLURM_ARRAY_JOB_ID") and (
-                f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-            )
-            job = job or os.environ.get("SLURM_JOB_ID")
-            if self.asked == signal.SIGUSR1 and job:
-                subprocess.run(["scontrol", "requeue", job], check=True)
+            if self.asked == signal.SIGUSR1:
+                _requeue()
         raise SystemExit(EXIT)
+
+
+def _requeue() -> None:
+    """Put this SLURM job back into the queue; where that fails say so, since what is saved is saved."""
+    job = SLURMEnvironment.job_id()
+    if job is None:
+        return
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    name = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else str(job)
+    command = ["scontrol", "requeue", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wrong = f"status {done.returncode}: {done.stderr.strip()}" if done.returncode else ""
+    except OSError as err:
+        wrong = str(err)
+    says = f"failed ({wrong}); submit the same command again" if wrong else "done"
+    os.write(2, f"{' '.join(command)}: {says}\n".encode())

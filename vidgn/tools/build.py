@@ -24,6 +24,8 @@ from vidgn.models.weights import LoadReport, load_weights
 from vidgn.norms import make_norm
 from vidgn.optim import OptimSpec
 from vidgn.tools.history import Events, History
+from vidgn.tools.ranks import check_strategy, limit_waiting
+from vidgn.tools.speed import default_precision
 
 PUBLISHED_GROUPS, PUBLISHED_WIDTH = 32, 64  # groups of group norm, and channels of the stem they belong to
 
@@ -122,6 +124,7 @@ def build_trainer(
     loggers: Sequence[str],
     folder: Path,
     callbacks: Sequence[L.Callback] = (),
+    rank_timeout_minutes: float = 10.0,
 ) -> L.Trainer:
     """Build the Lightning Trainer of the words `trainer.*`.
 
@@ -131,14 +134,19 @@ def build_trainer(
         loggers: names of `logger.names`.
         folder: of the run.
         callbacks: what watches the run.
+        rank_timeout_minutes: that processes wait for each other.
     """
+    check_strategy(str(words.strategy))
     arguments = cast("dict[str, Any]", OmegaConf.to_container(words, resolve=True))
-    return L.Trainer(
+    arguments["precision"] = arguments["precision"] or default_precision(arguments["accelerator"])
+    trainer = L.Trainer(
         **{**arguments, "enable_checkpointing": False},
         logger=[_logger(name, folder) for name in loggers] or False,
         callbacks=list(callbacks),
         plugins=[WholeCheckpoints()],
     )
+    limit_waiting(trainer, minutes=rank_timeout_minutes)
+    return trainer
 
 
 def describe(

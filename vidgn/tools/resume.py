@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from vidgn.checkpoint import check_writable, clean_leftovers, newest_whole, read_checkpoint
 from vidgn.data.manifest import Manifest
+from vidgn.tools.ranks import forget_failures, tell_who_failed
 from vidgn.tools.videos import say
 
 SAME = ("model", "norm", "clip", "crop", "normalize", "classes")  # what a resumed run must share, of a description
@@ -24,17 +25,20 @@ def own_folder(folder: Path) -> Iterator[None]:
     """Hold a run folder that is writable, not in use by another run and without leftovers.
 
     Raises:
-        OSError: it cannot be written, or another run writes there.
+        OSError: it cannot be written, another run writes there, or another process of this run is gone.
     """
     if int(getattr(rank_zero_only, "rank", 0)) != 0:
-        yield
+        with tell_who_failed(folder):
+            yield
         return
     check_writable(folder / "checkpoints")
     with _lock(folder):
+        forget_failures(folder)
         left = clean_leftovers(folder) + clean_leftovers(folder / "checkpoints")
         if left:
             say(f"note: removed what an interrupted save left: {', '.join(left)}")
-        yield
+        with tell_who_failed(folder):
+            yield
 
 
 def find_start(resume: str | None, folder: Path) -> Path | None:

@@ -40,6 +40,7 @@ from vidgn.tools.dry import dry_run
 from vidgn.tools.evaluate import Result, evaluate
 from vidgn.tools.inflation import shape_from
 from vidgn.tools.resume import JOB, check_same_job, find_start, job, own_folder
+from vidgn.tools.speed import Speed, speed_spec, speed_up
 from vidgn.tools.videos import find_videos, say, usable
 from vidgn.tools.watch import watchers
 
@@ -72,6 +73,7 @@ def train(config: DictConfig) -> Result | None:
                 if config.precise_bn
                 else []
             ),
+            Speed(speed_spec(config), clip=(config.clip_len, config.crop, config.batch)),
             *([LearningRateMonitor("step")] if config.logger.names else []),
             *watchers(config, net=classifier.net, folder=folder),
         ]
@@ -79,7 +81,13 @@ def train(config: DictConfig) -> Result | None:
             check_same_job(first, classifier.describe, force=config.resume_force)
         else:
             (folder / LEDGER).unlink(missing_ok=True)  # of a run that began anew in its folder
-        trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=callbacks)
+        trainer = build_trainer(
+            config.trainer,
+            loggers=config.logger.names,
+            folder=folder,
+            callbacks=callbacks,
+            rank_timeout_minutes=config.rank_timeout_minutes,
+        )
         _record_run(folder, config)
         _announce(config, start, data.manifests, trainer)
         trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
@@ -106,6 +114,7 @@ def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]
     L.seed_everything(config.seed, workers=True, verbose=False)
     model, norm = _plain(config.model), _plain(config.norm)
     start = start_net(model=model, norm=norm, crop=crop.crop, classes=classes, init=config.init)
+    speed_up(start.net, speed_spec(config), accelerator=config.trainer.accelerator)
     description = describe(
         start=start, classes=classes, clip=clip, crop=crop, test=test, view_batch=config.view_batch,
         model=model, norm=norm, data=spec, config=config, words=typed_words(),

@@ -1,0 +1,120 @@
+"""Forks the ranks of runs from one process that has imported everything, as torchrun would start them.
+
+A request is a line of JSON on stdin (see `Request`), the answer a line on stdout: the exit status of each rank,
+negative for a signal. What a rank prints goes to LOG.rankR.txt, and what it trains on to LOG.rankR.jsonl.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import TypedDict
+
+sys.path.insert(0, os.getcwd())
+
+
+class Request(TypedDict):
+    words: list[str]
+    ranks: int
+    log: str
+    at_step: dict[str, list[object]]  # rank -> [step, what it does there: a signal's name or "raise"]
+    limit: float  # seconds
+
+
+def main() -> None:
+    import vidgn.tools.train  # noqa: F401
+
+    print("ready", flush=True)
+    for line in sys.stdin:
+        request: Request = json.loads(line)
+        print(json.dumps(run(request)), flush=True)
+
+
+def run(request: Request) -> list[int]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [start(request, rank, port) for rank in range(request["ranks"])]
+    statuses: dict[int, int] = {}
+    latest = time.monotonic() + request["limit"]
+    while len(statuses) < len(ranks):
+        late = time.monotonic() > latest
+        stopped = set(ranks) - set(statuses)
+        over = late or (stopped and all(is_stopped(rank) for rank in stopped))
+        for rank in stopped:
+            if over:
+                os.kill(rank, signal.SIGKILL)
+            ended, status = os.waitpid(rank, 0 if over else os.WNOHANG)
+            if ended:
+                statuses[rank] = os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    return [statuses[rank] for rank in ranks]
+
+
+def is_stopped(process: int) -> bool:
+    with open(f"/proc/{process}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "T"
+
+
+def start(request: Request, rank: int, port: int) -> int:
+    if process := os.fork():
+        return process
+    for number, suffix in ((1, "txt"), (2, "txt")):
+        file = os.open(f"{request['log']}.rank{rank}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, number)
+    if request["ranks"] > 1:
+        be_rank(rank, request["ranks"], port)
+    step, action = request["at_step"].get(str(rank), [-1, ""])
+    watch(f"{request['log']}.rank{rank}.jsonl", step=step, action=action)
+    from vidgn.tools.config import command
+    from vidgn.tools.train import train
+
+    sys.argv = ["train.py", *request["words"]]
+    status = 0
+    try:
+        command("train")(train)()
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def be_rank(rank: int, ranks: int, port: int) -> None:
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank_zero_only.rank = rank  # read from the environment when Lightning was imported
+    local = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0}
+    os.environ.update({name: str(value) for name, value in local.items()})
+    os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"})
+
+
+def watch(path: str, *, step: int, action: str) -> None:
+    """Write down the videos and the loss of every step, and do something in one of them."""
+    from vidgn.classifier import VideoClassifier
+
+    real = VideoClassifier.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == step:
+            if action == "raise":
+                raise ValueError("a fault of this rank alone")
+            os.kill(os.getpid(), getattr(signal, action))
+        loss = real(self, batch, batch_idx)
+        rate = self.optimizers().param_groups[0]["lr"]
+        with open(path, "a") as file:
+            line = {"epoch": self.current_epoch, "videos": batch.videos.tolist(), "loss": float(loss), "rate": rate}
+            file.write(json.dumps(line) + "\n")
+        return loss
+
+    VideoClassifier.training_step = training_step
+
+
+if __name__ == "__main__":
+    main()
