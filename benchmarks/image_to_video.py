@@ -28,7 +28,7 @@ COMMON = (
 )  # fmt: skip
 PICTURES = ("task=image",)
 VIDEOS = (
-    "clip_len=16", "data.train=30", "data.val=5", "data.test=20", "epochs=5", "num_clips=1", "optim=scratch",
+    "clip_len=8", "data.train=32", "data.val=2", "data.test=10", "epochs=4", "num_clips=1", "optim=scratch",
 )  # fmt: skip
 
 
