@@ -112,6 +112,12 @@ def test_speed_says_what_limits_and_recommends(monkeypatch):
     [
         (doctor_tests.check_decode, "draw_video", None, "are not those that were written"),
         (doctor_tests.check_group_norm, "_equation_7", lambda x, groups: x, r"group norm is off by .* from Eq\. 7"),
+        (
+            doctor_tests.check_kernel,
+            "group_norm_act",
+            lambda x, weight, bias, *rest: x * weight[0] + bias[0] + rest[2],
+            r"the fused group norm \(.*\) is off by .* from Eq\. 7; set VIDGN_KERNELS=off",
+        ),
     ],
 )
 def test_a_wrong_result_is_noticed(monkeypatch, test, target, value, message):

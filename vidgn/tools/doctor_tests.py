@@ -17,6 +17,7 @@ from vidgn.data.motions import MotionsSpec, draw_video, write_video
 from vidgn.data.transforms import Normalize, resize
 from vidgn.data.video import open_video
 from vidgn.norms import GroupNorm3d
+from vidgn.norms.kernels import group_norm_act, uses_triton
 from vidgn.tools.build import build_net
 
 _SHORT = 3.0  # seconds per measurement
@@ -29,6 +30,7 @@ def self_tests() -> list[tuple[str, Callable[[], str]]]:
         ("forward", check_forward),
         ("backward", check_backward),
         ("group norm", check_group_norm),
+        ("fused kernel", check_kernel),
         ("conv3d bfloat16", check_conv3d),
     ]
 
@@ -92,6 +94,30 @@ def check_group_norm() -> str:
     if not worst < 1e-4:
         raise RuntimeError(f"group norm is off by {worst:.1e} from Eq. 7 in float64")
     return f"both memory layouts within {worst:.0e} of Eq. 7 in float64"
+
+
+def check_kernel() -> str:
+    """Compare group norm, sum and ReLU as one operation with Eq. 7 in float64, forward and backward."""
+    generator = torch.Generator().manual_seed(0)
+    shape, groups, worst = (2, 32, 4, 7, 7), 8, 0.0
+    x, residual, slope = (torch.randn(shape, generator=generator) for _ in range(3))
+    weight, bias = (torch.randn(32, generator=generator) for _ in range(2))
+    exact = [value.double().requires_grad_() for value in (x, weight, bias, residual)]
+    scale = (weight.shape[0], 1, 1, 1)
+    wanted = (_equation_7(exact[0], groups) * exact[1].view(scale) + exact[2].view(scale) + exact[3]).relu()
+    wanted_slopes = torch.autograd.grad(wanted, exact, slope.double())
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        inputs = [value.to(_device()) for value in (x, weight, bias, residual)]
+        inputs = [value.contiguous(memory_format=layout) if value.dim() == 5 else value for value in inputs]
+        inputs = [value.requires_grad_() for value in inputs]
+        found = group_norm_act(*inputs[:3], groups, 1e-5, inputs[3], True)
+        slopes = torch.autograd.grad(found, inputs, slope.to(_device()))
+        pairs = [(found, wanted), *zip(slopes, wanted_slopes, strict=True)]
+        worst = max([worst, *(_difference(one, other) for one, other in pairs)])
+    kind = "Triton" if uses_triton(x.to(_device())) else "torch's operations"
+    if not worst < 1e-4:
+        raise RuntimeError(f"the fused group norm ({kind}) is off by {worst:.1e} from Eq. 7; set VIDGN_KERNELS=off")
+    return f"{kind}: forward and backward within {worst:.0e} of Eq. 7 in float64"
 
 
 def check_conv3d() -> str:
@@ -173,6 +199,12 @@ def _training_rate(side: int, width: int, batch: int, dtype: torch.dtype, layout
         step()
         done += batch
     return done / (time.perf_counter() - began)
+
+
+def _difference(found: Tensor, wanted: Tensor) -> float:
+    """Return the largest difference, of the largest value."""
+    found, wanted = found.detach().double().cpu(), wanted.detach()
+    return float((found - wanted).abs().max() / wanted.abs().max())
 
 
 def _equation_7(x: Tensor, num_groups: int) -> Tensor:
