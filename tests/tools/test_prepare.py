@@ -1,16 +1,21 @@
 """Prepared files hold the same frames, begin anywhere cheaply, and appear whole or not at all."""
 
+import io
 import json
+import os
+import signal
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from vidgn.data.helper import Helper
 from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.video import open_video
 from vidgn.tools import prepare as module
-from vidgn.tools.prepare import LEDGER, PrepareSpec, prepare, prepare_file, summary
+from vidgn.tools.prepare import LEDGER, Prepared, PrepareSpec, prepare, prepare_file
+from vidgn.tools.prepare_run import Speed, run_prepare, summary
 
 SPEC = PrepareSpec(short_side=48, gop=6)
 
@@ -71,13 +76,11 @@ def test_a_folder_is_prepared_once_and_a_bad_file_is_named(tmp_path, monkeypatch
     assert sorted(p.relative_to(tmp_path / "dst").as_posix() for p in (tmp_path / "dst").rglob("*.mp4")) == [
         "x/a.mp4", "y/b.mp4",
     ]  # fmt: skip
-    assert "2 of 3 videos prepared, 40 frames" in summary(rows)
+    assert "2 of 3 videos prepared, 40 frames" in summary(rows, Speed(2, 1.0, 0.5))
 
     seen: list[str] = []
-    real = module.prepare_file
-    monkeypatch.setattr(
-        module, "prepare_file", lambda s, t, spec: (seen.append(Path(s).name), real(s, t, spec=spec))[1]
-    )
+    real = module._guarded
+    monkeypatch.setattr(module, "_guarded", lambda *words: (seen.append(Path(words[3]).name), real(*words))[1])
     with (tmp_path / "dst" / LEDGER).open("a") as ledger:
         ledger.write('{"spec": ')  # killed while it wrote
     (tmp_path / "dst/x/a.mp4").write_bytes(b"cut")
@@ -137,10 +140,37 @@ def test_numbers_out_of_range_are_refused(options, text):
         PrepareSpec(**options)
 
 
-def test_the_command_line_prints_the_table_and_fails_on_a_bad_file(tmp_path, capsys):
+def test_the_command_prints_the_table_and_fails_on_a_bad_file(tmp_path):
+    write(tmp_path / "src/a.mp4", frames=70)
+    out = io.StringIO()
+    words = str(tmp_path / "src"), str(tmp_path / "dst")
+    assert run_prepare(*words, spec=SPEC, out=out, workers=1) == 0
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "1 of 1 videos prepared, 70 frames"
+    assert lines[1].split() == ["source", "prepared", "ratio"]
+    assert lines[2].startswith("size (MB)")
+    assert lines[3].startswith("32x2 clip (CPU ms)")
+    assert lines[4].endswith("speed: median of 3 clips from each of 1 videos")
+    (tmp_path / "src/bad.mp4").write_bytes(b"no video")
+    out = io.StringIO()
+    assert run_prepare(*words, spec=SPEC, out=out, workers=1, as_json=True) == 1
+    told = json.loads(out.getvalue())
+    assert list(told["failed"]) == ["bad.mp4"]
+    assert told["source_mb"] > 0 < told["prepared"]
+
+
+def test_nothing_prepared_has_no_table():
+    assert summary([Prepared("a", 0, 9, 0, 0.0, "a: bad")], Speed(0, 0.0, 0.0)).splitlines() == [
+        "0 of 1 videos prepared, 0 frames", "failed: a: bad",
+    ]  # fmt: skip
+
+
+def crash(*words: object) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_a_source_that_crashes_the_decoder_costs_one_video(tmp_path, monkeypatch):
     write(tmp_path / "src/a.mp4")
-    (tmp_path / "src/bad.mp4").write_bytes(b"")
-    assert module.main([str(tmp_path / "src"), str(tmp_path / "dst"), "--short-side", "48", "--workers", "1"]) == 1
-    assert "failed: " in capsys.readouterr().out
-    lines = (tmp_path / "dst" / LEDGER).read_text().splitlines()
-    assert [json.loads(line)["name"] for line in lines] == ["a.mp4", "bad.mp4"]
+    monkeypatch.setattr(module, "_helper", Helper(crash))
+    (row,) = prepare(tmp_path / "src", tmp_path / "dst", spec=SPEC)
+    assert str(row.error).endswith("a.mp4: its process died (signal 11)")

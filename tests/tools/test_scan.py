@@ -1,16 +1,20 @@
 """A passport says what every file is, survives an interruption, and finds every changed byte."""
 
+import io
 import json
+import os
+import signal
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from vidgn.data.manifest import Manifest
+from vidgn.data.helper import Helper
 from vidgn.tools import scan as module
-from vidgn.tools.passport import compare, read_passport, readable, summary, write_passport
-from vidgn.tools.scan import scan, verify
+from vidgn.tools import scan_inspect
+from vidgn.tools.passport import read_passport, summary, write_passport
+from vidgn.tools.scan import run_scan, run_verify, scan, verify
 
 
 def write(path: Path, *, frames: int = 10, first: int = 0) -> Path:
@@ -62,11 +66,11 @@ def test_an_interrupted_scan_goes_on(folder, tmp_path, monkeypatch):
     seen: list[str] = []
     real = module.inspect
 
-    def spy(root: Path, name: str):
+    def spy(root: Path, name: str, *, seconds: float):
         seen.append(name)
         if len(seen) == 3:
             raise KeyboardInterrupt("stopped")
-        return real(root, name)
+        return real(root, name, seconds=seconds)
 
     monkeypatch.setattr(module, "inspect", spy)
     with pytest.raises(KeyboardInterrupt, match="stopped"):
@@ -107,28 +111,6 @@ def test_a_list_is_scanned_in_its_order(folder, tmp_path):
     assert [row.id for row in scan(folder / "list.txt", tmp_path / "p.jsonl")] == ["run/a.mp4", "jump/b.mkv"]
 
 
-def test_two_copies_are_compared(folder, tmp_path):
-    rows = scan(folder, tmp_path / "p.jsonl")
-    other = [row._replace(status="ok", frames=9, sha256="0") for row in rows if row.id != "jump/b.mkv"]
-    found = compare(rows, other)
-    assert found["only in the first"] == ["jump/b.mkv"]
-    assert found["bad in the first alone"] == ["jump/cut.mp4", "jump/gone.mp4"]
-    assert found["other number of frames"] == ["run/a.mp4"]
-    assert found["only in the second"] == found["bad in the second alone"] == []
-
-
-def test_a_manifest_keeps_what_the_passport_calls_ok(folder, tmp_path):
-    rows = scan(folder, tmp_path / "p.jsonl")
-    names = [("run/a.mp4", 1), ("jump/cut.mp4", 0), ("jump/b.mkv", 0)]
-    manifest = Manifest.from_rows(names, root=folder, classes=["jump", "run"])
-    kept, left_out = readable(manifest, rows)
-    assert [kept.video_id(row) for row in range(len(kept))] == ["run/a.mp4", "jump/b.mkv"]
-    assert kept.labels.tolist() == [1, 0]
-    assert left_out == ["jump/cut.mp4"]
-    with pytest.raises(ValueError, match=r"none of the 3 videos in .* is ok in the passport"):
-        readable(manifest, [])
-
-
 def test_parquet_holds_the_same(folder, tmp_path):
     pytest.importorskip("pyarrow")
     rows = scan(folder, tmp_path / "p.parquet")
@@ -151,10 +133,79 @@ def test_wrong_arguments_are_refused(tmp_path):
         read_passport(tmp_path / "q.jsonl")
 
 
-def test_the_command_line(folder, tmp_path, capsys):
-    passport = str(tmp_path / "p.jsonl")
-    assert module.main([str(folder), passport, "--workers", "1"]) == 1
-    assert "broken 1" in capsys.readouterr().out
+def test_the_command_writes_a_passport_a_summary_and_a_picture(folder, tmp_path):
+    passport, out = tmp_path / "p.jsonl", io.StringIO()
+    assert run_scan(str(folder), str(passport), out=out, workers=1) == 1
+    assert "broken 1" in out.getvalue()
+    assert str(passport) in out.getvalue()
+    assert (tmp_path / "p.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     write_passport([row for row in read_passport(passport) if row.status == "ok"], passport)
-    assert module.main([passport, "--verify", "--workers", "1"]) == 0
-    assert "every file is what it was, and whole" in capsys.readouterr().out
+    out = io.StringIO()
+    assert run_verify(str(passport), out=out, workers=1) == 0
+    assert out.getvalue() == "every file is what it was, and whole\n"
+    (folder / "run/a.mp4").unlink()
+    out = io.StringIO()
+    assert run_verify(str(passport), out=out, workers=1, as_json=True) == 1
+    assert list(json.loads(out.getvalue())["wrong"]) == ["run/a.mp4"]
+
+
+def test_links_to_folders_are_followed_once(folder, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (folder / "run/a.mp4").rename(tmp_path / "disk/a.mp4")
+    (folder / "far").symlink_to(tmp_path / "disk")
+    (folder / "round").symlink_to(folder)
+    (folder / "self.mp4").symlink_to("self.mp4")
+    rows = {row.id: row.status for row in scan(folder, tmp_path / "p.jsonl")}
+    assert rows["far/a.mp4"] == "ok"
+    assert rows["self.mp4"] == "OSError: Too many levels of symbolic links"
+    assert sorted(rows) == ["far/a.mp4", "jump/b.mkv", "jump/cut.mp4", "jump/gone.mp4", "self.mp4"]
+
+
+def test_a_pipe_is_named_and_not_read(tmp_path):
+    (tmp_path / "data").mkdir()
+    os.mkfifo(tmp_path / "data/pipe.mp4")
+    (row,) = scan(tmp_path / "data", tmp_path / "p.jsonl")
+    assert row.status == "a pipe (FIFO), not a regular file"
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path / "data") + b"/\xe9.mp4")).touch()
+    with pytest.raises(ValueError, match=r"1 file names are not UTF-8: '.udce9\.mp4'; rename them"):
+        scan(tmp_path / "data", tmp_path / "p.jsonl")
+
+
+def sleep_for_ever(path: str) -> None:
+    while True:
+        pass
+
+
+def crash(path: str) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def run_out_of_memory(path: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "status"),
+    [
+        (sleep_for_ever, "decoding takes longer (deadline 0.3 s)"),
+        (crash, "it crashes the decoder (SIGSEGV)"),
+        (run_out_of_memory, "not read: killed (SIGKILL)"),
+    ],
+)
+def test_a_decoder_that_hangs_or_dies_costs_one_video(folder, monkeypatch, decoder, status):
+    monkeypatch.setattr(scan_inspect, "_helper", Helper(lambda root, name: ((), scan_inspect.look(root, name))))
+    with monkeypatch.context() as patch:
+        patch.setattr(scan_inspect, "open_video", decoder)
+        assert scan_inspect.inspect(folder, "run/a.mp4", seconds=0.3).status == status
+    scan_inspect._helper.close()
+    assert scan_inspect.inspect(folder, "run/a.mp4", seconds=30).status == "ok"
+
+
+def test_what_was_not_read_is_read_again(folder, tmp_path):
+    rows = scan(folder / "run", tmp_path / "p.jsonl")
+    write_passport([rows[0]._replace(status="not read: killed (SIGKILL)")], tmp_path / "p.jsonl")
+    assert [row.status for row in scan(folder / "run", tmp_path / "p.jsonl")] == ["ok"]

@@ -5,6 +5,7 @@ row: a million rows take some tens of megabytes, and worker processes share them
 by page through reference counts (pytorch/pytorch#13246).
 """
 
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -98,6 +99,10 @@ class Manifest:
         offsets = np.concatenate([np.zeros(1, np.int64), (ends - starts).cumsum()])
         arrays = (np.frombuffer(names, np.uint8), offsets, self.labels[index])
         return Manifest(self.root, *arrays, self.classes, self.notes)
+
+    def noted(self, note: str) -> "Manifest":
+        """Return the same videos with one more note."""
+        return dataclasses.replace(self, notes=(*self.notes, note))
 
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[str, int]], *, root: str | Path, classes: Sequence[str]) -> "Manifest":

@@ -54,6 +54,18 @@ def read_kinetics(file: Path, *, root: str, split: str | None, classes: Sequence
     return builder.finish(known, [*notes, layouts])
 
 
+def read_stems(file: Path) -> list[str]:
+    """Return the file names without suffix of all rows of an annotation file.
+
+    Raises:
+        ValueError: Wrong header or rows; all are listed with their row numbers.
+    """
+    builder = RowsBuilder(str(file))
+    stems = [annotation.stem for annotation, _ in _annotations(file, builder)]
+    builder.errors.raise_if_any()
+    return stems
+
+
 def find_annotation(root: str, *, split: str) -> Path:
     """Return the annotation file or list of a split in the root or its folder `annotations`.
 

@@ -1,7 +1,10 @@
 """List folders, each one once: a quarter of a million files are found without a question per file."""
 
+import errno
 import os
 from typing import NamedTuple
+
+from vidgn.data.manifest_rows import VIDEO_SUFFIXES
 
 
 class Listing(NamedTuple):
@@ -25,11 +28,20 @@ def list_folder(path: str) -> Listing:
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                kind = 0 if entry.is_file() else 1 if entry.is_dir() else 2
-                found[kind].append(entry.name)
+                found[_kind(entry)].append(entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return _EMPTY
     return Listing(*map(frozenset, found))
+
+
+def _kind(entry: "os.DirEntry[str]") -> int:
+    """Return 0 for a regular file, 1 for a folder, 2 for anything else."""
+    try:
+        return 0 if entry.is_file() else 1 if entry.is_dir() else 2
+    except OSError as err:
+        if err.errno == errno.ELOOP:  # a link that leads to itself
+            return 2
+        raise
 
 
 class Folders:
@@ -44,3 +56,32 @@ class Folders:
         if folder not in self._known:
             self._known[folder] = list_folder(os.path.join(self.root, folder))
         return self._known[folder]
+
+
+def find_videos(root: str) -> list[str]:
+    """Return the names of all videos below a folder, relative to it and sorted; links to folders are followed.
+
+    A link back to a folder that leads to itself is not followed for ever: each folder is listed once.
+
+    Raises:
+        ValueError: A name is not UTF-8.
+        PermissionError: A folder cannot be read.
+    """
+    found: list[str] = []
+    seen: set[str] = set()
+    todo = [""]
+    while todo:
+        folder = todo.pop()
+        where = os.path.realpath(os.path.join(root, folder))
+        if where in seen:
+            continue
+        seen.add(where)
+        listing = list_folder(where)
+        names = listing.files | listing.others
+        found += [os.path.join(folder, name) for name in names if name.lower().endswith(VIDEO_SUFFIXES)]
+        todo += sorted((os.path.join(folder, name) for name in listing.folders), reverse=True)
+    wrong = [name for name in found if not name.isascii() and "\\ud" in ascii(name)]
+    if wrong:
+        shown = ", ".join(map(ascii, wrong[:10]))
+        raise ValueError(f"{root}: {len(wrong)} file names are not UTF-8: {shown}; rename them")
+    return sorted(found)

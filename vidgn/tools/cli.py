@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from vidgn.tools import cli_models, cli_videos
+from vidgn.tools import cli_data, cli_models, cli_reproduce, cli_videos
 
 USAGE_ERROR = 2  # exit status
 app = typer.Typer(
@@ -24,12 +24,15 @@ for command, example in (
     (cli_videos.features, "vidgn features clip.mp4 --ckpt runs/NAME --layer res5 --window 64 --stride 32"),
     (cli_videos.explain, "vidgn explain clip.mp4 --ckpt runs/NAME --out explained"),
     (cli_videos.serve, "vidgn serve --ckpt runs/NAME"),
+    (cli_data.scan, "vidgn scan DIR passport.parquet"),
+    (cli_data.prepare, "vidgn prepare SRC DST --short-side 256 --gop 12"),
     (cli_models.report, "vidgn report runs/gn runs/bn --out report"),
     (cli_models.export, "vidgn export --ckpt runs/NAME --to onnx clip.mp4"),
     (cli_models.push, "vidgn push me/i3d-gn --ckpt runs/NAME"),
     (cli_models.pull, "vidgn pull me/i3d-gn --out model"),
     (cli_models.model, "vidgn model --summary --model i3d_r50 --clip-len 64"),
     (cli_models.doctor, "vidgn doctor"),
+    (cli_reproduce.reproduce, "vidgn reproduce --check data.root=DIR"),
 ):
     app.command(epilog=f"Example: {example}")(command)
 

@@ -27,6 +27,7 @@ from vidgn.tools.journal import Journal
 from vidgn.tools.published import open_checkpoint, respell
 from vidgn.tools.results import Result, print_result, write_result
 from vidgn.tools.resume import fingerprint, own_folder
+from vidgn.tools.speed import Speed, speed_spec, speed_up
 from vidgn.tools.subset import subset_words
 from vidgn.tools.videos import find_videos, say, usable
 
@@ -157,6 +158,8 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     )
     spec = _data_of(config.data, told["data"])
     classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, told["test"]["view_batch"]))
+    fast = speed_spec(config)
+    speed_up(classifier.net, fast, accelerator=config.trainer.accelerator)
     (manifest,) = usable({"test": match_classes(find_videos(spec)["test"], classifier.classes)}).values()
     data = data_module(spec.name)(
         {"test": manifest},
@@ -170,7 +173,8 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     )
     folder = run_folder()
     with own_folder(folder):
-        trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=[Stop()])
+        speed = Speed(spec=fast, clip=(clip.clip_len, crop.test_side, classifier.view_batch), frozen=True)
+        trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=[Stop(), speed])
         return evaluate(trainer, classifier, data, folder=folder, checkpoint=checkpoint.path)
 
 

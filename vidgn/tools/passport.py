@@ -11,8 +11,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vidgn.data.manifest import Manifest
-
 TOO_SHORT = 64  # frames; below, a clip of the usual span shows some frames twice
 
 
@@ -58,41 +56,6 @@ def summary(rows: Sequence[VideoFacts]) -> str:
     lines += _histogram("fps", (f"{row.fps:g}" for row in good))
     lines += _histogram("codec", (row.codec for row in good))
     return "\n".join(lines)
-
-
-def compare(ours: Sequence[VideoFacts], theirs: Sequence[VideoFacts]) -> dict[str, list[str]]:
-    """Say in what two copies of a data set differ: ids that only one has, that are bad in one, or not the same."""
-    mine, other = {row.id: row for row in ours}, {row.id: row for row in theirs}
-    both = sorted(mine.keys() & other.keys())
-    return {
-        "only in the first": sorted(mine.keys() - other.keys()),
-        "only in the second": sorted(other.keys() - mine.keys()),
-        "bad in the first alone": [i for i in both if mine[i].status != "ok" and other[i].status == "ok"],
-        "bad in the second alone": [i for i in both if mine[i].status == "ok" and other[i].status != "ok"],
-        "other number of frames": [
-            i for i in both if mine[i].status == other[i].status == "ok" and mine[i].frames != other[i].frames
-        ],
-        "other file": [i for i in both if mine[i].sha256 != other[i].sha256],
-    }
-
-
-def readable(manifest: Manifest, rows: Sequence[VideoFacts]) -> tuple[Manifest, list[str]]:
-    """Return the videos of a manifest that a passport calls ok, and the names of the others.
-
-    Names are compared as they are: the passport and the manifest must have the same root.
-
-    Raises:
-        ValueError: no video of the manifest is ok in the passport.
-    """
-    good = {row.id for row in rows if row.status == "ok"}
-    names = [manifest.video_id(row) for row in range(len(manifest))]
-    kept = [row for row, name in enumerate(names) if name in good]
-    if not kept:
-        raise ValueError(
-            f"none of the {len(manifest):,} videos in {manifest.root} is ok in the passport, whose names begin with "
-            f"{rows[0].id if rows else 'nothing'}; scan the same folder"
-        )
-    return manifest.select(kept), [name for name in names if name not in good]
 
 
 def read_passport(path: str | Path) -> list[VideoFacts]:

@@ -3,27 +3,26 @@
     prepare("kinetics", "kinetics_256", short_side=256, gop=12)
 
 A training clip begins anywhere. With the usual 250 frames between keys, a decoder must begin far before the clip;
-with 12 it decodes at most 11 frames too many. `python -m vidgn.tools.prepare SRC DST` does the same.
+with 12 it decodes at most 11 frames too many. `vidgn prepare SRC DST` does the same.
 """
 
-import argparse
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgn.data.manifest_rows import VIDEO_SUFFIXES
+from vidgn.data.helper import Helper, HelperDied, HelperTimeout
+from vidgn.data.manifest_listing import find_videos
 from vidgn.data.transforms import resize, scaled_size
 from vidgn.data.video import Reader, VideoDecodeError, open_video
+from vidgn.tools.pool import Engine, spread
 
 LEDGER = "prepared.jsonl"  # one line per video, in the destination
 
@@ -73,6 +72,7 @@ def prepare(
     *,
     spec: PrepareSpec | None = None,
     workers: int = 1,
+    engine: Engine = "local",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Prepared]:
     """Re-encode every video below a folder into another one, under the same names ending in .mp4.
@@ -84,7 +84,8 @@ def prepare(
         source: folder, read recursively.
         target: folder, made if it is missing.
         spec: how to write.
-        workers: processes.
+        workers: processes; with Ray, videos at a time (0: one per core of the cluster).
+        engine: `ray` spreads the videos over a cluster, all of whose machines see both folders.
         progress: called with (videos done, videos in all).
 
     Returns:
@@ -99,8 +100,10 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     done = _read_ledger(out, spec)
     todo = [name for name in names if name not in done]
+    # A cluster watches over its workers itself, and their threads forbid a fork.
+    job = partial(prepare_one if engine == "ray" else _guarded, base, out, spec)
     with (out / LEDGER).open("a") as ledger:
-        for count, row in enumerate(_run(todo, base, out, spec, workers=workers), 1):
+        for count, row in enumerate(spread(job, todo, workers=workers, engine=engine), 1):
             done[row.name] = row
             ledger.write(json.dumps({"spec": asdict(spec), **row._asdict()}) + "\n")
             ledger.flush()
@@ -132,60 +135,35 @@ def prepare_file(source: str | Path, target: str | Path, *, spec: PrepareSpec) -
     return result
 
 
-def summary(rows: Sequence[Prepared]) -> str:
-    """Return the table that a person reads."""
-    good = [row for row in rows if row.error is None]
-    before, after = sum(row.source_bytes for row in good), sum(row.bytes for row in good)
-    lines = [f"{len(good):,} of {len(rows):,} videos prepared, {sum(row.frames for row in good):,} frames"]
-    if good:
-        share = f"{after / before:.2f} of the size" if before else "the size is unknown"
-        psnr = sorted(row.psnr for row in good)
-        lines.append(f"{before / 1e6:,.1f} MB -> {after / 1e6:,.1f} MB ({share})")
-        lines.append(f"PSNR of the luma: least {psnr[0]:.1f} dB, median {psnr[len(psnr) // 2]:.1f} dB")
-    failed = [row for row in rows if row.error is not None]
-    lines += [f"failed: {row.error}" for row in failed[:20]]
-    if len(failed) > 20:
-        lines.append(f"and {len(failed) - 20:,} more, in {LEDGER}")
-    return "\n".join(lines)
+def prepare_one(base: Path, out: Path, spec: PrepareSpec, name: str) -> Prepared:
+    """Prepare one video of a folder; what is wrong with it is in the row."""
+    source, target = base / name, out / target_name(name)
+    size = 0
+    try:
+        size = source.stat().st_size
+        frames, psnr = prepare_file(source, target, spec=spec)
+    except (VideoDecodeError, ValueError, FileNotFoundError) as err:
+        return Prepared(name, 0, size, 0, 0.0, str(err))
+    return Prepared(name, frames, size, target.stat().st_size, round(psnr, 2), None)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status is 1 where a video failed."""
-    spec = PrepareSpec()
-    parser = argparse.ArgumentParser(prog="vidgn prepare", description="Re-encode videos for random access.")
-    parser.add_argument("source", metavar="SRC")
-    parser.add_argument("target", metavar="DST")
-    parser.add_argument("--short-side", type=int, default=spec.short_side, help="px; smaller videos keep their size")
-    parser.add_argument("--gop", type=int, default=spec.gop, help="frames from key to key")
-    parser.add_argument("--crf", type=int, default=spec.crf, help="x264's constant rate factor")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
-    given = parser.parse_args(words)
-    spec = PrepareSpec(given.short_side, given.gop, given.crf)
-    rows = prepare(given.source, given.target, spec=spec, workers=given.workers, progress=_say_progress)
-    print(summary(rows))
-    return int(any(row.error is not None for row in rows))
+def target_name(name: str) -> str:
+    """Return the name of a prepared video; the suffix says what it is."""
+    return str(Path(name).with_suffix(".mp4"))
 
 
 def _plan(base: Path, out: Path) -> list[str]:
     if out == base or base in out.parents:
         raise ValueError(f"the target {out} lies in the source {base}; give a folder beside it")
-    names = sorted(
-        str(path.relative_to(base))
-        for path in base.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
-    )
+    names = find_videos(str(base))
     if not names:
         raise ValueError(f"there are no videos in {base}; give a folder of video files")
     seen: dict[str, str] = {}
     for name in names:
-        first = seen.setdefault(_target_name(name), name)
+        first = seen.setdefault(target_name(name), name)
         if first != name:
-            raise ValueError(f"{first} and {name} would both become {_target_name(name)}; rename one of them")
+            raise ValueError(f"{first} and {name} would both become {target_name(name)}; rename one of them")
     return names
-
-
-def _target_name(name: str) -> str:
-    return str(Path(name).with_suffix(".mp4"))
 
 
 def _read_ledger(out: Path, spec: PrepareSpec) -> dict[str, Prepared]:
@@ -201,31 +179,25 @@ def _read_ledger(out: Path, spec: PrepareSpec) -> dict[str, Prepared]:
         if fields.pop("spec") != asdict(spec):
             continue
         row = Prepared(**fields)
-        file = out / _target_name(row.name)
+        file = out / target_name(row.name)
         if row.error is None and file.is_file() and file.stat().st_size == row.bytes:
             done[row.name] = row
     return done
 
 
-def _run(todo: list[str], base: Path, out: Path, spec: PrepareSpec, *, workers: int) -> Iterator[Prepared]:
-    if workers <= 1 or len(todo) <= 1:
-        for name in todo:
-            yield _prepare_one(name, base, out, spec)
-        return
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(_prepare_one, name, base, out, spec) for name in todo]
-        for job in as_completed(jobs):
-            yield job.result()
-
-
-def _prepare_one(name: str, base: Path, out: Path, spec: PrepareSpec) -> Prepared:
-    source, target = base / name, out / _target_name(name)
-    size = source.stat().st_size
+def _guarded(base: Path, out: Path, spec: PrepareSpec, name: str) -> Prepared:
+    """Prepare one video in a process that can be killed: what crashes the decoder costs one video."""
     try:
-        frames, psnr = prepare_file(source, target, spec=spec)
-    except (VideoDecodeError, ValueError) as err:
-        return Prepared(name, 0, size, 0, 0.0, str(err))
-    return Prepared(name, frames, size, target.stat().st_size, round(psnr, 2), None)
+        _, row = _helper.call(base, out, spec, name, seconds=_DEADLINE_SECONDS)
+    except (HelperTimeout, HelperDied) as err:
+        what = "it takes too long" if isinstance(err, HelperTimeout) else f"its process died (signal {err.signal})"
+        return Prepared(name, 0, 0, 0, 0.0, f"{base / name}: {what}")
+    assert isinstance(row, Prepared)
+    return row
+
+
+_DEADLINE_SECONDS = 3600.0
+_helper = Helper(lambda *words: ((), prepare_one(*words)))  # one in each process, forked on first use
 
 
 def _encode(video: Reader, part: Path, spec: PrepareSpec) -> None:
@@ -286,11 +258,3 @@ def _verify(video: Reader, part: Path, spec: PrepareSpec) -> tuple[int, float]:
 def _luma(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     weights = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, 2.5.1
     return image.astype(np.float32) @ weights
-
-
-def _say_progress(done: int, total: int) -> None:
-    print(f"\r{done:,} of {total:,} videos", end="" if done < total else "\n", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

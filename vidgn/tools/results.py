@@ -14,6 +14,7 @@ from vidgn.checkpoint import PART
 from vidgn.data.manifest import Manifest
 from vidgn.predictions import Prediction
 from vidgn.tools.build import versions
+from vidgn.tools.subset import subset_words
 
 TOP = 5  # classes per video in predictions.csv
 
@@ -48,6 +49,7 @@ def write_result(
         **{name: value for name, value in result._asdict().items() if name != "folder"},
         "failures": {manifest.video_id(item.video): item.error for item in predictions if item.error is not None},
         "classes": len(manifest.classes),
+        "part_of_the_test": subset_words(manifest),
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "seconds": round(seconds, 1),
         "device": device,

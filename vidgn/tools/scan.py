@@ -1,27 +1,26 @@
 """The passport of a data set: what every file is, and whether each of its frames can be decoded.
 
-scan("kinetics/train", "train.parquet")        python -m vidgn.tools.scan DIR train.parquet
-verify("train.parquet")                        python -m vidgn.tools.scan --verify train.parquet
+scan("kinetics/train", "train.parquet")        vidgn scan DIR train.parquet
+verify("train.parquet")                        vidgn scan --verify train.parquet
 """
 
-import argparse
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from functools import partial
-from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
-from vidgn.data.manifest_rows import VIDEO_SUFFIXES
-from vidgn.data.readers.pyav import PyavReader
-from vidgn.data.video import VideoDecodeError, open_video
+from vidgn.data.manifest_listing import find_videos
 from vidgn.tools.passport import VideoFacts, check_target, read_passport, summary, write_passport
+from vidgn.tools.passport_compare import compare_with, describe_differences
+from vidgn.tools.passport_figure import draw_histograms
+from vidgn.tools.pool import spread
+from vidgn.tools.scan_inspect import NOT_READ, inspect
+from vidgn.tools.videos import ProgressBar
 
 CHANGED = "changed since the scan"
+DEADLINE_SECONDS = 300.0  # for every frame of one video; a clip's deadline is 30 s
 
 
 def scan(
@@ -29,6 +28,7 @@ def scan(
     target: str | Path,
     *,
     workers: int = 1,
+    seconds: float = DEADLINE_SECONDS,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[VideoFacts]:
     """Decode every video strictly and write the passport.
@@ -39,6 +39,7 @@ def scan(
         source: a folder, read recursively, or a text file with one path a line (relative to its folder).
         target: the passport, NAME.parquet or NAME.jsonl.
         workers: processes.
+        seconds: the longest that one video may take.
         progress: called with (videos done, videos in all).
 
     Raises:
@@ -51,8 +52,10 @@ def scan(
     known = {row.id: row for file in (out, journal) for row in _known(file)}
     done = {name: known[name] for name in names if name in known and _is_same(root / name, known[name])}
     todo = [name for name in names if name not in done]
+    if progress is not None and done:
+        progress(len(done), len(names))
     with journal.open("a") as file:
-        for row in _run(partial(inspect, root), todo, workers=workers):
+        for row in spread(partial(inspect, root, seconds=seconds), todo, workers=workers):
             done[row.id] = row
             file.write(json.dumps(row._asdict()) + "\n")
             file.flush()
@@ -65,7 +68,11 @@ def scan(
 
 
 def verify(
-    passport: str | Path, *, workers: int = 1, progress: Callable[[int, int], None] | None = None
+    passport: str | Path,
+    *,
+    workers: int = 1,
+    seconds: float = DEADLINE_SECONDS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[VideoFacts]:
     """Return the rows whose file is broken, missing or not what was scanned, with a new status.
 
@@ -73,7 +80,7 @@ def verify(
     """
     rows = read_passport(passport)
     found = []
-    for count, row in enumerate(_run(_compare, rows, workers=workers), 1):
+    for count, row in enumerate(spread(partial(_compare, seconds), rows, workers=workers), 1):
         if row.status != "ok":
             found.append(row)
         if progress is not None:
@@ -81,56 +88,43 @@ def verify(
     return sorted(found)
 
 
-def inspect(root: Path, name: str) -> VideoFacts:
-    """Read one file whole: checksum, facts, and every frame by a strict decode."""
-    path = root / name
-    try:
-        state = path.stat()
-        with path.open("rb") as file:
-            checksum = _checksum(file)
-    except OSError as err:
-        return _failed(root, name, f"{type(err).__name__}: {err.strerror}")
-    row = _failed(root, name, "")._replace(bytes=state.st_size, mtime=state.st_mtime_ns, sha256=checksum)
-    promised = 0
-    try:
-        with open_video(path) as video:
-            assert isinstance(video, PyavReader)
-            facts = video.source.facts
-            promised = int(video.source.stream.frames)
-            row = row._replace(codec=facts.codec, fps=round(video.fps, 3), frames_promised=promised)
-            row = row._replace(width=facts.width, height=facts.height)
-            count, rotation = _count(video)
-            upright = (video.width, video.height)
-            duration = round(count / video.fps, 3) if video.fps else 0.0
-    except VideoDecodeError as err:
-        return row._replace(status=err.reason or "damaged")
-    return row._replace(
-        width=upright[0], height=upright[1], rotation=rotation, frames=count, duration=duration, status="ok"
-    )
+def run_scan(
+    source: str, target: str, *, out: TextIO, workers: int, seconds: float = DEADLINE_SECONDS, as_json: bool = False
+) -> int:
+    """Scan, print the summary and draw the histograms beside the passport; 1 where a video is not ok."""
+    rows = scan(source, target, workers=workers, seconds=seconds, progress=ProgressBar("scanning"))
+    picture = draw_histograms(rows, Path(target).with_suffix(".png"))
+    bad = [row for row in rows if row.status != "ok"]
+    if as_json:
+        print(json.dumps({"videos": len(rows), "bad": {row.id: row.status for row in bad}}), file=out)
+    else:
+        print(f"{summary(rows)}\n{Path(target).absolute()}\n{picture.absolute()}", file=out)
+    return int(bool(bad))
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status is 1 where a video is not ok."""
-    parser = argparse.ArgumentParser(prog="vidgn scan", description="Write or check the passport of a data set.")
-    parser.add_argument("source", metavar="DIR|LIST", help="with --verify: a passport")
-    parser.add_argument("target", metavar="PASSPORT", nargs="?", default="passport.parquet")
-    parser.add_argument("--verify", action="store_true", help="compare the files with a passport")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
-    given = parser.parse_args(words)
-    if given.verify:
-        wrong = verify(given.source, workers=given.workers, progress=_say_progress)
-        print("\n".join(f"{row.id}: {row.status}" for row in wrong) or "every file is what it was, and whole")
-        return int(bool(wrong))
-    rows = scan(given.source, given.target, workers=given.workers, progress=_say_progress)
-    print(summary(rows))
-    return int(any(row.status != "ok" for row in rows))
+def run_verify(
+    passport: str, *, out: TextIO, workers: int, seconds: float = DEADLINE_SECONDS, as_json: bool = False
+) -> int:
+    """Compare the files with a passport; 1 where one differs."""
+    wrong = verify(passport, workers=workers, seconds=seconds, progress=ProgressBar("verifying"))
+    if as_json:
+        print(json.dumps({"wrong": {row.id: row.status for row in wrong}}), file=out)
+    else:
+        print("\n".join(f"{row.id}: {row.status}" for row in wrong) or "every file is what it was, and whole", file=out)
+    return int(bool(wrong))
+
+
+def run_compare(first: str, second: str, *, out: TextIO, as_json: bool = False) -> int:
+    """Say in what a passport differs from another one or from a published list; 1 where they differ."""
+    found = compare_with(read_passport(first), second)
+    print(json.dumps(found) if as_json else describe_differences(found, first=first, second=second), file=out)
+    return int(any(found.values()))
 
 
 def _find(source: Path) -> tuple[Path, list[str]]:
     if source.is_dir():
         root = source.resolve()
-        found = (p for p in root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and not p.is_dir())
-        names = sorted(str(path.relative_to(root)) for path in found)
+        names = find_videos(str(root))
     else:
         root = source.resolve().parent
         lines = source.read_text(encoding="utf-8-sig").split("\n")
@@ -159,56 +153,13 @@ def _is_same(path: Path, row: VideoFacts) -> bool:
         state = path.stat()
     except OSError:
         return False
-    return (state.st_size, state.st_mtime_ns) == (row.bytes, row.mtime)
+    return (state.st_size, state.st_mtime_ns) == (row.bytes, row.mtime) and not row.status.startswith(NOT_READ)
 
 
-def _compare(row: VideoFacts) -> VideoFacts:
-    """Look at a file again: its checksum, and where that differs every frame."""
-    suffix = Path(row.id)
-    root = Path(row.path[: -len(str(suffix))] or "/")
-    now = inspect(root, row.id)
+def _compare(seconds: float, row: VideoFacts) -> VideoFacts:
+    """Look at a file again: its checksum and every frame."""
+    root = Path(row.path[: -len(row.id)] or os.sep)
+    now = inspect(root, row.id, seconds=seconds)
     if now.status == "ok" and now.sha256 != row.sha256:
         return now._replace(status=CHANGED)
     return now
-
-
-def _run(job: Callable[[Any], VideoFacts], items: Sequence[Any], *, workers: int) -> Iterator[VideoFacts]:
-    if workers <= 1 or len(items) <= 1:
-        yield from map(job, items)
-        return
-    with ProcessPoolExecutor(min(workers, len(items)), mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(job, item) for item in items]):
-            yield done.result()
-
-
-def _failed(root: Path, name: str, status: str) -> VideoFacts:
-    path = root / name
-    return VideoFacts(
-        id=name, path=str(path), label=path.parent.name, bytes=0, mtime=0, sha256="", codec="", width=0, height=0,
-        rotation=0, fps=0.0, frames_promised=0, frames=0, duration=0.0, status=status,
-    )  # fmt: skip
-
-
-def _checksum(file: Any) -> str:
-    state = sha256()
-    while block := file.read(1 << 20):
-        state.update(block)
-    return state.hexdigest()
-
-
-def _count(video: PyavReader) -> tuple[int, int]:
-    """Decode every frame without converting it; return their number and the rotation of the first (degrees)."""
-    count = rotation = 0
-    for run in video.index.runs(range(len(video))):
-        for _, picture in video.decode_run(run):
-            rotation = picture.rotation if not count else rotation
-            count += 1
-    return count, rotation
-
-
-def _say_progress(done: int, total: int) -> None:
-    print(f"\r{done:,} of {total:,} videos", end="" if done < total else "\n", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,11 +8,12 @@ from tqdm import tqdm
 
 from vidgn.data.manifest import Manifest, missing_message
 from vidgn.data.module import DataSpec, Split, read_manifests
+from vidgn.tools.subset import chosen
 
 
 def find_videos(spec: DataSpec) -> dict[Split, Manifest]:
     """Read the manifests of all splits, with a progress bar where videos must be written first."""
-    return read_manifests(spec, progress=ProgressBar("writing motions"))
+    return chosen(read_manifests(spec, progress=ProgressBar(f"writing {spec.name}")), spec)
 
 
 def usable(manifests: Mapping[Split, Manifest]) -> dict[Split, Manifest]:

@@ -1,0 +1,53 @@
+"""One job over many items, here, in processes, and on Ray."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from vidgn.tools.pool import spread
+from vidgn.tools.prepare import PrepareSpec, prepare
+
+from .test_prepare import write
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_item_has_its_result(workers: int) -> None:
+    assert sorted(spread(partial(int.__add__, 10), range(20), workers=workers)) == list(range(10, 30))
+
+
+def test_an_error_of_a_job_comes_through() -> None:
+    with pytest.raises(ZeroDivisionError, match="division or modulo by zero"):
+        list(spread(partial(int.__floordiv__, 1), [1, 0, 1], workers=2))
+
+
+def test_wrong_words_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"engine \(dask\) must be local or ray"):
+        spread(abs, [1], workers=1, engine="dask")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"workers \(0\) must be at least 1"):
+        spread(abs, [1], workers=0)
+
+
+def test_without_ray_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"needs the package ray; pip install 'vidgn\[ray\]'"):
+        list(spread(abs, [1], workers=1, engine="ray"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning")  # Ray's
+def test_a_local_cluster_of_two_processes_prepares_the_same_files(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    for name in ("a", "b", "c"):
+        write(tmp_path / f"src/{name}.mp4", frames=8)
+    spec = PrepareSpec(short_side=48, gop=6)
+    here = prepare(tmp_path / "src", tmp_path / "here", spec=spec)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        there = prepare(tmp_path / "src", tmp_path / "there", spec=spec, workers=0, engine="ray")
+    finally:
+        ray.shutdown()
+    assert there == here
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
