@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from vidgn.data.motions import write_video
+from vidgn.data.video import open_video
 from vidgn.tools.cli import main
 from vidgn.tools.inputs import open_model
 from vidgn.tools.serve import Busy, Desk, make_server, run_serve
@@ -53,7 +54,7 @@ def test_the_page_needs_nothing_from_elsewhere(address):
     assert b"https://" not in page
 
 
-def test_an_upload_is_answered_with_the_numbers_of_predict(address, video, trained, capsys):
+def test_an_upload_is_answered_with_the_numbers_of_predict(address, video, trained, capsys, tmp_path):
     reply, content = ask(address, "POST", "/predict", video.read_bytes(), Content_Type="video/mp4")
     assert reply.status == 200, content
     told = json.loads(content)
@@ -64,6 +65,11 @@ def test_an_upload_is_answered_with_the_numbers_of_predict(address, video, train
     assert [round(item["score"], 6) for item in told["top"]] == [item["score"] for item in said["top"]]
     assert told["windows"][-1]["end"] == told["frames"] == 40
     assert told["strip"].startswith("data:image/png;base64,")
+    assert told["explained"] == told["top"][0]["class"]
+    film = tmp_path / "film.mp4"
+    film.write_bytes(base64.b64decode(told["film"].removeprefix("data:video/mp4;base64,")))
+    with open_video(film) as reader:
+        assert len(reader) == 8  # the frames the net saw
 
 
 @pytest.mark.parametrize(
@@ -125,11 +131,20 @@ def test_one_job_runs_at_a_time(tmp_path):
 
 def test_a_full_queue_says_so(tmp_path):
     desk = Desk(lambda path: {})
-    places = [desk.place() for _ in range(8)]
-    with pytest.raises(Busy, match="8 videos are waiting already; try again in a minute"):
-        desk.place()
-    places[0].release()
-    desk.place()
+    with contextlib.ExitStack() as places:
+        for _ in range(8):
+            places.enter_context(desk.place())
+        assert desk.taken == 8
+        with pytest.raises(Busy, match="8 videos are waiting already; try again in a minute"), desk.place():
+            pass
+    assert desk.taken == 0
+    with desk.place():
+        assert desk.taken == 1
+
+
+def test_how_many_wait_is_told(address):
+    reply, content = ask(address, "GET", "/queue")
+    assert (reply.status, json.loads(content)) == (200, {"taken": 0})
 
 
 def test_a_limit_below_one_is_refused(trained):
@@ -144,6 +159,7 @@ class Browser:
         (theirs_in, self.to), (self.back, theirs_out) = os.pipe(), os.pipe()
         # The browser reads from descriptor 3 and writes to 4; the shell puts ours there.
         words = [program, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+                 "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
                  f"--user-data-dir={folder}"]  # fmt: skip
         script = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
         self.process = subprocess.Popen(
@@ -168,6 +184,12 @@ class Browser:
                 assert "error" not in reply, reply
                 return reply["result"]
 
+    def open(self, url):
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.call("Page.navigate", url=url)
+        self.until("document.readyState === 'complete' && document.getElementById('file')")
+
     def until(self, condition):
         """Wait until a JavaScript expression is true."""
         poll = (
@@ -176,7 +198,7 @@ class Browser:
         assert self.value(poll) is True
 
     def value(self, expression):
-        return self.call("Runtime.evaluate", expression=expression, awaitPromise=True)["result"]["value"]
+        return self.call("Runtime.evaluate", expression=expression, awaitPromise=True)["result"].get("value")
 
     def close(self):
         self.process.terminate()
@@ -196,19 +218,28 @@ def browser(tmp_path):
 
 
 def test_a_person_drops_a_video_and_sees_the_answer(address, browser, video):
-    target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-    browser.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-    browser.call("Page.navigate", url="http://{}:{}/".format(*address))
-    browser.until("document.readyState === 'complete' && document.getElementById('file')")
+    browser.open("http://{}:{}/".format(*address))
     root = browser.call("DOM.getDocument")["root"]["nodeId"]
     field = browser.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
     browser.call("DOM.setFileInputFiles", files=[str(video)], nodeId=field)
     browser.until("document.getElementById('said').textContent === 'noise.mp4'")
     assert browser.value("document.querySelectorAll('#top tr').length") == 5
     browser.until("document.getElementById('strip').naturalWidth === 1200")
+    browser.until("document.getElementById('film').readyState >= 2")  # the page's rules let the film in
     for width in (1280, 420):
         browser.call("Emulation.setDeviceMetricsOverride", width=width, height=1500, deviceScaleFactor=1, mobile=False)
         assert browser.value("document.documentElement.scrollWidth") <= width  # nothing sticks out
         shot = base64.b64decode(browser.call("Page.captureScreenshot")["data"])
         with Image.open(io.BytesIO(shot)) as picture:
             assert picture.width == width
+
+
+def test_the_camera_is_recorded_and_scored(address, browser):
+    """Chromium's own fake camera: a pattern with a clock."""
+    browser.open("http://{}:{}/".format(*address))
+    browser.value("document.getElementById('camera').click()")
+    browser.until("/^(the camera|Not scored|No camera)/.test(document.getElementById('said').textContent)")
+    assert browser.value("document.getElementById('said').textContent") == "the camera"
+    assert browser.value("document.querySelectorAll('#top tr').length") == 5
+    assert browser.value("document.getElementById('camera').disabled") is False
+    assert browser.value("seconds()") == 4  # though a busy machine drops frames of it

@@ -60,8 +60,7 @@ def run_explain(
     blended = overlay(found)
     stride = model.clip.stride
     strip.write_bytes(strip_png(found, blended, stride=stride, fps=fps))
-    even = blended[:, : blended.shape[1] // 2 * 2, : blended.shape[2] // 2 * 2]  # 4:2:0 video has even sides
-    write_video(film, np.ascontiguousarray(even), fps=max(1, round((fps or 25) / stride)))
+    write_film(film, blended, stride=stride, fps=fps)
     told: dict[str, Any] = {
         "video": given.name(path), "class": found.name, "score": round(found.score, 6), "start": found.window.start,
         "end": found.window.end, "strip": str(strip), "film": str(film),
@@ -137,6 +136,12 @@ def overlay(found: Explanation) -> NDArray[np.uint8]:
     share = 0.6 * found.heat[..., np.newaxis]
     mixed: NDArray[np.uint8] = np.asarray((1 - share) * pixels + share * colours, np.uint8)
     return mixed
+
+
+def write_film(file: Path, blended: NDArray[np.uint8], *, stride: int, fps: float) -> None:
+    """Write the blended frames as an mp4 at the speed of the video; a rate that is not known counts as 25."""
+    even = blended[:, : blended.shape[1] // 2 * 2, : blended.shape[2] // 2 * 2]  # 4:2:0 video has even sides
+    write_video(file, np.ascontiguousarray(even), fps=max(1, round((fps or 25) / stride)))
 
 
 def strip_png(found: Explanation, blended: NDArray[np.uint8], *, stride: int, fps: float) -> bytes:

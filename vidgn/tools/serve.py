@@ -9,7 +9,8 @@ import base64
 import json
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -24,7 +25,7 @@ _CHUNK = 1 << 20
 _TOP = 5
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "img-src data:; media-src blob:; connect-src 'self'; frame-ancestors 'none'",
+    "img-src data:; media-src blob: data:; connect-src 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -75,17 +76,30 @@ class Desk:
     def __init__(self, job: Callable[[Path], dict[str, Any]]) -> None:
         self._job = job
         self._turn = threading.Lock()
-        self._places = threading.BoundedSemaphore(_WAITING)
+        self._count = threading.Lock()
+        self._taken = 0
 
-    def place(self) -> "threading.BoundedSemaphore":
-        """Return a place in the queue, to be released by the caller.
+    @property
+    def taken(self) -> int:
+        """Places that are taken: the job that runs and those that wait."""
+        return self._taken
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the queue.
 
         Raises:
             Busy: none is free.
         """
-        if not self._places.acquire(blocking=False):
-            raise Busy(f"{_WAITING} videos are waiting already; try again in a minute.")
-        return self._places
+        with self._count:
+            if self._taken == _WAITING:
+                raise Busy(f"{_WAITING} videos are waiting already; try again in a minute.")
+            self._taken += 1
+        try:
+            yield
+        finally:
+            with self._count:
+                self._taken -= 1
 
     def serve(self, path: Path) -> dict[str, Any]:
         """Wait for the turn and do the job."""
@@ -94,12 +108,14 @@ class Desk:
 
 
 def answer(path: Path, model: Model) -> dict[str, Any]:
-    """Return what the page shows of a video: top classes, scores over time, the frames with their heat.
+    """Return what the page shows of a video: top classes, scores over time, frames and film with their heat.
+
+    A film is written beside `path`.
 
     Raises:
         VideoDecodeError: the upload is no whole video.
     """
-    from vidgn.tools.explain import explain, overlay, strip_png
+    from vidgn.tools.explain import explain, overlay, strip_png, write_film
     from vidgn.tools.predict import choose_test, predict, protocol_of, timeline
 
     test = choose_test(model)
@@ -112,7 +128,10 @@ def answer(path: Path, model: Model) -> dict[str, Any]:
     shown = [name for name, _ in said.top(model.classes, _TOP)]
     index = [model.classes.index(name) for name in shown]
     found, _ = explain(str(path), model, name=shown[0])
-    picture = strip_png(found, overlay(found), stride=model.clip.stride, fps=fps)
+    heated = overlay(found)
+    picture = strip_png(found, heated, stride=model.clip.stride, fps=fps)
+    film = path.with_name("film.mp4")
+    write_film(film, heated, stride=model.clip.stride, fps=fps)
     return {
         "top": [{"class": name, "score": score} for name, score in said.top(model.classes, _TOP)],
         "protocol": protocol_of(model, test),
@@ -123,7 +142,9 @@ def answer(path: Path, model: Model) -> dict[str, Any]:
             {"start": item.start, "end": item.end, "scores": [round(item.scores[label], 4) for label in index]}
             for item in windows
         ],
+        "explained": found.name,
         "strip": f"data:image/png;base64,{base64.b64encode(picture).decode()}",
+        "film": f"data:video/mp4;base64,{base64.b64encode(film.read_bytes()).decode()}",
     }
 
 
@@ -134,6 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30  # seconds without a byte
 
     def do_GET(self) -> None:
+        if self.path == "/queue":
+            self._say(HTTPStatus.OK, {"taken": self.desk.taken})
+            return
         if self.path != "/":
             self._say(HTTPStatus.NOT_FOUND, {"error": "there is one page, /"})
             return
@@ -148,15 +172,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(*refusal)
             return
         try:
-            place = self.desk.place()
+            with self.desk.place():
+                self._score(int(length))
         except Busy as err:
             self.close_connection = True
             self._say(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(err)})
-            return
-        try:
-            self._score(int(length))
-        finally:
-            place.release()
 
     def _refusal(self, length: str) -> tuple[HTTPStatus, dict[str, str]] | None:
         """Return why an upload is not taken: from another site, of another kind, without or beyond a length."""

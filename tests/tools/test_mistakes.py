@@ -1,0 +1,33 @@
+"""What a newcomer does wrong with a data set or a machine; what is wrong on the command line stands in test_cli.py."""
+
+import pytest
+
+from vidgn.data.manifest import Manifest
+from vidgn.tools import doctor
+from vidgn.tools.doctor import known_bad_checks, package_versions
+
+
+def test_a_folder_without_classes(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.mp4").write_bytes(b"film")
+    with pytest.raises(ValueError, match="holds videos but no class folders") as error:
+        Manifest.from_folder(tmp_path, split="train")
+    assert str(error.value).startswith(str(tmp_path))
+    assert str(error.value).endswith("; put them into a folder per class")
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises((ValueError, OSError), match="gone"):
+        Manifest.from_folder(tmp_path / "gone", split="train")
+
+
+def test_torchcodec_without_ffmpeg_is_a_warning_with_what_to_do(monkeypatch):
+    def fail(name):
+        raise RuntimeError("Could not load libtorchcodec.\nLikely causes: FFmpeg is not installed")
+
+    monkeypatch.setattr(doctor, "_load_torchcodec", lambda: fail("torchcodec"))
+    checks = known_bad_checks({**package_versions(), "torchcodec": "0.15.0", "torch": "2.15.0"})
+    (found,) = [check for check in checks if check.name == "torchcodec"]
+    assert found.status == "warn"  # PyAV reads without it
+    assert found.found == "RuntimeError: Could not load libtorchcodec."
+    assert found.advice == "install FFmpeg 4 to 8 as shared libraries, or stay with PyAV"
