@@ -48,7 +48,10 @@ def process(rank, folder, momentum):
     part = slice(*PARTS[rank])
     results = steps(layer, clips[part], targets[part])
     after = layer.eval()(clips[part]).detach()
-    torch.save((results, after, layer.state_dict()), f"{folder}/{rank}.pt")
+    wrapped = nn.parallel.DistributedDataParallel(fresh(SyncBatchNorm3d(CHANNELS)))
+    (wrapped(clips[part]) * targets[part]).square().sum().backward()
+    gradient = wrapped.module.weight.grad
+    torch.save((results, after, layer.state_dict(), gradient), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -65,13 +68,15 @@ def test_two_processes_have_the_statistics_and_gradients_of_one_with_the_joint_b
     layer = fresh(nn.BatchNorm3d(CHANNELS, momentum=momentum))
     clips, targets = joint()
     expected = steps(layer, clips, targets)
-    (first, first_after, first_state), (second, second_after, second_state) = (
+    (first, first_after, first_state, first_mean), (second, second_after, second_state, second_mean) = (
         torch.load(tmp_path / f"{rank}.pt") for rank in range(2)
     )
     for place, value in enumerate(expected):
         whole = place % 4 > 1  # gradients of weight and bias add up over the processes
         found = first[place] + second[place] if whole else torch.cat([first[place], second[place]])
         torch.testing.assert_close(found, value, rtol=1e-10, atol=1e-10)
+    for mean in (first_mean, second_mean):  # DistributedDataParallel takes the mean over the processes
+        torch.testing.assert_close(2 * mean, expected[2], rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(torch.cat([first_after, second_after]), layer.eval()(clips).detach())
     for name, value in layer.state_dict().items():
         for state in (first_state, second_state):
@@ -84,6 +89,11 @@ def test_one_process_is_batch_norm():
     for found, value in zip(steps(layer, clips, targets), steps(expected, clips, targets), strict=True):
         torch.testing.assert_close(found, value)
     assert isinstance(make_norm("sync_bn")(8), SyncBatchNorm3d)
+
+
+def test_an_input_without_channels_is_refused():
+    with pytest.raises(ValueError, match=r"The input has shape \(4,\); give \(N, C, ...\)"):
+        SyncBatchNorm3d(4)(torch.zeros(4))
 
 
 def test_torchs_own_layer_refuses_the_cpu(tmp_path):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vidgn.models.net import VideoNet
 from vidgn.norms.batch import FrozenBatchNorm3d
+from vidgn.norms.sync import SyncBatchNorm3d
 
 
 def export_weights(net: VideoNet, path: str | Path, *, names: Literal["pytorchvideo", "mmaction2"]) -> None:
@@ -80,7 +81,7 @@ def _norm_kind(layer: nn.Module) -> str | None:
     """Name a norm as mmcv names it in a state dict, where its tensors mean what they mean there."""
     if isinstance(layer, nn.GroupNorm):
         return "gn"
-    batch_norms = (nn.BatchNorm3d, nn.SyncBatchNorm, FrozenBatchNorm3d)
+    batch_norms = (nn.BatchNorm3d, nn.SyncBatchNorm, SyncBatchNorm3d, FrozenBatchNorm3d)
     return "bn" if isinstance(layer, batch_norms) else None
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_weights
 
 from vidgn.norms.batch import FrozenBatchNorm3d
+from vidgn.norms.sync import SyncBatchNorm3d
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -57,7 +58,7 @@ def _last_convolution(module: object) -> nn.Conv3d | None:
 
 
 def _folds(norm: object) -> bool:
-    return isinstance(norm, nn.BatchNorm3d | nn.SyncBatchNorm | FrozenBatchNorm3d)
+    return isinstance(norm, nn.BatchNorm3d | nn.SyncBatchNorm | SyncBatchNorm3d | FrozenBatchNorm3d)
 
 
 def _fold(conv: nn.Conv3d, norm: Any) -> None:

@@ -7,7 +7,7 @@ sums over the process group, mean first and then the squares about it, whose gra
     process 1   x: 2 clips ─┘                    └─ mean ─┘                      └─ var
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -15,19 +15,44 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 
-class SyncBatchNorm3d(nn.SyncBatchNorm):
-    """torch's `SyncBatchNorm`, which in training on the CPU shares its statistics, too (over gloo, say).
+class SyncBatchNorm3d(nn.modules.batchnorm._BatchNorm):
+    """Batch norm whose statistics in training are those of all processes together.
 
-    Arguments, tensors and results are those of `nn.SyncBatchNorm`; in one process, and in evaluation, it is batch
-    norm. Processes may have batches of different sizes.
+    On accelerators it is torch's `SyncBatchNorm`; on the CPU it shares the same sums (over gloo, say). In one process,
+    and in evaluation, it is batch norm. Processes may have batches of different sizes. It is no subclass of torch's
+    layer because DistributedDataParallel refuses that on the CPU (torch/nn/parallel/distributed.py,
+    _passing_sync_batchnorm_handle).
+
+    Args:
+        num_features: channels C.
+        eps: added to the variance.
+        momentum: weight of the new batch in the running statistics; None: their plain mean.
+        process_group: the processes; None: all.
     """
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, *, process_group: Any = None
+    ) -> None:
+        super().__init__(num_features, eps=eps, momentum=momentum)
+        self.process_group = process_group
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize `input` (N, C, ...)."""
-        if not self.training or input.device.type != "cpu" or not _in_a_group():
+        if not self.training or not _in_a_group():
             return super().forward(input)
+        if input.device.type != "cpu":
+            return nn.SyncBatchNorm.forward(cast("nn.SyncBatchNorm", self), input)
         self._check_input_dim(input)
         return self._synchronized(input)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"The input has shape {tuple(input.shape)}; give (N, C, ...).")
+
+    def _check_non_zero_input_channels(self, input: Tensor) -> None:
+        nn.SyncBatchNorm._check_non_zero_input_channels(
+            cast("nn.SyncBatchNorm", self), input
+        )  # as torch's forward does
 
     def _synchronized(self, x: Tensor) -> Tensor:
         axes = [axis for axis in range(x.dim()) if axis != 1]
@@ -40,13 +65,11 @@ class SyncBatchNorm3d(nn.SyncBatchNorm):
         var = _sum(centred.square().sum(axes), self.process_group) / count
         self._follow(mean.detach(), var.detach(), count)
         y = centred * (var + self.eps).rsqrt().view(shape)
-        return y if not self.affine else y * self.weight.view(shape) + self.bias.view(shape)
+        return y * self.weight.view(shape) + self.bias.view(shape)
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
         """Move the running statistics, whose variance is the unbiased one, as torch's batch norm does."""
-        if not self.track_running_stats:
-            return
         running_mean, running_var, steps = self.running_mean, self.running_var, self.num_batches_tracked
         assert running_mean is not None
         assert running_var is not None
@@ -75,7 +98,7 @@ class _SumOverProcesses(Function):
 
 
 def _sum(x: Tensor, group: Any) -> Tensor:
-    total: Tensor = _SumOverProcesses.apply(x, group)  # type: ignore[no-untyped-call]
+    total: Tensor = _SumOverProcesses.apply(x, group)
     return total
 
 

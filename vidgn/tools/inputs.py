@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vidgn.classifier import VideoClassifier
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-_WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pt", ".pkl", ".safetensors")
+_WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pyth", ".pt", ".pkl", ".npz", ".safetensors")
 
 
 class Model(NamedTuple):
@@ -42,18 +42,21 @@ class Model(NamedTuple):
         return CropSpec(self.describe["crop"])
 
 
-def open_model(ckpt: str | Path, *, device: str = "auto") -> Model:
-    """Build the classifier of a checkpoint on a device, in evaluation mode.
+def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) -> Model:
+    """Build the classifier of a checkpoint on a device, in evaluation mode; `fused` as `eval.py` has it by default.
 
     Raises:
         FileNotFoundError, ValueError: the checkpoint or the device is not there or not usable.
     """
     from vidgn.tools.evaluate import restore
+    from vidgn.tools.speed import SpeedSpec, speed_up
     from vidgn.tools.published import open_checkpoint
 
     place = choose_device(device)
     checkpoint = open_checkpoint(find_checkpoint(ckpt))
     classifier = restore(checkpoint, view_batch=checkpoint.describe["test"]["view_batch"])
+    if fused:
+        speed_up(classifier.net, SpeedSpec(), accelerator=place.type)
     return Model(checkpoint.path, classifier.eval().to(place), dict(checkpoint.describe), place)
 
 

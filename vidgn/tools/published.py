@@ -67,12 +67,11 @@ def _may_be_published(path: Path) -> bool:
 def _described(path: Path, found: Published, *, model: str | None, classes: str | None) -> Checkpoint:
     name = _chosen_model(path, found, model)
     row = MODELS[name]
-    pool1 = {} if row.pool1 is None else {"pool1": row.pool1 if name != found.model else found.pool1}
-    words: dict[str, Any] = {"name": name, "width": row.width, "dropout": row.dropout, **pool1}
+    pool1 = None if row.pool1 is None else row.pool1 if name != found.model else found.pool1
+    words: dict[str, Any] = {"name": name, "width": row.width, "dropout": row.dropout}
+    words |= {} if pool1 is None else {"pool1": pool1}
     names = _class_names(path, found, classes)
-    net = build_model(
-        name, num_classes=len(names), norm=make_norm(found.norm), width=row.width, dropout=row.dropout, **pool1
-    )
+    net = build_model(name, num_classes=len(names), norm=make_norm(found.norm), pool1=pool1)
     report = load_weights(net, path, classes=None)
     say(f"{path.name} ({found.source_format}): {name} with {found.norm}, {len(names)} classes, {report.loaded} tensors")
     for note in (*report.notes, *(found.notes if model is None else ())):
