@@ -38,7 +38,13 @@ def plain_decode(path: Path) -> list[NDArray[np.uint8]]:
         stream = container.streams.video[0]
         stream.thread_type, stream.thread_count = "NONE", 1
         # rotation is counter-clockwise, as np.rot90 turns
-        return [np.rot90(f.to_ndarray(format="rgb24"), f.rotation // 90) for f in container.decode(stream)]
+        return [np.rot90(to_rgb(f), f.rotation // 90) for f in container.decode(stream)]
+
+
+def to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """Convert as FFmpeg does by default, above 8 bits with accurate chroma (docs/data.md); see test_colours."""
+    deep = frame.format.components[0].bits > 8
+    return frame.to_ndarray(format="rgb24", interpolation=2 + 0x2000 * deep)  # SWS_BILINEAR, SWS_FULL_CHR_H_INT
 
 
 def write_video(

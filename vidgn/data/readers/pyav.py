@@ -2,12 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import cache
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from vidgn.data.readers.decoder import PictureDecoder
@@ -152,7 +154,9 @@ class PyavReader:
             sizes = f"{facts.width}x{facts.height} to {picture.width}x{picture.height}"
             raise VideoDecodeError(self.path, f"the size of its pictures changes from {sizes} px")
         # One thread: a worker owns one core, and the pixels are the same.
-        rgb = self._reformatter.reformat(picture, format="rgb24", threads=1)
+        rgb = self._reformatter.reformat(
+            picture, format="rgb24", interpolation=chroma_interpolation(picture.format.name), threads=1
+        )
         # A view: rows end in padding, and the plane keeps its picture alive.
         (plane,) = rgb.planes
         pixels: Any = plane  # has the buffer protocol, which its type does not say
@@ -177,6 +181,17 @@ class PyavReader:
             next(self.frames([0]))
         assert self._shape is not None
         return self._shape
+
+
+@cache
+def chroma_interpolation(pixels: str) -> int:
+    """Return swscale's flags for a conversion to RGB: FFmpeg's default up to 8 bits, accurate chroma above.
+
+    Its default gives two neighbouring pixels of 10-bit 4:2:0 one colour, off by up to 115 of 255 at sharp edges; with
+    SWS_FULL_CHR_H_INT every pixel is within 1 of the definition (ITU-T H.273, 8.3) with interpolated chroma.
+    """
+    deep = any(component.bits > 8 for component in VideoFormat(pixels).components)
+    return int(Interpolation.BILINEAR) | (int(Interpolation.FULL_CHR_H_INT) if deep else 0)
 
 
 def display_matrix(picture: VideoFrame) -> NDArray[np.int32] | None:
