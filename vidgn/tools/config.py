@@ -19,6 +19,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from vidgn.tools.sweeps import combinations
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 USAGE_ERROR = 2  # exit status of a mistake in the words or in the files they name
 
@@ -41,9 +43,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
             except _users_errors() as err:
                 if os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
-                log = run_folder() / "error.log"
-                log.write_text(traceback.format_exc())
-                print(f"error: {err}\n(traceback: {log})", file=sys.stderr)
+                print(f"error: {err}\n({_keep_traceback()})", file=sys.stderr)
             sys.exit(USAGE_ERROR)
 
         launch = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)
@@ -53,7 +53,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
             words = [re.sub(r"^resume\.force=", "resume_force=", word) for word in sys.argv[1:]]
             words += default_words(words) if config_name == "train" else []
             try:
-                check_words(config_name, words)
+                for job in combinations(words):
+                    check_words(config_name, job)
             except ValueError as err:
                 print(f"error: {err}", file=sys.stderr)
                 sys.exit(USAGE_ERROR)
@@ -64,6 +65,17 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
         return main
 
     return decorate
+
+
+def _keep_traceback() -> str:
+    """Write the traceback into the run folder, each rank into a file of its own, and return where it is."""
+    rank = next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
+    log = run_folder() / ("error.log" if rank == "0" else f"error.rank{rank}.log")
+    try:
+        log.write_text(traceback.format_exc())
+    except OSError as err:  # the disk that is full may be the fault
+        return f"no traceback: {err}"
+    return f"traceback: {log}"
 
 
 def _leave_out_noise() -> None:
@@ -105,11 +117,11 @@ def check_words(config_name: str, words: Sequence[str]) -> None:
         ValueError: a word or a choice that does not exist, with the ones that do and the nearest.
     """
     values = [word for word in words if not word.startswith("-")]
-    ours = [word for word in values if not word.startswith("hydra.") and "=" in word]
+    ours = [word for word in values if not word.startswith(("hydra.", "hydra/")) and "=" in word]
     for word in values:
         if "=" not in word:
             raise ValueError(f"{word!r} is not of the form WORD=VALUE, such as clip_len=64 or norm=gn")
-    if any(flag in words for flag in ("--multirun", "-m", "--help", "--hydra-help", "--info", "-h")):
+    if any(flag in words for flag in ("--help", "--hydra-help", "--info", "-h")):
         return
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
