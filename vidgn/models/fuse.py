@@ -46,6 +46,8 @@ def fuse(net: ModuleT, *, memory: Literal["normal", "low"] = "normal") -> Module
             _become(module, GroupNormAct3d).relu = False
         elif type(module) is nn.Conv3d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
             prepare(module)
+        elif type(module) is nn.MaxPool3d:
+            _become(module, ExactMaxPool3d)
     return net
 
 
@@ -100,6 +102,15 @@ class FusedStem(nn.Module):
             return recomputed(self.norm, x, then=self.pool)
         y: Tensor = self.pool(self.norm(x))
         return y
+
+
+class ExactMaxPool3d(nn.MaxPool3d):
+    """A max pool that autocast leaves alone: the largest bfloat16 is exact, and on the CPU it would be float32."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pool (N, C, T, H, W) in its dtype."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input)
 
 
 def recomputed(norm: nn.Module, x: Tensor, *, then: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,6 +1,10 @@
 """Compile a net whole."""
 
-from typing import TypeVar
+# mypy: allow-untyped-calls
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -8,7 +12,7 @@ from torch import nn
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def compile_net(net: ModuleT, *, cuda_graphs: bool = False) -> ModuleT:
+def compile_net(net: ModuleT, *, cuda_graphs: bool = False, frozen: bool = False) -> ModuleT:
     """Compile what a net computes, as one graph each, when it is first used; return the net.
 
     Its parameters and their names stay. A part that cannot be compiled is an error, not a slower net.
@@ -16,9 +20,23 @@ def compile_net(net: ModuleT, *, cuda_graphs: bool = False) -> ModuleT:
     Args:
         net: a net; `VideoNet`'s `scores` and `features` are compiled as `forward` is.
         cuda_graphs: replay each graph as one launch, for batches so small that launching takes the time.
+        frozen: take the weights for constants where no gradient is asked for: they are laid out once, as the
+            processor's convolutions want them, and later changes of them are not seen.
     """
     mode = "reduce-overhead" if cuda_graphs else "default"
     for name in ("forward", "scores", "features"):
         if hasattr(net, name):
-            setattr(net, name, torch.compile(getattr(net, name), fullgraph=True, mode=mode))
+            compiled = torch.compile(getattr(net, name), fullgraph=True, mode=mode)
+            setattr(net, name, _frozen(compiled) if frozen else compiled)
     return net
+
+
+def _frozen(function: Callable[..., Any]) -> Callable[..., Any]:
+    from torch._inductor import config
+
+    @wraps(function)
+    def call(*inputs: Any) -> Any:
+        with config.patch(freezing=True):  # looked at when the graph is made, which is when it is first called
+            return function(*inputs)
+
+    return call

@@ -51,7 +51,7 @@ def run_export(
     if to not in _SUFFIXES:
         raise ValueError(f"--to {to} is unknown; use one of {', '.join(_SUFFIXES)}.")
     paths = find_videos_of(videos) if videos else []
-    model = open_model(ckpt, device="cpu")
+    model = open_model(ckpt, device="cpu", fused=False)  # written down as other programs know it
     file = Path(target) if target is not None else model.path.with_suffix(_SUFFIXES[to])
     if file.exists() and file.samefile(model.path):
         raise ValueError(f"--out {file} is the checkpoint itself; give another name.")

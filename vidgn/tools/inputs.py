@@ -49,8 +49,8 @@ def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) ->
         FileNotFoundError, ValueError: the checkpoint or the device is not there or not usable.
     """
     from vidgn.tools.evaluate import restore
-    from vidgn.tools.speed import SpeedSpec, speed_up
     from vidgn.tools.published import open_checkpoint
+    from vidgn.tools.speed import SpeedSpec, speed_up
 
     place = choose_device(device)
     checkpoint = open_checkpoint(find_checkpoint(ckpt))

@@ -1,0 +1,132 @@
+"""The words fuse, compile, cuda_graphs and memory: what they accept, what they do to a net, what they leave alone."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from vidgn.models.fuse import ExactMaxPool3d, FusedResBlock
+from vidgn.models.fuse_conv import ViewConv3d
+from vidgn.models.resnet3d import I3DSpec, build_i3d
+from vidgn.norms import make_norm
+from vidgn.tools import speed
+from vidgn.tools.speed import Speed, SpeedSpec, default_precision, device_type, speed_spec, speed_up
+
+WORDS = {"fuse": "auto", "compile": False, "cuda_graphs": False, "memory": "normal"}
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return build_i3d(I3DSpec(num_classes=3, width=8, window=2, dropout=0.0), norm=make_norm("gn", num_groups=4)).eval()
+
+
+def test_the_words_of_a_run_become_a_record():
+    assert speed_spec(WORDS) == SpeedSpec("auto", False, False, "normal")
+    assert speed_spec({"fuse": True, "compile": True, "cuda_graphs": False}).memory == "normal"  # eval.py has none
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"fuse": "yes"}, r"fuse \(yes\) must be true, false or auto"),
+        ({"compile": "auto"}, r"compile \(auto\) must be true or false"),
+        ({"cuda_graphs": 1}, r"cuda_graphs \(1\) must be true or false"),
+        ({"memory": "tiny"}, r"memory \(tiny\) must be normal or low"),
+        ({"memory": "low", "fuse": False}, r"memory=low is a property of the fused net, but fuse=false; use fuse=auto"),
+        ({"cuda_graphs": True}, r"cuda_graphs=true replays compiled graphs, but compile=false; add compile=true"),
+    ],
+)
+def test_a_word_that_cannot_be_followed_is_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        speed_spec(WORDS | words)
+
+
+def test_cuda_graphs_need_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"cuda_graphs=true needs a CUDA GPU, and there is none here; leave it out"):
+        speed_spec(WORDS | {"compile": True, "cuda_graphs": True})
+
+
+@pytest.mark.parametrize(
+    ("fuse", "accelerator", "fused"),
+    [("auto", "cpu", True), ("auto", "cuda", True), ("auto", "mps", False), (True, "mps", True), (False, "cpu", False)],
+)
+def test_auto_fuses_where_the_gain_is_tested(net, fuse, accelerator, fused):
+    speed_up(net, SpeedSpec(fuse=fuse), accelerator=accelerator)
+    assert any(isinstance(module, FusedResBlock) for module in net.modules()) == fused
+
+
+def test_low_memory_reaches_every_block(net):
+    speed_up(net, SpeedSpec(memory="low"), accelerator="cpu")
+    assert {module.low_memory for module in net.modules() if isinstance(module, FusedResBlock)} == {True}
+
+
+def test_a_fused_net_can_be_copied_and_saves_what_the_plain_one_does(net):
+    before = net.state_dict()
+    speed_up(net, SpeedSpec(), accelerator="cpu")
+    after = copy.deepcopy(net).state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_pools_stay_in_bfloat16_under_autocast():
+    pool = nn.Sequential(nn.MaxPool3d(2))
+    x = torch.randn(1, 2, 4, 4, 4).bfloat16()
+    wanted = pool(x.float())
+    speed.fuse(pool)
+    assert type(pool[0]) is ExactMaxPool3d
+    with torch.autocast("cpu", torch.bfloat16):
+        y = pool(x)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y.float(), wanted)
+
+
+def test_the_accelerator_of_auto_is_the_one_that_is_there(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    assert device_type("auto") == "cpu"
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    assert [device_type(word) for word in ("auto", "gpu", "cpu")] == ["cuda", "cuda", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "precision"),
+    [("cpu", (9, 0), None), ("cuda", (9, 0), "bf16-mixed"), ("cuda", (8, 0), "bf16-mixed"), ("cuda", (7, 5), None)],
+)
+def test_bfloat16_is_the_default_where_a_gpu_has_it(monkeypatch, kind, capability, precision):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert default_precision(kind) == precision
+
+
+def trainer_and_module(net):
+    plugin = SimpleNamespace(forward_context=lambda: torch.autocast("cpu", torch.bfloat16))
+    return SimpleNamespace(precision_plugin=plugin), SimpleNamespace(net=net, device=torch.device("cpu"))
+
+
+def test_fuse_true_measures_once_in_the_precision_of_the_run(net, monkeypatch, tmp_path):
+    monkeypatch.setenv("VIDGN_CACHE", str(tmp_path))
+    monkeypatch.setattr(
+        "vidgn.models.fuse_tune._time_forms",
+        lambda site, backward: {"conv3d": 1.0, "conv2d over H, W": 9.0, "conv2d over T": 9.0},
+    )
+    spec = SpeedSpec(fuse=True)
+    speed_up(net, spec, accelerator="cpu")
+    callback = Speed(spec, clip=(8, 32, 2))
+    callback.on_train_start(*trainer_and_module(net))
+    conv = net.blocks[1].res_blocks[0].branch2.conv_c
+    assert isinstance(conv, ViewConv3d)
+    assert list(conv.forms) == [((2, 8, 2, 7, 7), torch.bfloat16)]
+    monkeypatch.setattr(speed, "tune", lambda *_: pytest.fail("measured again"))
+    callback.on_test_start(*trainer_and_module(net))
+
+
+@pytest.mark.parametrize(("frozen", "graphs"), [(False, False), (True, False), (False, True)])
+def test_compile_is_asked_for_once(net, monkeypatch, frozen, graphs):
+    asked = []
+    monkeypatch.setattr(speed, "compile_net", lambda net, **options: asked.append(options))
+    callback = Speed(SpeedSpec(compile=True, cuda_graphs=graphs), clip=(8, 32, 2), frozen=frozen)
+    callback.on_train_start(*trainer_and_module(net))
+    callback.on_test_start(*trainer_and_module(net))
+    assert asked == [{"cuda_graphs": graphs, "frozen": frozen}]

@@ -1,0 +1,131 @@
+"""The words that decide how fast a run computes, and nothing else: fuse, compile, cuda_graphs, memory.
+
+Results, parameters, their names and checkpoints are those of the plain net, so a run may be resumed or tested with
+other words than it began with.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, cast
+
+import lightning as L
+import torch
+from torch import nn
+
+from vidgn.classifier import VideoClassifier
+from vidgn.models.fuse import fuse
+from vidgn.models.fuse_compile import compile_net
+from vidgn.models.fuse_tune import tune
+
+
+class SpeedSpec(NamedTuple):
+    """The words, checked.
+
+    Args:
+        fuse: `auto` rewrites the net where that is faster (`vidgn.models.fuse`); True also measures, once per
+            machine, which form of each convolution is fastest; False leaves it as it was built.
+        compile: by torch.compile, as one graph.
+        cuda_graphs: replayed as one launch.
+        memory: `low` computes what norms give to the next layer again in the backward pass.
+    """
+
+    fuse: bool | Literal["auto"] = "auto"
+    compile: bool = False
+    cuda_graphs: bool = False
+    memory: Literal["normal", "low"] = "normal"
+
+
+def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
+    """Return the words of the configuration as a record.
+
+    Raises:
+        ValueError: a value that is none of the choices, or words that contradict each other.
+    """
+    given = SpeedSpec(words["fuse"], words["compile"], words["cuda_graphs"], words.get("memory", "normal"))
+    if given.fuse not in (True, False, "auto"):
+        raise ValueError(f"fuse ({given.fuse}) must be true, false or auto.")
+    for name in ("compile", "cuda_graphs"):
+        if not isinstance(getattr(given, name), bool):
+            raise ValueError(f"{name} ({getattr(given, name)}) must be true or false.")
+    if given.memory not in ("normal", "low"):
+        raise ValueError(f"memory ({given.memory}) must be normal or low.")
+    if given.memory == "low" and given.fuse is False:
+        raise ValueError("memory=low is a property of the fused net, but fuse=false; use fuse=auto.")
+    if given.cuda_graphs and not given.compile:
+        raise ValueError("cuda_graphs=true replays compiled graphs, but compile=false; add compile=true.")
+    if given.cuda_graphs and not torch.cuda.is_available():
+        raise ValueError("cuda_graphs=true needs a CUDA GPU, and there is none here; leave it out.")
+    return given
+
+
+def speed_up(net: nn.Module, spec: SpeedSpec, *, accelerator: str) -> None:
+    """Rewrite a net in place, before or after it has its weights.
+
+    Args:
+        net: as it was built.
+        spec: the words.
+        accelerator: the word `trainer.accelerator`; `auto` fuses on a CPU and on CUDA, where the gain is tested.
+    """
+    if spec.fuse is True or (spec.fuse == "auto" and device_type(accelerator) in ("cpu", "cuda")):
+        fuse(net, memory=spec.memory)
+
+
+def device_type(accelerator: str) -> str:
+    """Return the type of the device that Lightning will take.
+
+    >>> device_type("cpu")
+    'cpu'
+    """
+    if accelerator in ("auto", "gpu"):
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return "cpu" if found is None else found.type
+    return accelerator
+
+
+def default_precision(accelerator: str) -> Literal["bf16-mixed"] | None:
+    """Return the precision of a run that does not say one: bfloat16 on a CUDA GPU that has it, else float32.
+
+    Weights, their gradients and statistics stay float32; a fused net's activations are bfloat16 from end to end.
+    """
+    if device_type(accelerator) != "cuda" or torch.cuda.get_device_capability() < (8, 0):  # Ampere has bfloat16
+        return None
+    return "bf16-mixed"
+
+
+class Speed(L.Callback):
+    """Measures forms and compiles, once, when the net is on its device.
+
+    Args:
+        spec: the words.
+        clip: frames and side of the clips to measure with, and how many at a time.
+        frozen: the weights do not change any more.
+    """
+
+    def __init__(self, spec: SpeedSpec, *, clip: tuple[int, int, int], frozen: bool = False) -> None:
+        self.spec = spec
+        self.clip = clip
+        self.frozen = frozen
+        self._done = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tune for training."""
+        self._prepare(trainer, pl_module)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tune for testing, unless the run has trained before."""
+        self._prepare(trainer, pl_module)
+
+    def _prepare(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._done:
+            return
+        self._done = True
+        net = cast("VideoClassifier", pl_module).net
+        if self.spec.fuse is True:
+            frames, side, count = self.clip
+            clip = torch.zeros(count, 3, frames, side, side, device=pl_module.device)
+            with trainer.precision_plugin.forward_context():
+                tune(net, clip)
+        if self.spec.compile:
+            # What torch says of its own compiler on each kind of machine is nobody's mistake here.
+            warnings.filterwarnings("ignore", module=r"torch\._(inductor|dynamo|functorch)")
+            compile_net(net, cuda_graphs=self.spec.cuda_graphs, frozen=self.frozen and pl_module.device.type == "cpu")
