@@ -59,9 +59,7 @@ def test_any_windows_of_a_crafted_file(name, crafted):
     path = crafted / name
     write_video(path, **FILES[name])  # type: ignore[arg-type]
 
-    @settings(
-        max_examples=12, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=12, deadline=None, database=None)
     @given(st.lists(windows, min_size=1, max_size=3))
     def check(several: list[Window]) -> None:
         expected = truth(path)
