@@ -9,10 +9,12 @@ import torch
 from vidgn.checkpoint import read_checkpoint
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
+from vidgn.data.manifest_classes import read_classes
 from vidgn.data.sampler import EpochSampler, ShardSampler
 from vidgn.data.video import VideoDecodeError, open_video
 from vidgn.optim import OptimSpec
 from vidgn.tools.config import check_words
+from vidgn.tools.passport import read_passport
 
 WORDS = [
     ("clp_len=64", "'clp_len' is no word; did you mean clip_len"),
@@ -139,3 +141,60 @@ def test_a_wrong_folder(tmp_path, make):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises((ValueError, OSError), match=re.escape(str(tmp_path))):
         Manifest.from_folder(make(tmp_path), split="train", seed=0)
+
+
+LISTS = [
+    ("../a.mp4 0\n", r"row 1: the path '../a.mp4' leaves the root"),
+    ("a/../../b.mp4 0\n", "leaves the root"),
+    ("/etc/passwd 0\n", r"the path '/etc/passwd' leaves the root"),
+    ("link/../../b.mp4 0\n", "leaves the root"),
+    (". 0\n", "names no file"),
+    ("a\0.mp4 0\n", "holds a NUL byte"),
+    ("a.mp4 0\na.mp4 1\n", "has label 1 here and 0 in row 1"),
+    ("a.mp4 2\n", "row 1"),  # two classes
+    ("a.mp4 -1\n", "row 1"),
+    ("a.mp4 3.0\n", "row 1"),
+    ("a.mp4 dance\n", "row 1"),
+    ("a.mp4\n", "row 1"),
+    ("a.mp4 0 10\n", "row 1"),
+    ("", "0 videos in"),
+    ("path label\n", "0 videos in"),
+    (b"\xff\xfea\0", "is UTF-16"),
+    (b"a\xff.mp4 0\n", "not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), LISTS)
+def test_a_wrong_list(tmp_path, text, message):
+    """Names that leave the root are refused as text, whatever links there are."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path)
+    file = tmp_path / "list.txt"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=rf"(?s){re.escape(str(file))}.*{message}|{message}.*{re.escape(str(file))}"):
+        Manifest.from_list(file, root=tmp_path / "root", classes=["x", "y"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "no class name"),
+        ("a.txt", b"run\njump\nrun\n", r"\['run'\] stand more than once"),
+        ("a.txt", b"\xff\xfe", "a.txt"),
+        ("a.json", b"{", "a.json"),
+        ("a.json", b"3", "a.json"),
+        ("a.json", b'{"run": 1}', "a.json"),
+        ("a.json", b'{"run": "x"}', "a.json"),
+    ],
+)
+def test_a_wrong_class_list(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_classes(tmp_path / name)
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "3", "null", '"x"', '{"id": 1}'])
+def test_a_wrong_passport(tmp_path, line):
+    (tmp_path / "a.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=r"a\.jsonl is no passport of ours"):
+        read_passport(tmp_path / "a.jsonl")

@@ -4,7 +4,6 @@ Nothing in a file is executed: torch's reader admits plain tensors and container
 pickles, and Caffe2's pickles go through a reader of ours that knows arrays alone.
 """
 
-import pickle
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -85,13 +84,14 @@ def _read(source: str | Path) -> Mapping[str, Any]:
             f"Weights {source} are no file; give {', '.join(_DOWNLOADS)} or the path of a .pth, .pyth, .ckpt,"
             " .pkl or .npz file."
         )
+    _refuse_bomb(path)
     if path.suffix == ".pkl":
         return {name: _tensor(value) for name, value in read_pickle(path).items()}
     if path.suffix == ".npz":
         return _read_npz(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as err:
+    except Exception as err:  # torch raises many kinds on damaged and on refused files
         reason = str(err).strip().partition("\n")[0]
         raise ValueError(
             f"{source} cannot be read as plain tensors ({reason}); give a file that"
@@ -108,6 +108,26 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
         raise ValueError(
             f"{path} cannot be read as an archive of numeric arrays ({err}); give a file that numpy.savez wrote."
         ) from err
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse an archive that would fill the memory: weights hardly shrink when they are packed.
+
+    Raises:
+        ValueError: It inflates to more than ten times its size; or it is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as file:
+            inflated, size = sum(part.file_size for part in file.infolist()), path.stat().st_size
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as err:
+        raise ValueError(f"{path} is damaged ({err}); get it again.") from err
+    if inflated > 10 * size:
+        raise ValueError(
+            f"{path} ({size:,} bytes) inflates to {inflated:,} bytes, which no weights do and which may fill the"
+            " memory; get it from its author again."
+        )
 
 
 def _tensor(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Subcommands about nets, runs and the machine: export, model, report, doctor."""
+"""Subcommands about nets, runs and the machine: export, model, report, replay, doctor."""
 
 import sys
 from typing import Annotated
@@ -55,6 +55,17 @@ def report(
     from vidgn.tools.report import run_report
 
     raise typer.Exit(run_report(runs or [], target=out, out=sys.stdout, as_json=as_json))
+
+
+def replay(
+    dump: Annotated[str, typer.Argument(metavar="DUMP", help="A file nonfinite-step*.pt of a run folder.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Run again the training step that stopped a run: its loss, and where it is not finite. Status 1: it is not."""
+    from vidgn.tools.replay import run_replay
+
+    raise typer.Exit(run_replay(dump, out=sys.stdout, as_json=as_json))
 
 
 def doctor(

@@ -27,15 +27,19 @@ class Journal:
         self._begun = False
 
     def read(self) -> dict[int, Prediction]:
-        """Return what all ranks have scored with this key; a video that could not be read is tried again."""
+        """Return what all ranks have scored with this key; a video that could not be read is tried again.
+
+        Raises:
+            ValueError: A whole line is no prediction: the file was damaged or changed.
+        """
         found: dict[int, Prediction] = {}
         for path in self._files():
             lines = path.read_text("utf-8").split("\n")[:-1]  # what follows the last line break was cut off
-            if lines and json.loads(lines[0]) == self._head:
+            if lines and lines[0] == json.dumps(self._head):
                 for line in lines[1:]:
-                    video, label, scores, *rest = json.loads(line)
-                    if scores is not None:
-                        found[video] = Prediction(video, label, tuple(scores), *rest)
+                    prediction = _parse(line, path)
+                    if prediction.scores is not None:
+                        found[prediction.video] = prediction
         return found
 
     def add(self, prediction: Prediction) -> None:
@@ -60,3 +64,11 @@ class Journal:
         head = json.dumps(self._head) + "\n"
         self.path.write_text(whole if whole.startswith(head) else head, "utf-8")
         self._begun = True
+
+
+def _parse(line: str, path: Path) -> Prediction:
+    try:
+        video, label, scores, *rest = json.loads(line)
+        return Prediction(video, label, None if scores is None else tuple(scores), *rest)
+    except (ValueError, TypeError) as err:
+        raise ValueError(f"{path} is damaged ({err}); remove it, and the test begins anew") from err

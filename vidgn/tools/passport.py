@@ -62,13 +62,17 @@ def read_passport(path: str | Path) -> list[VideoFacts]:
     """Read a passport of `scan`.
 
     Raises:
-        ValueError: it has other columns.
+        ValueError: it has other columns, or is damaged.
     """
     file = check_target(path)
-    if file.suffix == ".jsonl":
-        records = [json.loads(line) for line in file.read_text().splitlines()]
-    else:
-        records = _parquet().read_table(file).to_pylist()
+    try:
+        if file.suffix == ".jsonl":
+            records = [dict(json.loads(line)) for line in file.read_text().splitlines()]
+        else:
+            records = _parquet().read_table(file).to_pylist()
+    except (ValueError, TypeError) as err:  # pyarrow's are ValueErrors too
+        reason = " ".join(str(err).split())
+        raise ValueError(f"{file} is no passport of ours ({reason}); make one with vidgn scan") from err
     wrong = next((set(record) ^ set(VideoFacts._fields) for record in records if set(record) != _COLUMNS), None)
     if wrong:
         raise ValueError(

@@ -24,6 +24,7 @@ from vidgn.tools.predict import (
     segments,
     timeline,
 )
+from vidgn.tools.results import plain_cell
 
 _progress = Console(stderr=True)
 
@@ -97,9 +98,9 @@ def run_timeline(
         writer = csv.writer(out)
         writer.writerow(["video", *Segment._fields, "error"])
         for record in records:
-            writer.writerows([record["video"], *item.values(), ""] for item in record["segments"])
-            if record["error"]:
-                writer.writerow([record["video"], *[""] * len(Segment._fields), record["error"]])
+            rows = [[record["video"], *item.values(), ""] for item in record["segments"]]
+            rows += [[record["video"], *[""] * len(Segment._fields), record["error"]]] if record["error"] else []
+            writer.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return int(any(record["error"] for record in records))
 
 
@@ -146,7 +147,7 @@ def _write_csv(answers: Sequence[Answer], model: Model, count: int, out: TextIO)
     writer.writerow(["video", *(f"{part}{k}" for k in range(1, count + 1) for part in ("class", "score")), "error"])
     for answer in answers:
         cells = [cell for name, score in answer.top(model.classes, count) for cell in (name, f"{score:.6f}")]
-        writer.writerow([answer.video, *(cells or [""] * (2 * count)), answer.error or ""])
+        writer.writerow(map(plain_cell, [answer.video, *(cells or [""] * (2 * count)), answer.error or ""]))
 
 
 def _write_segments(path: str, found: Sequence[Segment], error: str | None, out: TextIO) -> None:

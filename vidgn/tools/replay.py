@@ -1,8 +1,9 @@
-"""Run one training step again from its dump: `python -m vidgn.tools.replay DUMP`."""
+"""Run one training step again from its dump: `vidgn replay DUMP`."""
 
-import sys
+import json
+import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import torch
 from torch.nn import functional as F
@@ -52,20 +53,26 @@ def replay(dump: str | Path) -> Replay:
     return Replay(float(loss.detach()), float(step["loss"]), bad, bad_layers[0] if bad_layers else None)
 
 
-def main() -> None:
-    """Print what the step gives again."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m vidgn.tools.replay DUMP, a file nonfinite-step*.pt of a run folder")
-    try:
-        found = replay(sys.argv[1])
-    except (ValueError, OSError) as err:
-        sys.exit(f"error: {err}")
-    print(
-        f"loss {found.loss} (recorded {found.recorded})\n"
-        f"first layer whose output is not finite: {found.first_bad_layer or 'none'}\n"
-        f"parameters whose gradient is not finite: {', '.join(found.bad_gradients[:10]) or 'none'}"
-    )
+def run_replay(dump: str | Path, *, out: TextIO, as_json: bool = False) -> int:
+    """Print what the step gives again; 1 if it is not finite.
+
+    Raises:
+        FileNotFoundError, ValueError: as `replay` does.
+    """
+    found = replay(dump)
+    if as_json:
+        print(json.dumps({name: _plain(value) for name, value in found._asdict().items()}, indent=1), file=out)
+    else:
+        print(
+            f"loss {found.loss} (recorded {found.recorded})\n"
+            f"first layer whose output is not finite: {found.first_bad_layer or 'none'}\n"
+            f"parameters whose gradient is not finite: {', '.join(found.bad_gradients[:10]) or 'none'}"
+            f"{f', and {len(found.bad_gradients) - 10} more' if len(found.bad_gradients) > 10 else ''}",
+            file=out,
+        )
+    return int(not math.isfinite(found.loss) or bool(found.bad_gradients))
 
 
-if __name__ == "__main__":
-    main()
+def _plain(value: object) -> object:
+    """Return a number that JSON has no word for (nan, inf) as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

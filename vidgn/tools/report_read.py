@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from vidgn.callbacks.percentiles import PERCENTILE
 
@@ -77,13 +79,14 @@ def read_run(folder: str | Path) -> Run:
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds no config.yaml.
+        ValueError: its config.yaml is not one that train.py wrote.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder; give run folders of train.py, such as runs/NAME.")
     if not (path / "config.yaml").is_file():
         raise FileNotFoundError(f"{path} holds no config.yaml, so it is no run folder; give one such as runs/NAME.")
-    config = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(path / "config.yaml")))
+    config = _config(path / "config.yaml")
     rows = _rows(path / "metrics.csv")
     file = path / "metrics.json"
     metrics = json.loads(file.read_text()) if file.is_file() else {}
@@ -144,6 +147,20 @@ def reliability(predictions: Sequence[Scored], *, bins: int = 10) -> tuple[list[
     ]
     gap = sum(item.videos * abs(item.score - item.accuracy) for item in found)
     return found, gap / max(1, len(rows))
+
+
+def _config(file: Path) -> dict[str, Any]:
+    """Read the words of a run as plain values: no tag of YAML makes an object, nothing is looked up."""
+    try:
+        found = OmegaConf.load(file)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as err:
+        reason = " ".join(str(err).split())
+        raise ValueError(f"{file} cannot be read as plain words ({reason}); give a run folder of train.py") from err
+    words = OmegaConf.to_container(found) if isinstance(found, DictConfig) else {}
+    lacking = [name for name in ("clip_len", "batch", "data", "norm") if name not in cast("dict[str, Any]", words)]
+    if lacking:
+        raise ValueError(f"{file} does not say {', '.join(lacking)}; give a run folder of train.py")
+    return cast("dict[str, Any]", words)
 
 
 def _rows(file: Path) -> list[dict[str, str]]:

@@ -1,0 +1,63 @@
+"""Any number of ranks and videos per step gives the same bits, each view is scored once, and a test goes on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidgn.data.sampler import ShardSampler
+from vidgn.data.views import VideoViews
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_ranks_batches_and_interruptions_change_no_bit(trained, cache, tmp_path):
+    """1 and 2 ranks, 1 and 3 videos per step, 1 rank after 2 and 2 after 1; all digits of the scores."""
+    done = subprocess.run(
+        [
+            sys.executable, "benchmarks/ranks.py", "--json", "--ranks", "1", "2", "--batch", "1", "3",
+            "--ckpt", str(trained / "checkpoints" / "best.ckpt"), "--folder", str(tmp_path),
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "VIDGN_CACHE": str(cache)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    counts = {"videos": 25, "tests": 6, "identical": 6, "resumed": 2, "scored_twice": 0}
+    assert json.loads(done.stdout.splitlines()[-1]) == counts
+
+
+def test_a_video_that_no_rank_reads_ends_the_test(run, trained, tmp_path, monkeypatch):
+    real = ShardSampler.__iter__
+    monkeypatch.setattr(ShardSampler, "__iter__", lambda self: (item for item in real(self) if item != 7))
+    outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 1
+    assert "12 test videos but 11 predictions, without rows [7]" in outcome.err
+    assert not (tmp_path / "predictions.csv").exists()
+
+
+def test_a_video_that_is_read_twice_ends_the_test(run, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(ShardSampler, "__iter__", lambda self: iter([*range(12), 7]))
+    outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 1
+    assert "videos [7] of the manifest were scored more than once" in outcome.err
+    assert not (tmp_path / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        (lambda found: found[1:], "video 0 of the manifest: 1 views came instead of 2"),
+        (lambda found: [*found, found[0]], "video 0 of the manifest: more than 2 views came"),
+    ],
+)
+def test_a_view_that_is_missing_or_double_ends_the_test(run, trained, tmp_path, monkeypatch, views, message):
+    real = VideoViews.views
+    monkeypatch.setattr(VideoViews, "views", lambda self: iter(views(list(real(self)))))
+    outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 1
+    assert message in outcome.err
+    assert not (tmp_path / "predictions.csv").exists()
