@@ -1,0 +1,33 @@
+"""A worker and its helper hold no more after many clips; `benchmarks/memory.py` does it for thousands."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("memory", Path(__file__).parents[2] / "benchmarks" / "memory.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def files(benchmark, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("memory")
+    benchmark.make_files(folder, count=2)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["good", "damaged"])
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+def test_a_worker_does_not_grow(benchmark, files, backend, kind):
+    if backend == "decord":
+        pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    growth = benchmark.grow(files, kind=kind, backend=backend, clips=180)
+    assert growth.first.megabytes > 50
+    assert growth.percent < 5
+    assert growth.last.files <= growth.first.files + 2
+    assert growth.last.threads <= growth.first.threads
