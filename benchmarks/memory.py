@@ -68,9 +68,8 @@ def main() -> None:
             for kind in ("good", "damaged"):
                 growth = grow(Path(folder), kind=kind, backend=backend, clips=given.clips)
                 found[f"{backend}_{kind}"] = growth.percent
-                print(
-                    f"{backend:7s} {kind:8s} {growth.clips} clips: {growth.percent:+.2f} %  {growth.first} -> {growth.last}"
-                )
+                print(f"{backend:7s} {kind:8s} {growth.clips} clips: {growth.percent:+.2f} %", flush=True)
+                print(f"  {growth.first} -> {growth.last}", flush=True)
     if given.json:
         print(json.dumps(found))
 
