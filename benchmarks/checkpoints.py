@@ -1,10 +1,12 @@
-"""Kill a process that saves, and damage what it saved.
+"""Kill a process that saves, fill the disk under it, and damage what it saved.
 
-    python benchmarks/checkpoints.py --kills 100 --mutants 500 --folder DIR
+    TMPDIR=EMPTY python benchmarks/checkpoints.py --kills 100 --full 20 --mutants 500 --folder DIR
 
-Prints, last, {"kills": N, "torn": 0, "lost": 0, "litter": 0, "mutants": M, "detected": M}: checkpoints found damaged or
-gone after a SIGKILL, files left beside them after the next start, and damaged copies (cut off, one bit, a hole of
-zeros, empty) of which reading says so.
+Prints, last, {"kills": N, "torn": 0, "lost": 0, "litter": 0, "full": F, "kept": F, "mutants": M, "detected": M}:
+checkpoints found damaged or gone after a SIGKILL and files left beside them after the next start; saves onto a full
+disk (a tmpfs, which only root may mount) that ended with a sentence, left the file before as it was and nothing else,
+and could be done again after space was freed; damaged copies (cut off, one bit, a hole of zeros, empty) of which
+reading says so.
 """
 
 import argparse
@@ -12,7 +14,9 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,12 +26,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from vidgn.checkpoint import clean_leftovers, last_name, read_state, rotate, write_whole
+from vidgn.checkpoint import clean_leftovers, last_name, read_state, rotate, sum_of, write_whole
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--full", type=int, default=20)
     parser.add_argument("--mutants", type=int, default=500)
     parser.add_argument("--megabytes", type=int, default=8)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "vidgn-saves")
@@ -36,6 +41,7 @@ def main() -> None:
     draw = random.Random(0)
     result = {
         **kill(options.kills, options.folder, options.megabytes, draw),
+        **fill(options.full, options.folder / "disk", options.megabytes, draw),
         **mutate(options.mutants, options.folder, draw),
     }
     print(json.dumps(result), flush=True)
@@ -64,13 +70,42 @@ def kill(kills: int, folder: Path, megabytes: int, draw: random.Random) -> dict[
                 found["torn"] += 1
         clean_leftovers(folder)
         kept = {f"{last_name(age)}{end}" for age in (0, 1) for end in ("", ".sha256")}
-        found["litter"] += len({path.name for path in folder.iterdir()} - kept)
+        found["litter"] += len({path.name for path in folder.iterdir() if path.is_file()} - kept)
+        found["litter"] += len(os.listdir(os.environ["TMPDIR"])) if "TMPDIR" in os.environ else 0
     return found
 
 
 def save(folder: Path, state: dict[str, torch.Tensor]) -> None:
     rotate(folder, keep=2)
     write_whole(folder / last_name(0), lambda file: torch.save(state, file))
+
+
+def fill(times: int, folder: Path, megabytes: int, draw: random.Random) -> dict[str, int]:
+    """Save where a random part of the file is too much for the disk."""
+    found = {"full": times, "kept": 0}
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={4 * megabytes}m", "tmpfs", str(folder)], check=True)
+    try:
+        save(folder, {"weights": torch.zeros(megabytes, 1 << 18)})
+        for number in range(1, times + 1):
+            before = sum_of(folder / last_name(0)), sorted(path.name for path in folder.iterdir())
+            free = shutil.disk_usage(folder).free
+            (folder / "ballast").write_bytes(bytes(free - draw.randrange(megabytes << 20)))
+            state = {"weights": torch.full((megabytes, 1 << 18), float(number))}
+            said = ""
+            try:
+                write_whole(folder / last_name(0), lambda file, state=state: torch.save(state, file))
+            except OSError as err:
+                said = str(err)
+            (folder / "ballast").unlink()
+            after = sum_of(folder / last_name(0)), sorted(path.name for path in folder.iterdir())
+            read_state(folder / last_name(0))
+            save(folder, state)
+            again = float(read_state(folder / last_name(0))["weights"][0, 0]) == number
+            found["kept"] += "could not be written (No space left on device)" in said and before == after and again
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    return found
 
 
 def mutate(mutants: int, folder: Path, draw: random.Random) -> dict[str, int]:

@@ -122,7 +122,8 @@ class Killer:
             self.duration = time.monotonic() - began
             found.append((digest(run), files(run)))
         if found[0] != found[-1]:
-            raise SystemExit("two runs that nobody killed differ; nothing can be said about killed ones")
+            parts = [name for name in found[0][0] if found[0][0][name] != found[-1][0][name]] or ["the names of files"]
+            raise SystemExit(f"two runs that nobody killed differ in {', '.join(parts)}; others cannot be compared")
         return found[0]
 
     def kill_run(self, run: Path, variant: str, readers: int, *, most: int, found: dict[str, int]) -> int:

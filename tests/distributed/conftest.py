@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
+DRAWN = ("data.train=2", "data.val=1", "data.test=1")
 TINY = (
-    "data.train=2", "data.val=1", "data.test=1", "data.num_workers=0", "epochs=1", "num_clips=1", "num_crops=1",
+    "data.num_workers=0", "epochs=1", "num_clips=1", "num_crops=1",
     "model.width=8", "model.dropout=0", "crop=32", "clip_len=8", "span=16", "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1", "save_every_steps=1", "test=false",
 )  # fmt: skip
@@ -63,13 +64,20 @@ def ranks(nursery: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFacto
     """Train on several ranks: `ranks(2, folder, *words, at_step={1: (2, "SIGKILL")})`."""
 
     def run(
-        count: int, folder: Path, *words: str, at_step: dict[int, tuple[int, str]] | None = None, limit: float = 120
+        count: int,
+        folder: Path,
+        *words: str,
+        at_step: dict[int, tuple[int, str]] | None = None,
+        environment: dict[str, str] | None = None,
+        limit: float = 120,
     ) -> Ran:
         log = tmp_path_factory.mktemp("ranks") / "log"
         several = ("trainer.strategy=ddp", f"trainer.devices={count}") if count > 1 else ()
+        drawn = () if "data=folder" in words else DRAWN
         request = {
-            "words": [*TINY, *several, *words, f"hydra.run.dir={folder}"],
+            "words": [*drawn, *TINY, *several, *words, f"hydra.run.dir={folder}"],
             "ranks": count, "log": str(log), "at_step": at_step or {}, "limit": limit,
+            "environment": environment or {},
         }  # fmt: skip
         nursery.stdin.write(json.dumps(request) + "\n")
         nursery.stdin.flush()

@@ -6,6 +6,7 @@ negative for a signal. What a rank prints goes to LOG.rankR.txt, and what it tra
 
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -20,7 +21,8 @@ class Request(TypedDict):
     words: list[str]
     ranks: int
     log: str
-    at_step: dict[str, list[object]]  # rank -> [step, what it does there: a signal's name or "raise"]
+    at_step: dict[str, list[object]]  # rank -> [step, what it does there: names of signals, "raise" or "full"]
+    environment: dict[str, str]
     limit: float  # seconds
 
 
@@ -65,6 +67,7 @@ def start(request: Request, rank: int, port: int) -> int:
     for number, suffix in ((1, "txt"), (2, "txt")):
         file = os.open(f"{request['log']}.rank{rank}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)
+    os.environ.update(request["environment"])
     if request["ranks"] > 1:
         be_rank(rank, request["ranks"], port)
     step, action = request["at_step"].get(str(rank), [-1, ""])
@@ -90,9 +93,13 @@ def be_rank(rank: int, ranks: int, port: int) -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
     rank_zero_only.rank = rank  # read from the environment when Lightning was imported
+    os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
     local = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0}
+    if "SLURM_JOB_ID" in os.environ:  # as srun starts them
+        local = {"SLURM_PROCID": rank, "SLURM_LOCALID": rank, "SLURM_NTASKS": ranks, "SLURM_NTASKS_PER_NODE": ranks}
+    else:
+        os.environ["TORCHELASTIC_RUN_ID"] = "test"
     os.environ.update({name: str(value) for name, value in local.items()})
-    os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"})
 
 
 def watch(path: str, *, step: int, action: str) -> None:
@@ -102,14 +109,20 @@ def watch(path: str, *, step: int, action: str) -> None:
     real = VideoClassifier.training_step
 
     def training_step(self, batch, batch_idx):
+        nonlocal action
         if self.global_step == step:
             if action == "raise":
                 raise ValueError("a fault of this rank alone")
-            os.kill(os.getpid(), getattr(signal, action))
+            if action == "full":  # no file may grow beyond 1 MB, as on a disk with no more room
+                hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+                action = ""
+            for name in action.split():
+                os.kill(os.getpid(), getattr(signal, name))
         loss = real(self, batch, batch_idx)
         rate = self.optimizers().param_groups[0]["lr"]
         with open(path, "a") as file:
-            line = {"epoch": self.current_epoch, "videos": batch.videos.tolist(), "loss": float(loss), "rate": rate}
+            line = {"epoch": self.current_epoch, "videos": batch.videos.tolist(), "loss": loss.item(), "rate": rate}
             file.write(json.dumps(line) + "\n")
         return loss
 

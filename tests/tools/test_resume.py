@@ -1,8 +1,10 @@
 """A run that is killed and started again with the same command is the run that was never killed."""
 
+import errno
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from vidgn.checkpoint import read_checkpoint
 from vidgn.data.manifest import Manifest
 from vidgn.predictions import Prediction
 from vidgn.tools.history import Events, History
 from vidgn.tools.journal import Journal
 from vidgn.tools.replay import replay
-from vidgn.tools.resume import find_start, fingerprint, own_folder
+from vidgn.tools.resume import check_same_job, find_start, fingerprint, own_folder
 
 ROOT = Path(__file__).parents[2]
 STEPS = ("epochs=2", "batch=8", "trainer.log_every_n_steps=1", "save_every_steps=1", "model.dropout=0.5")
@@ -31,9 +34,12 @@ def remains():
 
 @pytest.mark.slow
 def test_three_kills_leave_no_trace(cache, tmp_path):
-    """In a save, on a reading process and anywhere; 0 and 1 workers; weights, curves and predictions bit for bit."""
+    """In a save, on a reading process and in a validation, with batch norm and precise statistics: bit for bit."""
     done = subprocess.run(
-        [sys.executable, "benchmarks/kill.py", "--json", "--kills", "3", "--folder", str(tmp_path)],
+        [
+            sys.executable, "benchmarks/kill.py", "--json", "--kills", "3", "--folder", str(tmp_path),
+            "--variants", "bn", "--workers", "1", "--moments", "save", "worker", "validation",
+        ],
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -124,6 +130,34 @@ def test_another_job_is_refused_with_what_differs_unless_forced(run, tiny, tmp_p
     outcome = run("train", *words, "batch=4", "resume.force=true")
     assert outcome.status == 0, outcome.err
     assert "warning: resume.force: going on with another job" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        (
+            "model",
+            {"name": "i3d", "width": 16},
+            r"model \{'name': 'i3d', .*'width': 8.*\} -> \{'name': 'i3d', 'width': 16\}",
+        ),
+        ("norm", {"name": "bn"}, r"norm \{'name': 'gn', .*\} -> \{'name': 'bn'\}"),
+        ("clip", {"clip_len": 4, "span": 16}, "clip .* -> .*'clip_len': 4"),
+        ("classes", ["a"], r"classes \['move_down', .*\] -> \['a'\]"),
+        ("videos", {"train": "1 videos, 00"}, "videos .*24 videos, .* -> .*1 videos, 00"),
+        ("batch", 4, "batch 8 -> 4"),
+        ("seed", 1, "seed 0 -> 1"),
+        ("optim", {"lr": 1.0}, r"optim .* -> \{'lr': 1.0\}"),
+    ],
+)
+def test_what_differs_from_the_checkpoint_is_said(trained, capsys, part, value, message):
+    path = trained / "checkpoints" / "best.ckpt"
+    told = dict(read_checkpoint(path).describe)
+    check_same_job(path, told, force=False)
+    other = {**told, part: value} if part in told else {**told, "job": {**told["job"], part: value}}
+    with pytest.raises(ValueError, match=f"belongs to another job: {message}.*resume.force=true"):
+        check_same_job(path, other, force=False)
+    check_same_job(path, other, force=True)
+    assert re.search(f"resume.force: going on with another job .*: {message}", capsys.readouterr().out)
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run, tiny, tmp_path):
@@ -236,6 +270,27 @@ def test_files_that_tensorboard_got_after_the_place_are_removed(tmp_path, remain
     again.go_back(place)
     again.finalize("success")
     assert remains.curves(tmp_path) == {"loss": [(0, 0.5)]}
+
+
+def test_curves_on_a_full_disk_say_which_file_and_what_to_do(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    history, events = History(tmp_path), Events(tmp_path)
+    history.log_metrics({"error": 1.0, "loss": 0.25}, 0)
+    history.save()
+    history.log_metrics({"loss": 0.5}, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"metrics\.csv could not be written \(No space left on device\); free space"):
+            history.save()
+        patch.setattr(events.experiment, "add_scalar", full)  # Lightning calls that a value that is not supported
+        with pytest.raises(OSError, match=r"tensorboard could not be written \(No space left .*run the same command"):
+            events.log_metrics({"loss": 0.5}, 0)
+    history.save()  # with space again
+    assert (tmp_path / "metrics.csv").read_text() == "error,loss,step\n1.0,0.25,0\n,0.5,1\n"
+    with pytest.raises(ValueError, match="you tried to log x which is currently not supported"):
+        events.log_metrics({"loss": "x"}, 0)
 
 
 def test_a_journal_of_another_protocol_does_not_count(tmp_path):

@@ -109,7 +109,7 @@ class Guard(L.Callback):
         why = f" and {spoilt[0]} is no longer finite" if spoilt else ""
         raise NonFiniteError(
             f"{what}{why}; the weights are as before it and the last checkpoint stands. Look at the step again with "
-            f"python -m vidgn.tools.replay {dump}, lower optim.lr, or allow skip_nonfinite=N"
+            f"vidgn replay {dump}, lower optim.lr, or allow skip_nonfinite=N"
         )
 
     def _state(

@@ -144,8 +144,8 @@ class Keep(L.Callback):
             self._rescaled = ratio != 1
             if self._rescaled:
                 rank_zero_info(
-                    f"note: {trainer.world_size} processes take {ratio:g} times the videos of the checkpoint per step; the "
-                    "order of videos goes on where it was, and the rate follows the linear rule"
+                    f"note: {trainer.world_size} processes take {ratio:g} times the videos of the checkpoint per step; "
+                    "the order of videos goes on where it was, and the rate follows the linear rule"
                 )
             for log in _rewindable(trainer):
                 if type(log).__name__ in checkpoint.get(CURVES, {}):

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerFn
 
 from vidgn.callbacks.keep import Keep

@@ -2,7 +2,8 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class History(Logger):
         self.path = Path(folder) / "metrics.csv"
         self._columns: list[str] = []
         self._on_disk = 0  # rows
+        self._is_whole = False  # the file holds these rows and no others
         self._waiting: list[dict[str, Any]] = []
 
     @property
@@ -63,12 +65,15 @@ class History(Logger):
         if not self._waiting:
             return
         columns = sorted({*self._columns, *(name for row in self._waiting for name in row)})
-        if columns != self._columns or not self._on_disk:
-            self._rewrite(columns, rows=self._on_disk)
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, columns).writerows(self._waiting)
-            file.flush()
-            os.fsync(file.fileno())
+        with said(self.path):
+            if columns != self._columns or not self._is_whole:
+                self._rewrite(columns, rows=self._on_disk)
+            self._is_whole = False  # should this fail, the file is written anew next time
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, columns).writerows(self._waiting)
+                file.flush()
+                os.fsync(file.fileno())
+        self._is_whole = True
         self._on_disk += len(self._waiting)
         self._waiting = []
 
@@ -86,7 +91,7 @@ class History(Logger):
         """Forget what was logged after `place`."""
         self._waiting = []
         self._rewrite(list(place["columns"]), rows=place["rows"])
-        self._on_disk = place["rows"]
+        self._on_disk, self._is_whole = place["rows"], True
 
     def _rewrite(self, columns: list[str], *, rows: int) -> None:
         """Write the first rows of the file anew, whole or not at all."""
@@ -107,6 +112,25 @@ class History(Logger):
                 yield from islice(csv.DictReader(file), rows)
 
 
+@contextmanager
+def said(path: Path) -> Iterator[None]:
+    """Say which curves could not be written: the system's error names no file, TensorBoard's logger hides it.
+
+    Raises:
+        OSError: they could not be.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as err:
+        cause = err if isinstance(err, OSError) else err.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(
+            f"{path} could not be written ({cause.strerror or cause}); free space, then run the same command again: it "
+            "goes on from the last checkpoint"
+        ) from err
+
+
 class Events(TensorBoardLogger):
     """TensorBoard's files, `tensorboard/` of the run folder; after a resume they show a run never stopped.
 
@@ -121,9 +145,16 @@ class Events(TensorBoardLogger):
         # A run that starts anew in its folder hides what an earlier one logged there.
         super().__init__(folder, name="", version="tensorboard", purge_step=0)
 
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add points; TensorBoard's thread tells of a full disk at some later one."""
+        with said(Path(self.log_dir)):
+            super().log_metrics(metrics, step)
+
     def place(self) -> dict[str, Any]:
         """Return the sizes of the files (bytes), all that was logged in them."""
-        self.experiment.flush()
+        with said(Path(self.log_dir)):
+            self.experiment.flush()
         return {path.name: path.stat().st_size for path in self._files()}
 
     def go_back(self, place: dict[str, Any]) -> None:
