@@ -53,7 +53,7 @@ def test_another_folder_another_protocol(run, ckpt, trained, split_videos, tmp_p
 def test_the_full_frame_is_a_protocol(run, ckpt, tmp_path):
     outcome = run("eval", ckpt, "num_crops=full", "num_clips=1", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
-    assert "1 clips (linspace) x the full frame" in outcome.out
+    assert "1 clip (linspace) x the full frame" in outcome.out
 
 
 def test_broken_and_missing_videos_are_failed_and_wrong_and_listed(run, ckpt, trained, split_videos, tmp_path):

@@ -55,7 +55,7 @@ def test_json_names_checkpoint_protocol_and_the_best_classes(vidgn, trained, vid
     told = json.loads(out)
     assert status == 0
     assert told["checkpoint"] == str(trained / "checkpoints" / "best.ckpt")
-    assert re.match(r"1 clips \(\w+\) x 1 crop of 37, 8 frames x stride 2", told["protocol"])
+    assert re.match(r"1 clip \(\w+\) x 1 crop of 37, 8 frames x stride 2", told["protocol"])
     (answer,) = told["videos"]
     assert answer["video"] == str(video)
     assert answer["error"] is None

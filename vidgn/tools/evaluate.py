@@ -136,13 +136,14 @@ def protocol(data: VideoDataModule) -> str:
     if isinstance(data, PictureDataModule):
         return picture_protocol(data)
     clip, test, side = data.clip, data.test, data.crop.test_side
+    cut = subset_words(data.manifests["test"]) if "test" in data.manifests else ()  # predict has no data set
     crops = (
         "the full frame" if test.num_crops == "full" else f"{test.num_crops} crop{'s' * (test.num_crops > 1)} of {side}"
     )
     return (
-        f"{test.num_clips} clips ({test.clip_rule}) x {crops}, {clip.clip_len} frames x stride {clip.stride}, "
+        f"{test.num_clips} clip{'s' * (test.num_clips > 1)} ({test.clip_rule}) x {crops}, {clip.clip_len} frames x stride {clip.stride}, "
         f"native fps, short side {side}, softmax averaged over positions and views"
-        f"{''.join(f'; {part}' for part in subset_words(data.manifests['test']))}"
+        f"{''.join(f'; {part}' for part in cut)}"
     )
 
 
