@@ -72,7 +72,7 @@ def test_a_published_checkpoint_is_evaluated_directly(run, theirs, i3d, videos, 
     outcome = run("eval", f"ckpt={i3d}", *words)
     assert outcome.status == 0, outcome.err
     assert "I3D_8x8_R50.pyth (pytorchvideo): i3d_r50_8x8 with bn, 400 classes, 320 tensors" in outcome.out
-    assert "1 clips (linspace) x 1 crop of 37, 8 frames x stride 8" in outcome.out
+    assert "1 clip (linspace) x 1 crop of 37, 8 frames x stride 8" in outcome.out
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["videos_scored"], metrics["classes"]) == (2, 400)
     with (tmp_path / "predictions.csv").open() as file:
