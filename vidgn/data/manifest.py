@@ -21,6 +21,7 @@ from vidgn.data.manifest_kinetics import find_annotation, read_kinetics
 from vidgn.data.manifest_listing import Folders
 from vidgn.data.manifest_lists import is_kinetics_annotation, read_list
 from vidgn.data.manifest_rows import Rows, RowsBuilder, check_root, clean_name
+from vidgn.data.remote import is_url, url_of
 
 Split = Literal["train", "val", "test"]
 
@@ -30,7 +31,7 @@ class Manifest:
     """Videos and their labels.
 
     Attributes:
-        root: Absolute path of the folder that the names are relative to.
+        root: Absolute path, or address, of the folder that the names are relative to.
         names: All names after one another in UTF-8, (bytes,).
         offsets: Where each name begins, and the end, (N+1,).
         labels: Class indices, (N,).
@@ -62,7 +63,8 @@ class Manifest:
 
     def path(self, index: int) -> str:
         """Return where the video lies."""
-        return os.path.join(self.root, self.video_id(index))
+        name = self.video_id(index)
+        return url_of(self.root, name) if is_url(self.root) else os.path.join(self.root, name)
 
     def label(self, index: int) -> int:
         """Return the class index of a video."""

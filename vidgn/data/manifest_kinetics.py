@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from vidgn.data.manifest_listing import Folders
 from vidgn.data.manifest_rows import VIDEO_SUFFIXES, BadRow, Rows, RowsBuilder, decode_lines, read_lines
+from vidgn.data.remote import is_url
 
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _SPLIT_WORDS = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
@@ -72,6 +73,11 @@ def find_annotation(root: str, *, split: str) -> Path:
     Raises:
         FileNotFoundError: There is none; the message lists the names that are looked for.
     """
+    if is_url(root):
+        raise FileNotFoundError(
+            f"no annotation file of split {split!r} is given, and {root} is an address; give a file of this machine "
+            f"(data.{split}=FILE)"
+        )
     names = [
         pattern.format(split=word)
         for word in _SPLIT_WORDS[split]

@@ -5,6 +5,7 @@ import os
 from typing import NamedTuple
 
 from vidgn.data.manifest_rows import VIDEO_SUFFIXES
+from vidgn.data.remote import is_url, list_url
 
 
 class Listing(NamedTuple):
@@ -54,7 +55,8 @@ class Folders:
     def __getitem__(self, folder: str) -> Listing:
         """Return the listing of a folder given relative to the root ("" is the root itself)."""
         if folder not in self._known:
-            self._known[folder] = list_folder(os.path.join(self.root, folder))
+            path = os.path.join(self.root, folder)
+            self._known[folder] = Listing(*list_url(path), frozenset()) if is_url(self.root) else list_folder(path)
         return self._known[folder]
 
 

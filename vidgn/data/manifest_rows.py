@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vidgn.data.remote import is_url
+
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg",
     ".wmv", ".flv", ".3gp", ".ts", ".mts", ".ogv",
@@ -117,6 +119,8 @@ def clean_name(path: str, *, root: str, allow_outside: bool = False) -> str:
     """
     if "\0" in path:
         raise BadRow(f"the path {path!r} holds a NUL byte")
+    if is_url(root):
+        path = path.removeprefix(f"{root}/")
     name = posixpath.normpath(path) if path else "."
     if name == ".":
         raise BadRow(f"the path {path!r} names no file")
@@ -172,9 +176,13 @@ def check_file(file: Path) -> None:
 def check_root(root: str | Path) -> str:
     """Return the folder as an absolute path, so that a change of working directory cannot move the data.
 
+    An address is returned as it is; whether anything is there is seen when it is listed.
+
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is not an existing folder.
     """
+    if is_url(str(root)):
+        return str(root).rstrip("/")
     folder = os.path.abspath(os.path.expanduser(root))
     if not os.path.exists(folder):
         raise FileNotFoundError(f"the data root {folder} does not exist; set data.root to the folder with the videos")

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 from av.container import InputContainer
@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from vidgn.data.readers.diagnose import contents, damage
 from vidgn.data.readers.index import PacketFacts
+from vidgn.data.remote import Url, open_file
 from vidgn.data.video import VideoDecodeError
 
 # Containers that hold all of their data themselves; those of sound alone get the better message. Playlists and
@@ -22,6 +23,7 @@ from vidgn.data.video import VideoDecodeError
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac"
 _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 _KEPT_BYTES = 1 << 24  # a file of ordinary size is read once; of a larger one only the facts are kept
+_VERBATIM = {"h264", "hevc", "mpeg4", "vp9", "libdav1d", "mjpeg"}  # in mp4 their packets are bytes of the file
 _LONG_AGO = 1 << 50  # ticks; before the first time of any file
 
 
@@ -52,19 +54,26 @@ class PacketSource:
         self.max_pixels = max_pixels
         self._pass = 0
         self._kept: list[Packet[VideoStream]] | None = None
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._places: list[tuple[int, int]] = []  # of packets whose bytes are fetched when they are wanted
+        self._file: BinaryIO = open_file(path)
+        self._remote: Any = self._file if isinstance(path, Url) else None
         self._container: InputContainer | None = None
         try:
             self._open()
             self.packets: list[PacketFacts] = []
             kept: list[Packet[VideoStream]] = []
             num_bytes = 0
+            leaves_media = self._leave_media()
             for packet in self._demux_all():
                 self.packets.append(_facts(packet))
                 num_bytes += packet.size
+                if leaves_media:
+                    self._places.append((packet.pos or 0, packet.size))
                 if num_bytes <= _KEPT_BYTES:
                     kept.append(packet)
             self._check_complete()
+            if leaves_media:
+                self._take_keys_from_index()
             if num_bytes <= _KEPT_BYTES:
                 self._kept = kept
         except BaseException:
@@ -90,6 +99,7 @@ class PacketSource:
             RuntimeError: Another pass has begun, or the source is closed.
         """
         if self._kept is not None:
+            self._fetch(start, last)
             for number in range(start, last + 1):
                 yield number, self._kept[number]
                 self.require(ticket)
@@ -134,6 +144,31 @@ class PacketSource:
         if self._container is not None:
             self._container.close()
         self._file.close()
+
+    def _leave_media(self) -> bool:
+        """Leave the packets' bytes where they are, if this file is elsewhere and its packets are pieces of it."""
+        if self._remote is None or self._remote.size > _KEPT_BYTES or self.facts.codec not in _VERBATIM:
+            return False
+        return bool(self._remote.leave_media())
+
+    def _take_keys_from_index(self) -> None:
+        """Mark as keys what the container's own table does: a demuxer that sees no bytes finds none.
+
+        A table that calls every packet of a predicting codec a key is not believed, except for the first.
+        """
+        keys = {entry.pos for entry in self.stream.index_entries if entry.is_keyframe}
+        marks = [place in keys for place, _ in self._places]
+        if all(marks) and self.facts.codec != "mjpeg":
+            marks = [True, *(False for _ in marks[1:])]
+        self.packets = [facts._replace(is_key=mark) for facts, mark in zip(self.packets, marks, strict=True)]
+
+    def _fetch(self, start: int, last: int) -> None:
+        """Put their bytes into packets that were left empty."""
+        if self._places and self._kept is not None:
+            wanted = self._places[start : last + 1]
+            self._remote.fetch(min(place for place, _ in wanted), max(place + size for place, size in wanted))
+            for packet, (place, size) in zip(self._kept[start : last + 1], wanted, strict=True):
+                packet.update(self._remote.read_at(place, place + size))
 
     def _open(self) -> None:
         self.opens += 1
