@@ -110,7 +110,8 @@ class ExactMaxPool3d(nn.MaxPool3d):
     def forward(self, input: Tensor) -> Tensor:
         """Pool (N, C, T, H, W) in its dtype."""
         with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input)
+            y: Tensor = super().forward(input)
+        return y
 
 
 def recomputed(norm: nn.Module, x: Tensor, *, then: Callable[[Tensor], Tensor]) -> Tensor:

@@ -31,6 +31,7 @@ for command, example in (
     (cli_models.push, "vidgn push me/i3d-gn --ckpt runs/NAME"),
     (cli_models.pull, "vidgn pull me/i3d-gn --out model"),
     (cli_models.model, "vidgn model --summary --model i3d_r50 --clip-len 64"),
+    (cli_models.bench, "vidgn bench --explain --model i3d_r50 --clip-len 32"),
     (cli_models.replay, "vidgn replay runs/NAME/nonfinite-step12.pt"),
     (cli_models.doctor, "vidgn doctor"),
     (cli_reproduce.reproduce, "vidgn reproduce --check data.root=DIR"),

@@ -1,11 +1,11 @@
-"""Subcommands about nets, runs and the machine: export, model, report, replay, doctor."""
+"""Subcommands about nets, runs and the machine: export, model, bench, report, replay, doctor."""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from vidgn.tools.cli_words import Ckpt, Json
+from vidgn.tools.cli_words import Ckpt, Device, Json
 
 
 def export(
@@ -41,6 +41,28 @@ def model(
     status = run_summary(
         model=model, norm=norm, num_classes=num_classes, clip_len=clip_len, crop=crop, width=width, out=sys.stdout,
         as_json=as_json, num_groups=num_groups, channels_per_group=channels_per_group,
+    )  # fmt: skip
+    raise typer.Exit(status)
+
+
+def bench(
+    *,
+    explain: Annotated[bool, typer.Option("--explain", help="Show which form of each convolution is taken.")] = False,
+    model: Annotated[str, typer.Option(help="A network of configs/model.")] = "i3d_r50",
+    norm: Annotated[str, typer.Option(help="gn, bn, ln, ... as in configs/norm.")] = "gn",
+    clip_len: Annotated[int | None, typer.Option(help="Frames of the clip; the net's own if left out.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the stem.")] = None,
+    batch: Annotated[int, typer.Option(help="Clips at a time.")] = 1,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Time a net on this machine, as built and fused; measure, once, which form of each convolution is fastest."""
+    from vidgn.tools.bench import run_bench
+
+    status = run_bench(
+        model=model, norm=norm, clip_len=clip_len, crop=crop, width=width, batch=batch, device=device, out=sys.stdout,
+        explained=explain, as_json=as_json,
     )  # fmt: skip
     raise typer.Exit(status)
 
