@@ -1,6 +1,7 @@
 """Bad videos in a run: replaced and written down in training, wrong in validation and test, or the end of the run."""
 
 import csv
+import ctypes
 import json
 import os
 import shutil
@@ -9,7 +10,9 @@ import signal
 import pytest
 import torch
 
+from vidgn.data import dataset
 from vidgn.data.motions import MotionsSpec, draw_video, write_video
+from vidgn.data.video import open_video
 
 WORDS = (
     "data=folder", "data.num_workers=0", "epochs=3", "batch=2", "crop=32", "clip_len=8", "span=16", "num_clips=1",
@@ -112,3 +115,52 @@ def test_a_strict_test_ends_at_the_first_bad_video(run, trained, tmp_path):
     outcome = run("eval", *words, f"hydra.run.dir={tmp_path / 'loose'}")
     assert outcome.status == 0, outcome.err
     assert json.loads((tmp_path / "loose" / "metrics.json").read_text())["videos_failed"] == len(told["classes"])
+
+
+@pytest.fixture
+def sick(monkeypatch):
+    """Return a function that makes one file do something instead of being read: `sick(name, act)`."""
+
+    def make(name, act):
+        def open_sick(path, *, backend):
+            if path.endswith(name):
+                act()
+            return open_video(path, backend=backend)
+
+        monkeypatch.setattr(dataset, "open_video", open_sick)
+
+    return make
+
+
+def test_a_decoder_that_never_returns_costs_a_run_one_video(run, videos, tmp_path, sick):
+    sick("train/move_up/1.mp4", lambda: ctypes.PyDLL(None).sleep(1000))  # PyDLL keeps the interpreter lock
+    words = ("epochs=1", "data.max_share=0.2", "data.num_workers=1", "data.deadline_seconds=2", "test=false")
+    outcome = run("train", *WORDS, f"data.root={videos}", *words, f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    found = {row["video"]: row["error"] for row in rows(tmp_path) if row["split"] == "train"}
+    assert found == {
+        "train/move_up/1.mp4": "decoding took longer than the deadline of 2 s; its process was killed",
+        "train/move_up/3.mp4": "empty file",
+    }
+    assert "bad video: train/move_up/1.mp4: decoding took longer" in outcome.out
+
+
+def test_a_reading_process_that_is_killed_is_one_sentence(run, videos, tmp_path, sick):
+    sick("train/move_up/1.mp4", lambda: os.kill(os.getppid(), signal.SIGKILL))  # the helper kills its worker
+    words = ("epochs=1", "data.max_share=0.2", "data.num_workers=1", "test=false")
+    outcome = run("train", *WORDS, f"data.root={videos}", *words, f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 2
+    (sentence,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert "was killed by signal 9 (SIGKILL) while it read " in sentence
+    assert "train/move_up/1.mp4; 1 workers; signal 9 is most often lack of memory: use fewer workers" in sentence
+
+
+def test_several_clips_of_a_video_are_words_of_a_run(run, videos, tmp_path):
+    words = ("epochs=1", "data.max_share=0.2", "data.clips_per_video=2", "test=false")
+    outcome = run("train", *WORDS, f"data.root={videos}", *words, f"hydra.run.dir={tmp_path / 'two'}")
+    assert outcome.status == 0, outcome.err
+    state = torch.load(tmp_path / "two" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 12  # 12 videos x 2 clips, 2 clips in a step
+    outcome = run("train", *WORDS, f"data.root={videos}", "data.clips_per_video=3", f"hydra.run.dir={tmp_path / 'no'}")
+    assert outcome.status == 2
+    assert "data.clips_per_video (3) must divide batch (2), which counts clips." in outcome.err
