@@ -64,6 +64,7 @@ class Keep(L.Callback):
         self._saved_at = time.monotonic()
         self._place: Place = "validated"
         self._rescaled = False
+        self._just_loaded = False  # then the place is saved already, and the one before it is worth its room
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the minutes from here; where the number of ranks changed, put the rate where its schedule is."""
@@ -79,7 +80,8 @@ class Keep(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Save between two steps where it is due; the end of an epoch is saved after its validation."""
-        if self.may_save(trainer, batch_idx) and self._is_due(trainer, batch_idx):
+        loaded, self._just_loaded = self._just_loaded, False
+        if not loaded and self.may_save(trainer, batch_idx) and self._is_due(trainer, batch_idx):
             self.save(trainer, "step")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -135,6 +137,7 @@ class Keep(L.Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the curves back to the place of the checkpoint, and count in batches of the ranks there are now."""
         if trainer.state.fn == TrainerFn.FITTING:
+            self._just_loaded = True
             ratio = rescale(
                 checkpoint,
                 accumulate=trainer.accumulate_grad_batches,
