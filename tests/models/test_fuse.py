@@ -1,6 +1,7 @@
 """The fused net: the same parameters, the same numbers, in every form."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -32,6 +33,13 @@ def build(name="i3d_r50", norm="gn", **options):
             if isinstance(module, nn.BatchNorm3d):
                 nn.init.normal_(module.running_mean, 0.0, 0.5)
                 nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return net
+
+
+def shortened(net):
+    """Keep one block of each stage, two of the first (the second has no projection): each is seconds to a compiler."""
+    for stage in [module for module in net.modules() if isinstance(getattr(module, "res_blocks", None), nn.ModuleList)]:
+        stage.res_blocks = stage.res_blocks[: 2 if stage in list(net.blocks)[:3] else 1]
     return net
 
 
@@ -81,6 +89,24 @@ def test_an_optimizer_made_before_still_trains_the_net(plain):
     net = copy.deepcopy(plain)
     parameters = list(net.parameters())
     assert all(a is b for a, b in zip(fuse(net).parameters(), parameters, strict=True))
+
+
+def test_a_fused_net_can_be_copied_and_pickled(plain):
+    net = fuse(copy.deepcopy(plain))
+    again = pickle.loads(pickle.dumps(copy.deepcopy(net)))
+    assert torch.equal(again(clips()), net(clips()))
+
+
+def test_a_frozen_net_takes_its_weights_for_constants(monkeypatch):
+    from torch._inductor import config
+
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda function, **_: lambda x: seen.append(config.freezing) or function(x))
+    net = compile_net(nn.Identity(), frozen=True)
+    assert net.forward(3) == 3
+    assert compile_net(nn.Identity()).forward(3) == 3
+    assert seen == [True, False]
+    assert not config.freezing
 
 
 def test_fusing_twice_changes_nothing(plain):
@@ -210,16 +236,17 @@ def test_a_net_in_bfloat16_keeps_its_statistics_in_float32():
     assert str(norm).endswith(", relu=True)")
 
 
-@pytest.mark.parametrize("name", ["i3d_r50", "slowfast_r50", "r2plus1d_r50", "x3d_s"])
+@pytest.mark.parametrize("name", ["i3d_r50", "c2d_r50", "slow_r50", "slowfast_r50", "r2plus1d_r50", "x3d_s"])
 def test_a_fused_net_is_one_graph(name):
-    net, x = fuse(build(name)), clips(FRAMES[name])
+    net, x = fuse(shortened(build(name))), clips(FRAMES[name])
     torch._dynamo.reset()
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    assert torch.allclose(compiled(x), net(x), atol=1e-5)
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(compiled(x), net(x), atol=1e-5)
 
 
 def test_a_compiled_net_has_the_same_gradients(plain):
-    net = fuse(copy.deepcopy(plain).double(), memory="low")
+    net = fuse(shortened(copy.deepcopy(plain)).double(), memory="low")
     wanted = gradients(net, clips().double())
     torch._dynamo.reset()
     net.forward = torch.compile(net.forward, backend="aot_eager", fullgraph=True)
@@ -267,7 +294,7 @@ def test_a_training_net_is_not_folded():
 @pytest.mark.parametrize("training", [False, True])
 def test_tuning_takes_the_form_that_was_fastest(plain, tmp_path, monkeypatch, training):
     net = fuse(copy.deepcopy(plain)).train(training)
-    times = {"matmul": 2.0, "conv2d over H, W": 1.0, "conv2d over T": 1.0, "fold": 3.0, "conv3d": 2.0}
+    times = {"matmul": 1.0, "conv2d over H, W": 2.0, "conv2d over T": 2.0, "fold": 3.0, "conv3d": 2.0}
     monkeypatch.setattr(
         "vidgn.models.fuse_tune._time_forms",
         lambda site, backward: {name: times[name] for name in applicable_forms(site.conv)},
@@ -276,9 +303,9 @@ def test_tuning_takes_the_form_that_was_fastest(plain, tmp_path, monkeypatch, tr
     assert net.training == training
     stem, pointwise = (next(c for c in choices if key in c.layers) for key in ("blocks.0.conv", LAST_POINTWISE))
     assert (stem.form, stem.shape) == ("conv3d", (2, 3, 8, 64, 64))
-    assert pointwise.form == "conv2d over H, W"
-    assert net.get_submodule(LAST_POINTWISE).form_of(torch.zeros(pointwise.shape)) == "conv2d over H, W"
-    assert net.get_submodule(LAST_POINTWISE).form_of(torch.zeros(1, 64, 1, 3, 3)) == "matmul"  # not measured
+    assert pointwise.form == "matmul"
+    assert net.get_submodule(LAST_POINTWISE).form_of(torch.zeros(pointwise.shape)) == "matmul"
+    assert net.get_submodule(LAST_POINTWISE).form_of(torch.zeros(1, 64, 1, 3, 3)) == "conv2d over H, W"  # the default
 
 
 LAST_POINTWISE = "blocks.5.res_blocks.2.branch2.conv_c"
