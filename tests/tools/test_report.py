@@ -130,7 +130,8 @@ def test_table_8_is_the_papers_and_takes_only_runs_on_kinetics(trained):
 
 def test_a_run_draws_its_curves_as_it_goes(trained):
     with Image.open(trained / "curves.png") as picture:
-        assert picture.size == (1120, 780)
+        assert picture.width == 1120
+        assert picture.height in (400, 770)  # one row, or two where more was recorded
     assert not (trained / "curves.png.part").exists()
 
 

@@ -188,7 +188,7 @@ class Browser:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Page.navigate", url=url)
-        self.until("document.readyState === 'complete' && document.getElementById('file')")
+        self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
 
     def until(self, condition):
         """Wait until a JavaScript expression is true."""

@@ -1,7 +1,7 @@
 """The curves of a run: errors, loss, pace, percentiles of features; for the report and for `curves.png`."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,25 @@ def write_curves(folder: Path) -> None:
 
 
 def overview(run: Run, *, theme: Theme) -> Figure:
-    """Draw one run on one picture: error, loss, rate of learning, and throughput or percentiles."""
-    figure, axes = new_figure(theme, (11.2, 7.8), rows=2, columns=2)
-    figure.suptitle(run.title, color=theme.ink, fontsize=11)
-    draw_errors(axes[0], [run], top=None, theme=theme)
-    draw_steps(axes[1], run.loss, label="training loss (nats)", theme=theme)
-    draw_steps(axes[2], run.rate, label="learning rate (per step)", theme=theme)
+    """Draw one run on one picture: error, loss, rate of learning, and throughput and percentiles if recorded."""
+    panels: list[Callable[[Any], None]] = [
+        lambda axes: draw_errors(axes, [run], top=None, theme=theme),
+        lambda axes: draw_steps(axes, run.loss, label="training loss (nats)", theme=theme),
+        lambda axes: draw_steps(axes, run.rate, label="learning rate (per step)", theme=theme),
+    ]
+    speed, label = next(iter(PACE.items()))
+    if run.pace.get(speed):
+        panels.append(lambda axes: draw_steps(axes, run.pace[speed], label=label, theme=theme))
     if run.percentiles:
-        draw_percentiles(axes[3], run, theme=theme)
-    else:
-        name, label = next((item for item in PACE.items() if item[0] in run.pace), ("", "clips per second"))
-        draw_steps(axes[3], run.pace.get(name, ()), label=label, theme=theme)
+        panels.append(lambda axes: draw_percentiles(axes, run, theme=theme))
+    columns = 2 if len(panels) == 4 else 3
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(theme, (11.2, 0.3 + 3.7 * rows), rows=rows, columns=columns)
+    figure.suptitle(run.title, color=theme.ink, fontsize=11)
+    for place, draw in zip(axes, panels, strict=False):
+        draw(place)
+    for place in axes[len(panels) :]:
+        place.set_axis_off()
     return figure
 
 
