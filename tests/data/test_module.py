@@ -1,12 +1,17 @@
 import os
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from vidgn.data import shared_memory
 from vidgn.data.clips import ClipSpec
 from vidgn.data.module import DataSpec, VideoDataModule, ViewSpec, default_workers, mirror_changes, read_manifests
+from vidgn.data.quarantine import BadVideo, TooManyBadVideos
 from vidgn.data.transforms import CropSpec
+from vidgn.data.workers import WorkerDied
 
 SPEC = DataSpec("motions", train=1, val=1, test=1, flip=False, num_workers=0)
 
@@ -71,9 +76,8 @@ def test_validation_is_one_clip_per_video_and_every_video(manifests):
 def test_the_test_gives_all_views_of_every_video(manifests):
     batches = list(module(manifests, test_batch=5).test_dataloader())
     assert torch.cat([batch.videos for batch in batches]).tolist() == list(range(12))
-    views = [clips.shape for batch in batches for clips, _ in batch.views(4)]
-    assert sum(shape[0] for shape in views) == 24
-    assert {tuple(shape[1:]) for shape in views} == {(3, 8, 37, 37)}
+    views = [tuple(view.shape) for batch in batches for item in batch.items for view in item.views()]
+    assert views == [(3, 8, 37, 37)] * 24
 
 
 def test_a_drawn_split_of_a_folder_has_all_videos_once(manifests):
@@ -124,3 +128,53 @@ def test_classes_that_a_mirror_changes_are_not_mirrored(manifests):
     assert chosen.flip is False  # motions has left and right
     forced = module(manifests, spec=DataSpec("motions", num_workers=0, flip=True)).train_dataloader().dataset
     assert forced.flip is True
+
+
+def test_several_clips_of_a_video_count_as_clips_of_the_batch(manifests):
+    loader = module(manifests, batch=4, spec=replace(SPEC, clips_per_video=2)).train_dataloader()
+    first = list(loader)
+    assert [tuple(batch.clips.shape) for batch in first] == [(2, 2, 3, 8, 32, 32)] * 6
+    assert next(iter(module(manifests, spec=replace(SPEC, clips_per_video=2)).val_dataloader())).clips.shape[1] == 1
+    with pytest.raises(ValueError, match=r"data\.clips_per_video \(3\) must divide batch \(4\), which counts clips"):
+        module(manifests, spec=replace(SPEC, clips_per_video=3))
+
+
+def test_bad_videos_are_part_of_the_state_and_limited_from_the_start(manifests, tmp_path):
+    ours = module(manifests, spec=replace(SPEC, max_share=0.1), ledger=tmp_path / "a.jsonl")
+    ours.train_dataloader()
+    bad = BadVideo("x.mp4", "cut", "train", 3, 1, 0.5, 1.7e9)
+    ours.quarantine.add(bad)
+    state = ours.state_dict()
+    assert state["quarantine"] == [bad._asdict()]
+    theirs = module(manifests, spec=replace(SPEC, max_share=0.1), ledger=tmp_path / "b.jsonl")
+    theirs.load_state_dict(state)
+    assert theirs.quarantine.rows() == [bad]
+    assert theirs.train_dataloader().state_dict()["num_items"] == 12
+    with pytest.raises(TooManyBadVideos, match=r"1 of 12 training videos .* data\.max_share \(0\.01\)"):
+        module(manifests, ledger=tmp_path / "b.jsonl").train_dataloader()
+    assert module(manifests, spec=replace(SPEC, strict=True), ledger=tmp_path / "b.jsonl").quarantine is None
+
+
+def test_deadlines_reach_the_loaders(manifests):
+    ours = module(manifests, spec=replace(SPEC, deadline_seconds=7, num_workers=2))
+    loaders = (ours.train_dataloader(), ours.val_dataloader(), ours.test_dataloader())
+    assert [loader.timeout for loader in loaders] == [10, 10, 10]  # three seconds to say so
+    assert [loader.dataset.deadline_seconds for loader in loaders] == [7, 7, 7]
+    assert module(manifests, spec=replace(SPEC, deadline_seconds=None, num_workers=2)).train_dataloader().timeout == 0
+
+
+def test_what_does_not_fit_into_shared_memory_is_said_before_training(manifests, monkeypatch):
+    monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda folder: SimpleNamespace(free=200_000))
+    ours = module(manifests, spec=replace(SPEC, num_workers=1))  # six batches of 4 x 3 x 8 x 32 x 32 bytes
+    with pytest.raises(OSError, match=r"1 workers read ahead up to 1 MB of batches, but /dev/shm has 0 MB free"):
+        ours.train_dataloader()
+    module(manifests).train_dataloader()
+
+
+def test_a_death_that_torch_tells_of_anywhere_is_explained(manifests):
+    ours = module(manifests)
+    died = WorkerDied("worker 7 was killed")
+    ours._loaders = [SimpleNamespace(explain=lambda err: died if "DataLoader worker" in str(err) else None)]
+    with pytest.raises(WorkerDied, match="worker 7 was killed"):
+        ours.on_exception(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."))
+    ours.on_exception(RuntimeError("something else"))
