@@ -49,12 +49,12 @@ def test_a_writer_that_dies_at_any_rename_leaves_a_whole_file(tmp_path, monkeypa
     def replace(source, target):
         calls.append(target)
         if len(calls) == dies_at:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("in a rename")
         real(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="in a rename"):
             write(tmp_path / "last.ckpt", 2)
     assert value(tmp_path / "last.ckpt") == (1 if dies_at < 3 else 2)
     assert len(clean_leftovers(tmp_path)) >= 1

@@ -102,9 +102,9 @@ def test_the_cache_is_whole_or_not_there_and_is_continued(tmp_path, monkeypatch)
     def stop_after_ten(done, total):
         calls.append((done, total))
         if done == 10:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("at the tenth")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="at the tenth"):
         prepare_motions(tmp_path, spec=spec, num_workers=1, progress=stop_after_ten)
     assert not (tmp_path / spec.folder_name).exists()
     resumed = []

@@ -17,6 +17,18 @@ def test_every_video_that_is_left_is_scored_once(num_items, world_size, done):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@settings(max_examples=100, deadline=None)
+@given(num_items=sizes, world_size=ranks, done=st.sets(st.integers(0, 59)), pieces=st.integers(1, 4))
+def test_all_pieces_of_a_video_go_to_one_rank_in_order(num_items, world_size, done, pieces):
+    whole = [ShardSampler(num_items, rank=r, world_size=world_size, done=done) for r in range(world_size)]
+    cut = [ShardSampler(num_items, rank=r, world_size=world_size, done=done, pieces=pieces) for r in range(world_size)]
+    for videos, items in zip(whole, cut, strict=True):
+        assert [divmod(item, pieces) for item in items] == [
+            (video, piece) for video in videos for piece in range(pieces)
+        ]
+        assert len(items) == pieces * len(videos)
+
+
 @settings(max_examples=200, deadline=None)
 @given(num_items=sizes, batch=st.integers(1, 8), world_size=ranks, steps=st.integers(0, 60), epoch=st.integers(0, 3))
 def test_an_epoch_goes_on_as_if_it_had_not_stopped(num_items, batch, world_size, steps, epoch):
