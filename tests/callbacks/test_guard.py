@@ -50,7 +50,7 @@ def test_the_run_stops_before_the_step_and_says_which(tmp_path, value):
     with pytest.raises(NonFiniteError, match=message) as caught:
         fit(module, tmp_path, Guard(tmp_path, video_name="video{}.mp4".format))
     assert torch.equal(module.weight.detach(), module.seen[3])  # as before the step
-    dump = Path(re.search(r"vidgn.tools.replay (\S+),", str(caught.value))[1])
+    dump = Path(re.search(r"vidgn replay (\S+),", str(caught.value))[1])
     state = read_state(dump)
     assert state["replay"]["videos"] == ["video3.mp4"]
     assert torch.equal(state["state_dict"]["weight"], module.seen[3])
