@@ -146,7 +146,7 @@ def test_a_path_is_never_taken_for_an_address(server: FileServer) -> None:
 
 
 def test_decord_reads_files_of_this_machine_only() -> None:
-    with pytest.raises(ValueError, match=r"backend \(decord\) reads files of this machine only"):
+    with pytest.raises(ValueError, match=r"backend \(decord\) reads whole files of this machine only"):
         open_video(Url("memory://a.mp4"), backend="decord")
 
 

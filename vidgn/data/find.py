@@ -12,6 +12,7 @@ from vidgn.data.manifest import Manifest
 from vidgn.data.motions import MotionsSpec, prepare_motions
 from vidgn.data.picture_folders import read_picture_folders
 from vidgn.data.shapes import ShapesSpec, prepare_shapes
+from vidgn.data.shards import read_shards
 
 Split = Literal["train", "val", "test"]
 PICTURES = ("images", "shapes")  # data sets of pictures, for task=image
@@ -38,6 +39,7 @@ class DataSpec:
         max_share: largest share of the training videos that may be bad.
         strict: the first bad video stops training, validation and test.
         passport: file of `vidgn scan`; what it does not call ok is left out of training and validation.
+        shards: of shards, where the tars are; see `vidgn.data.shards.read_shards`.
         intersect: passport or published list; the test scores only what it names too.
     """
 
@@ -57,6 +59,7 @@ class DataSpec:
     strict: bool = False
     passport: str | None = None
     intersect: str | None = None
+    shards: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,12 @@ def _kinetics400(spec: DataSpec, progress: Callable[[int, int], None] | None) ->
     return {"train": train, "val": val, "test": val}
 
 
+def _shards(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+    if not spec.shards:
+        raise ValueError("data=shards needs the tars; set data.shards=DIR, or a pattern such as DIR/SPLIT-*.tar.")
+    return {split: read_shards(spec.shards, split=split, classes_file=spec.classes) for split in _SPLITS}
+
+
 def _file(value: str | int | None) -> str | None:
     return None if value is None else str(value)
 
@@ -159,5 +168,6 @@ _SIDES = frozenset({"left", "right", "leftward", "rightward", "leftwards", "righ
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _READERS = {
     "motions": _motions, "folder": _folder, "kinetics400": _kinetics400, "images": _images, "shapes": _shapes,
+    "shards": _shards,
 }  # fmt: skip
-_EMBEDDED = ("motions", "shapes")
+_EMBEDDED = ("motions", "shapes", "shards")  # without a root

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote
 
+from vidgn.data.pieces import Piece, PieceFile
+
 T = TypeVar("T")
 
 BLOCK = 1 << 16  # bytes
@@ -90,12 +92,28 @@ def url_of(root: str, name: str) -> Url:
 
 
 def open_file(path: str) -> BinaryIO:
-    """Open a file for reading, here or, where the path is a `Url`, elsewhere."""
-    return cast("BinaryIO", RemoteFile(path) if isinstance(path, Url) else open(path, "rb", buffering=0))
+    """Open a file or a piece of one for reading, here or, where the path is a `Url`, elsewhere."""
+    file: Any
+    if isinstance(path, Piece):
+        is_here = not isinstance(path.container, Url)
+        file = PieceFile(path) if is_here else RemoteFile(path.container, start=path.start, size=path.size)
+    else:
+        file = RemoteFile(path) if isinstance(path, Url) else open(path, "rb", buffering=0)  # noqa: SIM115
+    return cast("BinaryIO", file)
+
+
+def is_remote(path: str) -> bool:
+    """Whether the bytes of a path come over a network."""
+    return isinstance(path.container if isinstance(path, Piece) else path, Url)
 
 
 class RemoteFile(io.RawIOBase):
     """A file elsewhere, read in blocks; what was fetched is kept until it is closed.
+
+    Args:
+        url: Its address.
+        start: With `size`, only this piece of it is the file.
+        size: In bytes.
 
     Raises:
         FileNotFoundError: There is none.
@@ -106,13 +124,15 @@ class RemoteFile(io.RawIOBase):
         requests: In how many pieces.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, start: int = 0, size: int | None = None) -> None:
         super().__init__()
         self.url = url
         self.fetched = 0
         self.requests = 0
         self._system, self._path = _system(url)
-        size = _patiently(lambda: self._system.info(self._path)["size"], f"{url}: asking for its size")
+        self._start = start
+        if size is None:
+            size = _patiently(lambda: self._system.info(self._path)["size"], f"{url}: asking for its size")
         if not isinstance(size, int):
             raise RemoteError(f"{url}: the server does not say how long it is; it must, and serve ranges of bytes")
         self.size = size
@@ -186,7 +206,8 @@ class RemoteFile(io.RawIOBase):
     def _request(self, first: int, behind: int) -> None:
         start, end = first * BLOCK, min(self.size, behind * BLOCK)
         what = f"{self.url}: bytes {start} to {end}"
-        data = _patiently(lambda: self._system.cat_file(self._path, start=start, end=end), what)
+        place = {"start": self._start + start, "end": self._start + end}
+        data = _patiently(lambda: self._system.cat_file(self._path, **place), what)
         if len(data) != end - start:
             raise RemoteError(
                 f"{what}: {len(data)} bytes came; the server must serve ranges, and the file stay as it is"

@@ -22,7 +22,8 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgn.data.remote import Url
+from vidgn.data.pieces import Piece
+from vidgn.data.remote import Url, is_remote
 
 Backend = Literal["pyav", "decord"]
 
@@ -98,7 +99,7 @@ class Reader(Protocol):
 def open_video(
     path: str | Path, *, backend: Backend = "pyav", num_threads: int = 1, max_pixels: int = MAX_PIXELS
 ) -> Reader:
-    """Open a regular file, or a `Url`, and index its first video stream that is not a cover picture.
+    """Open a regular file, a `Url` or a `Piece` and index its first video stream that is not a cover picture.
 
     Args:
         path: A file in one of the containers mp4/mov, mkv/webm, avi, ts, mpg, flv, asf, ogg; its name proves
@@ -120,10 +121,10 @@ def open_video(
         if value < 1:
             raise ValueError(f"{name} ({value}) must be at least 1.")
     file = os.fspath(path)
-    if not isinstance(file, Url):
-        _require_regular_file(file)
-    elif backend == "decord":
-        raise ValueError(f"backend (decord) reads files of this machine only, not {file}; use pyav.")
+    if not is_remote(file):
+        _require_regular_file(file.container if isinstance(file, Piece) else file)
+    if backend == "decord" and isinstance(file, (Url, Piece)):
+        raise ValueError(f"backend (decord) reads whole files of this machine only, not {file}; use pyav.")
     if backend == "decord":
         from vidgn.data.readers.decord import DecordReader
 

@@ -50,6 +50,9 @@ def prepare(
     engine: Annotated[str, typer.Option(help="local, or ray: the machines of a cluster that see both folders.")] = (
         "local"
     ),
+    shards: Annotated[
+        float | None, typer.Option(metavar="MB", help="Pack them into WebDataset tars of MB in DST_shards too.")
+    ] = None,
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
@@ -59,9 +62,12 @@ def prepare(
 
     spec = PrepareSpec(short_side=short_side, gop=gop, crf=crf)
     count = workers if engine == "ray" else workers_or_cores(workers)
-    raise typer.Exit(
-        run_prepare(source, target, spec=spec, out=sys.stdout, workers=count, engine=engine, as_json=as_json)
-    )
+    status = run_prepare(source, target, spec=spec, out=sys.stdout, workers=count, engine=engine, as_json=as_json)
+    if shards is not None:
+        from vidgn.tools.pack import run_pack
+
+        run_pack(target, megabytes=shards, out=sys.stderr if as_json else sys.stdout)
+    raise typer.Exit(status)
 
 
 def workers_or_cores(workers: int) -> int:

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from vidgn.data.readers.diagnose import contents, damage
 from vidgn.data.readers.index import PacketFacts
-from vidgn.data.remote import Url, open_file
+from vidgn.data.remote import is_remote, open_file
 from vidgn.data.video import VideoDecodeError
 
 # Containers that hold all of their data themselves; those of sound alone get the better message. Playlists and
@@ -56,7 +56,7 @@ class PacketSource:
         self._kept: list[Packet[VideoStream]] | None = None
         self._places: list[tuple[int, int]] = []  # of packets whose bytes are fetched when they are wanted
         self._file: BinaryIO = open_file(path)
-        self._remote: Any = self._file if isinstance(path, Url) else None
+        self._remote: Any = self._file if is_remote(path) else None
         self._container: InputContainer | None = None
         try:
             self._open()
