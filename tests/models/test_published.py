@@ -81,7 +81,7 @@ def test_a_caffe2_pickle_says_what_it_leaves_open(shapes, tmp_path):
     assert (found.model, found.pool1, found.num_classes, found.clip) == ("i3d_r50", "nonlocal", 9, (32, 64, 224))
     assert found.notes == (
         "names and shapes are those of video-nonlocal-net's 32-frame I3D and of PySlowFast's 8-frame I3D_8x8_R50.pkl;"
-        " taken for the former, use model=i3d_r50_8x8 for the latter",
+        " taken for the former; for the latter use model=i3d_r50_8x8, or network=i3d_r50_8x8 of eval.py",
     )
 
 

@@ -98,17 +98,17 @@ def test_a_caffe2_pickle_is_taken_for_either_of_its_two_networks(theirs, i3d, tm
     found = open_checkpoint(path)
     assert found.describe["model"] == {"name": "i3d_r50", "width": 64, "dropout": 0.5, "pool1": "nonlocal"}
     assert (found.describe["clip"], found.describe["test"]["clip_rule"]) == ({"clip_len": 32, "span": 64}, "nonlocal")
-    assert "taken for the former, use model=i3d_r50_8x8 for the latter" in capsys.readouterr().out
-    found = open_checkpoint(path, model="i3d_r50_8x8")
+    assert (
+        "taken for the former; for the latter use model=i3d_r50_8x8, or network=i3d_r50_8x8" in capsys.readouterr().out
+    )
+    found = open_checkpoint(path, network="i3d_r50_8x8")
     assert found.describe["model"]["pool1"] == "pytorchvideo"
     assert found.describe["clip"] == {"clip_len": 8, "span": 64}
     assert "taken for" not in capsys.readouterr().out
     expected = open_checkpoint(i3d).net
     assert all(torch.equal(found.net[name], expected[name]) for name in expected if "num_batches" not in name)
-    with pytest.raises(
-        ValueError, match=r"model=slow_r50, but I3D_8x8_R50.pkl has the tensors of i3d_r50; leave model"
-    ):
-        open_checkpoint(path, model="slow_r50")
+    with pytest.raises(ValueError, match=r"network=slow_r50, but I3D_8x8_R50.pkl has the tensors of i3d_r50; leave"):
+        open_checkpoint(path, network="slow_r50")
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +170,15 @@ def test_pictures_and_unknown_tensors_are_refused(tmp_path):
 def test_names_that_two_classes_share_stay_as_they_are():
     assert respell(["a_b", "c"], ["a b", "C", "d"]) == ("a b", "C")
     assert respell(["a_b"], ["a_b", "a b"]) == ("a_b",)
+
+
+def test_a_network_it_is_not_and_embedded_videos_are_one_sentence(run, x3d, tmp_path):
+    (tmp_path / "classes.txt").write_text("run\njump\nsit\n")
+    words = (f"ckpt={x3d}", f"classes={tmp_path / 'classes.txt'}", f"hydra.run.dir={tmp_path}")
+    outcome = run("eval", *words, "network=i3d_r50", "data=folder", f"data.root={tmp_path}")
+    assert outcome.status == 2
+    assert "network=i3d_r50, but x3d.pyth has the tensors of x3d_s; leave network out." in outcome.err
+    outcome = run("eval", *words, "data=motions", "data.train=1", "data.val=1", "data.test=1")
+    assert outcome.status == 2
+    assert "12 of the 12 classes" in outcome.err
+    assert "are unknown to the checkpoint (move_down, " in outcome.err

@@ -75,7 +75,7 @@ def identify(path: str | Path) -> Published:
 _OPEN = {
     ("video-nonlocal-net", "i3d_r50"): (
         "names and shapes are those of video-nonlocal-net's 32-frame I3D and of PySlowFast's 8-frame I3D_8x8_R50.pkl;"
-        " taken for the former, use model=i3d_r50_8x8 for the latter",
+        " taken for the former; for the latter use model=i3d_r50_8x8, or network=i3d_r50_8x8 of eval.py",
     )
 }
 

@@ -150,7 +150,7 @@ def protocol(data: VideoDataModule) -> str:
 def evaluate_checkpoint(config: DictConfig) -> Result:
     """Run the words of `configs/eval.yaml`: everything they leave open is taken from the checkpoint."""
     path = Path(str(config.ckpt)).expanduser()
-    checkpoint = open_checkpoint(path, model=config.model, classes=config.classes)
+    checkpoint = open_checkpoint(path, network=config.network, classes=config.classes)
     told = checkpoint.describe
     clip = ClipSpec(_chosen(config.clip_len, told["clip"]["clip_len"]), _chosen(config.span, told["clip"]["span"]))
     crop = CropSpec(_chosen(config.crop, told["crop"]))

@@ -19,12 +19,12 @@ from vidgn.norms import make_norm
 from vidgn.tools.videos import say
 
 
-def open_checkpoint(path: str | Path, *, model: str | None = None, classes: str | None = None) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, network: str | None = None, classes: str | None = None) -> Checkpoint:
     """Read a checkpoint of ours, or a published video net as if it described itself.
 
     Args:
         path: the file.
-        model: for a published file whose names and shapes are those of two networks, which of them it is.
+        network: for a published file whose names and shapes are those of two networks, which of them it is.
         classes: for a published file that does not name its classes, a file with one name per line.
 
     Raises:
@@ -38,7 +38,7 @@ def open_checkpoint(path: str | Path, *, model: str | None = None, classes: str 
         if not _may_be_published(path):
             raise
         found = identify(path)
-    return _described(path, found, model=model, classes=classes)
+    return _described(path, found, network=network, classes=classes)
 
 
 def respell(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -64,8 +64,8 @@ def _may_be_published(path: Path) -> bool:
     return isinstance(content, Mapping) and "vidgn" not in content and bool(content)
 
 
-def _described(path: Path, found: Published, *, model: str | None, classes: str | None) -> Checkpoint:
-    name = _chosen_model(path, found, model)
+def _described(path: Path, found: Published, *, network: str | None, classes: str | None) -> Checkpoint:
+    name = _chosen(path, found, network)
     row = MODELS[name]
     pool1 = None if row.pool1 is None else row.pool1 if name != found.model else found.pool1
     words: dict[str, Any] = {"name": name, "width": row.width, "dropout": row.dropout}
@@ -74,7 +74,7 @@ def _described(path: Path, found: Published, *, model: str | None, classes: str 
     net = build_model(name, num_classes=len(names), norm=make_norm(found.norm), pool1=pool1)
     report = load_weights(net, path, classes=None)
     say(f"{path.name} ({found.source_format}): {name} with {found.norm}, {len(names)} classes, {report.loaded} tensors")
-    for note in (*report.notes, *(found.notes if model is None else ())):
+    for note in (*report.notes, *(found.notes if network is None else ())):
         say(f"note: {note}")
     clip = row.clip if name != found.model else found.clip
     describe = {
@@ -100,12 +100,12 @@ def _described(path: Path, found: Published, *, model: str | None, classes: str 
     return Checkpoint(path, net.state_dict(), describe, step=0, epoch=0)
 
 
-def _chosen_model(path: Path, found: Published, model: str | None) -> str:
-    if model is None or model == found.model:
+def _chosen(path: Path, found: Published, network: str | None) -> str:
+    if network is None or network == found.model:
         return found.model
-    if (found.model, model) != ("i3d_r50", "i3d_r50_8x8"):
-        raise ValueError(f"model={model}, but {path.name} has the tensors of {found.model}; leave model out.")
-    return model
+    if (found.model, network) != ("i3d_r50", "i3d_r50_8x8"):
+        raise ValueError(f"network={network}, but {path.name} has the tensors of {found.model}; leave network out.")
+    return network
 
 
 def _class_names(path: Path, found: Published, file: str | None) -> Sequence[str]:
