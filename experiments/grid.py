@@ -26,6 +26,12 @@ RELATIVES = (
     Cell("ln", 32, 4),
     Cell("in", 32, 4),
 )
+# Table 3; G = 4 and the ends (ln: one group, in: one channel) are among the cells above.
+GROUPS = (
+    *(Cell("gn", 32, 4, num_groups=groups) for groups in (8, 2)),
+    *(Cell("gn", 32, 4, channels=channels) for channels in (8, 4, 2)),
+)
+GROUP_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,9 @@ class Job:
 
 
 def jobs(seeds: int) -> Iterator[Job]:
-    """Yield all runs: for each seed the cells of Table 8 and the smaller batch, then all relatives."""
-    for cells in ((*TABLE8, *SMALLER), RELATIVES):
-        for seed in range(seeds):
+    """Yield all runs: for each seed the cells of Table 8 and the smaller batch, then all relatives, then the groups."""
+    for cells, count in (((*TABLE8, *SMALLER), seeds), (RELATIVES, seeds), (GROUPS, min(seeds, GROUP_SEEDS))):
+        for seed in range(count):
             for cell in cells:
                 yield Job(cell, seed)
 

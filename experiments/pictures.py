@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from experiments.curves import PERCENTILES
 
-_COLOURS = {"b8": "tab:blue", "b4": "tab:orange", "b2": "tab:red", "t64_b4": "tab:green"}
 _COLUMNS = (("t32_b8", "32 frames, 8 clips"), ("t32_b4", "32 frames, 4 clips"), ("t32_b2", "32 frames, 2 clips"))
 Runs = Sequence[Mapping[str, Any]]
 
@@ -67,7 +66,8 @@ def draw_percentiles(runs: Runs, *, path: Path) -> Path:
 
 
 def _draw(axis: Axes, found: Sequence[Sequence[Mapping[str, float]]], *, title: str, colour: str) -> None:
+    epochs = [row["epoch"] for row in found[0]]
     for kind, style, label in (("val_error", "-", title), ("train_error", "--", None)):
         rows = [[row[kind] for row in rows] for rows in found]
         means = [fmean(values) for values in zip(*rows, strict=True)]
-        axis.plot(range(1, len(means) + 1), means, style, color=colour, label=label)
+        axis.plot(epochs, means, style, color=colour, label=label)

@@ -36,18 +36,25 @@ class Cell:
         clip_len: frames the net sees of 64.
         batch: clips per device and step, the unit of the paper's Table 8.
         num_groups: of group norm; None: the published proportion.
+        channels: per group, instead.
     """
 
     norm: str
     clip_len: int
     batch: int
     num_groups: int | None = None
+    channels: int | None = None
+
+    @property
+    def layer(self) -> str:
+        """The norm with its options: `gn`, `gn_g2` (groups) or `gn_c8` (channels per group)."""
+        options = (("g", self.num_groups), ("c", self.channels))
+        return self.norm + "".join(f"_{letter}{value}" for letter, value in options if value is not None)
 
     @property
     def name(self) -> str:
         """As files and tables have it: `gn_t32_b8`."""
-        groups = "" if self.num_groups is None else f"_g{self.num_groups}"
-        return f"{self.norm}{groups}_t{self.clip_len}_b{self.batch}"
+        return f"{self.layer}_t{self.clip_len}_b{self.batch}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def build_cell(cell: Cell, *, setting: Setting, num_classes: int) -> VideoNet:
     """Build the net of a cell; batch norm of `devices` devices becomes sub_bn with as many parts."""
     norm: dict[str, Any] = {"name": cell.norm}
     if cell.norm == "gn":
-        norm["num_groups"] = cell.num_groups
+        norm |= {"num_groups": cell.num_groups, "channels_per_group": cell.channels}
     elif cell.norm == "bn":
         norm = {"name": "sub_bn", "num_splits": setting.devices}
     elif cell.norm == "sync_bn":  # of all devices: the whole batch on the one that there is

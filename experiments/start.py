@@ -8,6 +8,7 @@ frames of 32 or of 64, so that the weights favour neither clip length.
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,45 +21,40 @@ from experiments.settings import Setting
 from experiments.videos import SPLITS, Split, Videos, VideoSpec, cached, make_videos
 from vidgn.optim import OptimSpec
 
-# Which starting weights a norm has: those of batch norm serve all that read its tensors.
-FAMILY = dict.fromkeys(("bn", "sync_bn", "batch_renorm", "frozen_bn"), "sync_bn") | {n: n for n in ("gn", "ln", "in")}
+_BATCH_NORMS = ("bn", "sync_bn", "batch_renorm", "frozen_bn")  # one start serves all that read its tensors
 ANCESTOR_SEED, FAMILY_SEED = 1, 2
 _SPANS = (32, 64)
 
 Weights = dict[str, Tensor]
 
 
-def start_weights(norm: str, *, setting: Setting, mark: str, cache: Path, results: Path) -> Weights:
-    """Return the weights a net with this norm starts from, without the classifier; train them if need be.
+def start_weights(cell: Cell, *, setting: Setting, mark: str, cache: Path, results: Path) -> Weights:
+    """Return the weights a net of this cell starts from, without the classifier; train them if need be.
 
     Args:
-        norm: of the net.
+        cell: says the norm; clip length and batch have no part in it.
         setting: sizes and recipe.
         mark: of the setting; other settings have other files.
         cache: folder of what can be made again.
         results: folder of the numbers; the source test of each family is written there.
     """
-    weights = family_weights(FAMILY[norm], setting=setting, mark=mark, cache=cache, results=results)
-    return {name: value for name, value in weights.items() if ".proj." not in name}
-
-
-def family_weights(family: str, *, setting: Setting, mark: str, cache: Path, results: Path) -> Weights:
-    """Return the weights of a family, with the classifier of the source."""
+    first = Cell("sync_bn", 32, 8)
+    own = first if cell.norm in _BATCH_NORMS else replace(cell, clip_len=32, batch=8)
 
     def ancestor() -> tuple[Weights, dict[str, Any]]:
         return train_source(
-            Cell("sync_bn", 32, 8), setting=setting, epochs=setting.ancestor_epochs, optim=setting.ancestor_optim,
-            cache=cache, seed=ANCESTOR_SEED,
+            first, setting=setting, epochs=setting.ancestor_epochs, optim=setting.ancestor_optim, cache=cache,
+            seed=ANCESTOR_SEED,
         )  # fmt: skip
 
     def child() -> tuple[Weights, dict[str, Any]]:
         return train_source(
-            Cell(family, 32, 8), setting=setting, epochs=setting.family_epochs, optim=setting.family_optim,
-            cache=cache, seed=FAMILY_SEED,
-            weights=_kept(f"start-{mark}-ancestor", ancestor, cache=cache, results=results),
+            own, setting=setting, epochs=setting.family_epochs, optim=setting.family_optim, cache=cache,
+            seed=FAMILY_SEED, weights=_kept(f"start-{mark}-ancestor", ancestor, cache=cache, results=results),
         )  # fmt: skip
 
-    return _kept(f"start-{mark}-{family}", child, cache=cache, results=results)
+    weights = _kept(f"start-{mark}-{own.layer}", child, cache=cache, results=results)
+    return {name: value for name, value in weights.items() if ".proj." not in name}
 
 
 def train_source(

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from experiments.grid import RESULTS, Job, digest, jobs, read_results, write_json
+from experiments.grid import GROUPS, RELATIVES, RESULTS, TABLE8, Job, digest, jobs, read_results, write_json
 from experiments.run import Course, train
 from experiments.settings import SETTING, Setting
 from experiments.start import splits, start_weights
@@ -64,7 +64,7 @@ def run_grid(todo: list[Job], *, setting: Setting, results: Path, cache: Path) -
 def run_job(job: Job, *, setting: Setting, mark: str, results: Path, cache: Path) -> dict[str, Any]:
     """Run one cell with one seed, which draws the training videos, their order, the clips and the classifier."""
     with _claimed(cache / "claims" / f"{mark}-data", wait=True):
-        weights = start_weights(job.cell.norm, setting=setting, mark=mark, cache=cache, results=results)
+        weights = start_weights(job.cell, setting=setting, mark=mark, cache=cache, results=results)
         data = splits(setting.videos, seed=job.seed, shared_seed=TEST_SEED, cache=cache)
     course = Course(setting.epochs, setting.optim, (SPAN,), setting.test_clips)
     _, numbers = train(
@@ -96,8 +96,8 @@ def smoke_setting() -> Setting:
 
 def smoke_jobs() -> list[Job]:
     """Return two seeds of the cells with 4 clips, and one of every relative."""
-    cells = [job.cell for job in jobs(1) if job.cell.batch == 4]
-    return [Job(cell, seed) for cell in cells for seed in range(2 if cell.norm in ("bn", "gn") else 1)]
+    cells = [cell for cell in (*TABLE8, *RELATIVES, GROUPS[-1]) if cell.batch == 4]
+    return [Job(cell, seed) for cell in cells for seed in range(2 if cell.layer in ("bn", "gn") else 1)]
 
 
 def default_cache() -> Path:

@@ -132,12 +132,15 @@ def _precise(runs: Runs) -> list[str]:
 
 
 def _groups(runs: Runs) -> list[str]:
-    found = sorted({cell for cell, _ in runs if cell.startswith("source_")})
-    if not found:
-        return []
-    lines = ["### Table 3 in miniature: from random weights on the source videos, video top-1", ""]
-    lines += ["| norm | top-1 |", "|---|---|"]
-    return [*lines, *(f"| {cell.removeprefix('source_')} | {_mean(scores(runs, cell))} |" for cell in found), ""]
+    lines = ["### Table 3 in miniature: groups, 32 frames at 4 clips, video top-1", ""]
+    rows = (
+        ("groups G", ("gn_g8", "8"), ("gn", "4"), ("gn_g2", "2"), ("ln", "1 (LN)")),
+        ("channels per group", ("gn_c8", "8"), ("gn_c4", "4"), ("gn_c2", "2"), ("in", "1 (IN)")),
+    )
+    for title, *cells in rows:
+        lines += [f"| {title} | " + " | ".join(name for _, name in cells) + " |", "|---" * (len(cells) + 1) + "|"]
+        lines += ["| top-1 | " + " | ".join(_mean(scores(runs, f"{cell}_t32_b4")) for cell, _ in cells) + " |", ""]
+    return lines
 
 
 def _difference(title: str, one: Mapping[int, float], other: Mapping[int, float], paper: str) -> str:

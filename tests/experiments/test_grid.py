@@ -22,14 +22,16 @@ def test_every_result_is_of_the_setting_that_the_code_has():
 def test_a_cell_of_table_8_is_named_like_its_preset():
     assert Cell("gn", 64, 4).name == "gn_t64_b4"
     assert Cell("gn", 32, 8, num_groups=2).name == "gn_g2_t32_b8"
+    assert Cell("gn", 32, 8, channels=4).name == "gn_c4_t32_b8"
 
 
-def test_seeds_come_one_after_the_other_and_relatives_last():
+def test_seeds_come_one_after_the_other_then_relatives_then_groups():
     names = [(job.seed, job.cell.name) for job in jobs(2)]
     assert names[:3] == [(0, "bn_t32_b8"), (0, "gn_t32_b8"), (0, "bn_t32_b4")]
     assert names[8] == (1, "bn_t32_b8")
     assert names[16] == (0, "sync_bn_t32_b2")
-    assert len(names) == len(set(names)) == 32
+    assert names[32] == (0, "gn_g8_t32_b4")
+    assert len(names) == len(set(names)) == 42  # two seeds of 8 + 8 + 5 cells
 
 
 def test_results_of_another_setting_are_refused(tmp_path):

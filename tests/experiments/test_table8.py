@@ -24,9 +24,9 @@ def test_the_smoke_run_goes_the_whole_way(finished):
     results = read_results(folder / "results")
     cells = {run["cell"] for run in results}
     assert cells == {f"{norm}_t32_b4" for norm in ("bn", "gn", "sync_bn", "batch_renorm", "frozen_bn", "ln", "in")} | {
-        "bn_t64_b4", "gn_t64_b4"
+        "bn_t64_b4", "gn_t64_b4", "gn_c2_t32_b4"
     }  # fmt: skip
-    assert len(results) == 13
+    assert len(results) == 14
     assert "| GN | not run |" in tables
     assert "| BN, 32 to 64 frames at 4 clips |" in tables
     assert sorted(path.name for path in (folder / "figures").iterdir()) == [
@@ -100,4 +100,4 @@ def test_other_words_choose_folder_and_seeds(monkeypatch, tmp_path):
     called = {}
     monkeypatch.setattr(table8, "run_grid", lambda todo, **rest: called.update(rest, count=len(todo)))
     main(["--seeds", "2", "--results", str(tmp_path / "r"), "--cache", str(tmp_path / "c")])
-    assert called == {"setting": SETTING, "results": tmp_path / "r", "cache": tmp_path / "c", "count": 32}
+    assert called == {"setting": SETTING, "results": tmp_path / "r", "cache": tmp_path / "c", "count": 42}
