@@ -141,8 +141,8 @@ def protocol(data: VideoDataModule) -> str:
         "the full frame" if test.num_crops == "full" else f"{test.num_crops} crop{'s' * (test.num_crops > 1)} of {side}"
     )
     return (
-        f"{test.num_clips} clip{'s' * (test.num_clips > 1)} ({test.clip_rule}) x {crops}, {clip.clip_len} frames x stride {clip.stride}, "
-        f"native fps, short side {side}, softmax averaged over positions and views"
+        f"{test.num_clips} clip{'s' * (test.num_clips > 1)} ({test.clip_rule}) x {crops}, "
+        f"{clip.clip_len} frames x stride {clip.stride}, native fps, short side {side}, softmax averaged over positions and views"
         f"{''.join(f'; {part}' for part in cut)}"
     )
 
