@@ -246,4 +246,6 @@ def _logger(name: str, folder: Path) -> Logger:
 def device_word(trainer: L.Trainer) -> str:
     """Return where the run computes, for people."""
     device = trainer.strategy.root_device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    on_cpu = f"cpu, {threads} thread{'s' * (threads > 1)}"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu

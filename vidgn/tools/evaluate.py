@@ -142,7 +142,8 @@ def protocol(data: VideoDataModule) -> str:
     )
     return (
         f"{test.num_clips} clip{'s' * (test.num_clips > 1)} ({test.clip_rule}) x {crops}, "
-        f"{clip.clip_len} frames x stride {clip.stride}, native fps, short side {side}, softmax averaged over positions and views"
+        f"{clip.clip_len} frames x stride {clip.stride}, native fps, short side {side}, "
+        "softmax averaged over positions and views"
         f"{''.join(f'; {part}' for part in cut)}"
     )
 
