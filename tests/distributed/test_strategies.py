@@ -64,6 +64,12 @@ def test_the_rank_with_a_fault_of_its_own_is_named_by_the_others(tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
+def test_a_fault_that_cannot_be_written_down_stays_the_fault(tmp_path, monkeypatch):
+    be(monkeypatch, 0)
+    with pytest.raises(OSError, match="the disk is full"):
+        fail(tmp_path / "gone", OSError("the disk is full"))
+
+
 @pytest.mark.parametrize(
     "error",
     [

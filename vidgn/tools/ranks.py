@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,7 +60,8 @@ def tell_who_failed(folder: Path) -> Iterator[None]:
             raise
         rank, world = dist.get_rank(), dist.get_world_size()
         if not _is_lost(err):
-            (folder / f"failed.rank{rank}.txt").write_text(f"{_first_line(err)}\n", encoding="utf-8")
+            with suppress(OSError):  # a full disk may be the very fault
+                (folder / f"failed.rank{rank}.txt").write_text(f"{_first_line(err)}\n", encoding="utf-8")
             raise
         raise RankLostError(
             f"rank {rank} of {world} lost another process of this run ({_first_line(err)}); {_who(folder, rank)}. "
