@@ -69,7 +69,7 @@ class ViewScorer:
         self.group = group
         self._scores = scores
         self._videos: dict[int, _Video] = {}  # begun and not done
-        self._groups: dict[tuple[int, ...], _Group] = {}  # by the shape of a view, oldest first
+        self._groups: dict[tuple[int, ...], _Group] = {}  # by the shape of a view, the last one used at the end
 
     def add(self, pieces: Iterable[Piece]) -> Iterator[Prediction]:
         """Take pieces, those of a video in order; yield the predictions of the videos that are done.
@@ -115,7 +115,7 @@ class ViewScorer:
             if len(self._groups) == _OPEN_SHAPES:
                 yield from self._run(self._groups.pop(next(iter(self._groups))))
             self._groups[shape] = _Group(view.new_zeros((self.group, *shape)))
-        group = self._groups[shape]
+        group = self._groups[shape] = self._groups.pop(shape)  # the last one used
         group.clips[len(group.numbers)] = view
         group.numbers.append(number)
         if len(group.numbers) == self.group:

@@ -10,6 +10,8 @@ import pytest
 
 from vidgn.data.sampler import ShardSampler
 from vidgn.data.views import VideoViews
+from vidgn.predictions import Prediction
+from vidgn.tools.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +42,7 @@ def test_a_video_that_no_rank_reads_ends_the_test(run, trained, tmp_path, monkey
 
 
 def test_a_video_that_is_read_twice_ends_the_test(run, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(ShardSampler, "__iter__", lambda self: iter([*range(12), 7]))
+    monkeypatch.setattr(ShardSampler, "__iter__", lambda self: iter([7, *range(11)]))
     outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 1
     assert "videos [7] of the manifest were scored more than once" in outcome.err
@@ -60,4 +62,12 @@ def test_a_view_that_is_missing_or_double_ends_the_test(run, trained, tmp_path, 
     outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 1
     assert message in outcome.err
+    assert not (tmp_path / "predictions.csv").exists()
+
+
+def test_a_video_of_the_journal_that_lacks_views_ends_the_test(run, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(Journal, "read", lambda self: {0: Prediction(0, 0, (1.0,) * 12, None, 1)})
+    outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 1
+    assert "video 0 of the manifest has 1 scored views instead of 2" in outcome.err
     assert not (tmp_path / "predictions.csv").exists()

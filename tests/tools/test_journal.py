@@ -1,0 +1,48 @@
+"""What a test has scored so far is whole lines, by one key, of videos that could be read."""
+
+import pytest
+
+from vidgn.predictions import Prediction
+from vidgn.tools.journal import Journal
+
+GOOD = Prediction(3, 1, (0.1, 1 / 3), None, 10, 9, 10)
+KEY = {"clips": 10}
+
+
+def test_what_is_written_is_read_with_all_digits_by_any_rank(tmp_path):
+    Journal(tmp_path, rank=0, key=KEY).add(GOOD)
+    Journal(tmp_path, rank=1, key=KEY).add(GOOD._replace(video=4))
+    assert Journal(tmp_path, rank=7, key=KEY).read() == {3: GOOD, 4: GOOD._replace(video=4)}
+
+
+def test_a_video_that_could_not_be_read_is_tried_again(tmp_path):
+    journal = Journal(tmp_path, rank=0, key=KEY)
+    journal.add(Prediction(5, 1, None, "b.mp4: no such file"))
+    assert journal.read() == {}
+    journal.add(GOOD._replace(video=5))
+    assert list(journal.read()) == [5]
+
+
+def test_a_line_that_was_cut_off_is_mended(tmp_path):
+    Journal(tmp_path, rank=0, key=KEY).add(GOOD)
+    path = tmp_path / "predictions.rank0.jsonl"
+    path.write_text(path.read_text() + "[7, 1, [0.")
+    again = Journal(tmp_path, rank=0, key=KEY)
+    assert list(again.read()) == [3]
+    again.add(GOOD._replace(video=8))
+    assert list(again.read()) == [3, 8]
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "3", "[1, 2, 0.5, null]"])
+def test_a_whole_line_that_is_no_prediction_is_named(tmp_path, line):
+    journal = Journal(tmp_path, rank=0, key=KEY)
+    journal.add(GOOD)
+    journal.path.write_text(journal.path.read_text() + line + "\n")
+    with pytest.raises(ValueError, match=r"predictions\.rank0\.jsonl is damaged .* remove it"):
+        journal.read()
+
+
+@pytest.mark.parametrize("content", ["", "{\n", "null\n", '{"key": 1}\n[3, 1, [1.0], null]\n', "\0\n"])
+def test_a_file_without_our_key_does_not_count(tmp_path, content):
+    (tmp_path / "predictions.rank0.jsonl").write_text(content)
+    assert Journal(tmp_path, rank=1, key=KEY).read() == {}
