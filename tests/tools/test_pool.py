@@ -37,13 +37,17 @@ def test_without_ray_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning")  # Ray's
-def test_a_local_cluster_of_two_processes_prepares_the_same_files(tmp_path: Path) -> None:
+def test_a_local_cluster_of_two_processes_prepares_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ray = pytest.importorskip("ray")
     for name in ("a", "b", "c"):
         write(tmp_path / f"src/{name}.mp4", frames=8)
     spec = PrepareSpec(short_side=48, gop=6)
     here = prepare(tmp_path / "src", tmp_path / "here", spec=spec)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    memory = 80_000_000  # bytes; what Ray takes at least
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # what else this machine does is no reason to kill
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=memory)
     try:
         there = prepare(tmp_path / "src", tmp_path / "there", spec=spec, workers=0, engine="ray")
     finally:
