@@ -43,7 +43,8 @@ def place(text: str, tables: str) -> str:
 def render(results: Sequence[Mapping[str, Any]]) -> str:
     """Return all tables as Markdown, without a run for what has none."""
     runs = {(run["cell"], run["seed"]): run for run in results}
-    return "\n".join([*_table8(runs), *_comparisons(runs), *_relatives(runs), *_precise(runs), *_groups(runs)]) + "\n"
+    parts = (_table8, _comparisons, _relatives, _precise, _groups, _effort)
+    return "\n".join(line for part in parts for line in part(runs)) + "\n"
 
 
 def top1(run: Mapping[str, Any]) -> float:
@@ -141,6 +142,13 @@ def _groups(runs: Runs) -> list[str]:
         lines += [f"| {title} | " + " | ".join(name for _, name in cells) + " |", "|---" * (len(cells) + 1) + "|"]
         lines += ["| top-1 | " + " | ".join(_mean(scores(runs, f"{cell}_t32_b4")) for cell, _ in cells) + " |", ""]
     return lines
+
+
+def _effort(runs: Runs) -> list[str]:
+    timed = [run for run in runs.values() if "cpu_seconds" in run]
+    hours = sum(run["cpu_seconds"] for run in timed) / 3600
+    versions = sorted({" ".join(f"{name} {value}" for name, value in run["versions"].items()) for run in timed})
+    return ["### Effort", "", f"{len(runs)} runs, {hours:.2f} CPU hours on one thread each; {'; '.join(versions)}.", ""]
 
 
 def _difference(title: str, one: Mapping[int, float], other: Mapping[int, float], paper: str) -> str:
