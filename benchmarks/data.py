@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # a clone need not be instal
 import av
 import numpy as np
 import torch
+from loader import delivered
 from peers import PEERS, Draw, Task, floor, skipped
 
 from vidgn.data.clips import ClipSpec, test_starts
@@ -159,40 +160,6 @@ def _draws(files: list[Path], task: Task, seed: int) -> list[Draw]:
         frames = (starts[:, None] + stride * np.arange(task.clip_len)) % count
         found.append(Draw(frames, view.size, view.box, view.flip))
     return found
-
-
-def delivered(files: list[Path], *, rounds: int) -> None:
-    """Print what a training loop gets: clips/s, seconds to the first batch and bytes, with 1 and 2 workers."""
-    from torch.utils.data import DataLoader
-
-    from vidgn.data.batches import ClipBatch
-    from vidgn.data.sampler import EpochSampler
-
-    manifest = Manifest.from_rows([(f.name, 0) for f in files], root=files[0].parent, classes=["x"]).select(
-        list(range(len(files))) * 8
-    )
-    data = ClipDataset(manifest, clip=ClipSpec(), crop=CropSpec(), seed=0, flip=True, stream="train")
-    print("\nloader, raw (a): wall time, so the machine's other work counts")
-    for workers in (1, 2):
-        rates, firsts, size = [], [], 0
-        for _ in range(rounds):
-            loader = DataLoader(
-                data,
-                batch_sampler=EpochSampler(len(data), batch=4, seed=0, shuffle=True),
-                collate_fn=ClipBatch.collate,
-                num_workers=workers,
-            )
-            began, count = time.perf_counter(), 0
-            for batch in loader:
-                if not count:
-                    firsts.append(time.perf_counter() - began)
-                count += len(batch)
-                size = batch.clips[0].numel()
-            rates.append(count / (time.perf_counter() - began))
-        print(
-            f"  {workers} workers: {statistics.median(rates):.1f} clips/s, first batch after "
-            f"{statistics.median(firsts):.2f} s, {size / 1e6:.1f} MB per clip through shared memory"
-        )
 
 
 def compare(cpu: dict[str, dict[str, list[float]]]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """A helper process is killed when it does not answer, and its death is told from its silence."""
 
 import ctypes
+import gc
 import os
 import signal
 import threading
@@ -148,6 +149,31 @@ def test_what_is_to_be_prepared_is_prepared_there():
     assert "HELPER_TEST" not in os.environ
     seen = Helper(lambda: ([], os.environ["HELPER_TEST"]), prepare=lambda: os.environ.update(HELPER_TEST="x"))
     assert seen.call(seconds=20) == ([], "x")
+
+
+def test_garbage_of_the_parent_is_not_collected_in_the_helper():
+    """A loader's iterator that was collected there would tell the workers of the parent to end."""
+    reading, writing = os.pipe()
+
+    class Ends:
+        def __init__(self):
+            self.me = self  # only the garbage collector ends it
+
+        def __del__(self):
+            os.write(writing, str(os.getpid()).encode())
+
+    gc.disable()
+    try:
+        Ends()
+        helper = Helper(lambda: ([], gc.collect()))
+        helper.call(seconds=20)
+        helper.close()
+    finally:
+        gc.enable()
+    gc.collect()
+    assert int(os.read(reading, 20)) == os.getpid()  # once, and here
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_helper_that_the_system_holds_up_is_not_waited_for(monkeypatch):

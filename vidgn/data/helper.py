@@ -12,6 +12,7 @@ parent, and the system's out-of-memory killer takes it first.
 
 import ctypes
 import faulthandler
+import gc
 import mmap
 import os
 import pickle
@@ -150,6 +151,7 @@ def _start(function: Function, prepare: Callable[[], None]) -> _Child:
 
 def _serve(function: Function, pipe: Connection, memory: mmap.mmap, owner: int) -> None:
     _die_with(owner)
+    gc.freeze()  # what is garbage of the parent is the parent's: a loader collected here would end its workers there
     faulthandler.disable()  # the parent tells of a crash, in one line
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # to a whole group: the parent's to handle
         signal.signal(number, signal.SIG_IGN)
