@@ -106,8 +106,8 @@ def test_a_test_that_is_interrupted_goes_on_from_its_journal(run, trained, tmp_p
         file.write("[7, 1, [0.1")  # a line that was cut off
     outcome = run("eval", *words)
     assert outcome.status == 0, outcome.err
-    assert "going on with the test: 5 of 12 videos are scored" in outcome.out
-    assert scored == list(range(12))  # each once
+    assert "going on with the test: 4 of 12 videos are scored" in outcome.out
+    assert scored == [*range(5), *range(4, 12)]  # of ten views a group of eight was full: the fifth is read again
     assert (tmp_path / "predictions.csv").read_bytes() == (trained / "predictions.csv").read_bytes()
     assert not list(tmp_path.glob("*.jsonl"))
 
