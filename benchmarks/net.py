@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON, last")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", choices=("eval", "train"))
+    parser.add_argument("--eager", action="store_true", help="training: leave out what takes minutes to compile")
     parser.add_argument("--profile", action="store_true", help="print where the fast mode's time goes")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
@@ -57,7 +58,7 @@ def main() -> None:
     if args.only != "train":
         result |= measure_evaluation((32,) if args.quick else (32, 64), args.rounds, args.quick, args.profile)
     if args.only != "eval":
-        result |= measure_training((16,) if args.quick else (16, 64), args.rounds)
+        result |= measure_training((16,) if args.quick else (16, 64), args.rounds, args.eager)
     for name, value in result.items():
         target, sense = TARGETS[name]
         reached = value is not None and (value >= target if sense == "at least" else value <= target)
@@ -112,33 +113,41 @@ def modes(base: VideoNet) -> dict[str, Run]:
     }
 
 
-def measure_training(widths: tuple[int, ...], rounds: int) -> dict[str, float | None]:
-    """Time training steps (forward, loss, backward, SGD) on motions: batch 8, 32 frames of 64 px."""
+def measure_training(widths: tuple[int, ...], rounds: int, eager: bool) -> dict[str, float | None]:
+    """Time training steps (forward, loss, backward, SGD) on motions: batch 8, 32 frames of 64 px.
+
+    The best mode whose memory meets its target counts, in the net that data=motions trains.
+    """
     result: dict[str, float | None] = {}
     clips, labels = motions(count=8, frames=32, side=64)
     for width in widths:
         spec = I3DSpec(num_classes=len(CLASSES), width=width, window=2, dropout=0.0)
         base = randomized(build_i3d(spec, norm=group_norm_of(width // 2)))
-        fused, low = fuse(copy.deepcopy(base)), fuse(copy.deepcopy(base), memory="low")
-        compiled, half = fuse(copy.deepcopy(base)), compile_net(fuse(copy.deepcopy(base)))
-        steps = {
-            "pytorchvideo": step(base, clips, labels),
-            "fused": step(fused, clips, labels),
-            "fused, memory=low": step(low, clips, labels),
-            "compiled": step(compile_net(compiled), clips, labels),
-            "compiled, bfloat16": step(half, clips, labels, dtype=torch.bfloat16),
+        half = torch.bfloat16
+        nets = {name: fuse(copy.deepcopy(base)) for name in ("fused", "fused, bfloat16")}
+        low = {name: fuse(copy.deepcopy(base), memory="low") for name in ("low", "low, bfloat16")}
+        if not eager:
+            nets |= {name: compile_net(fuse(copy.deepcopy(base))) for name in ("compiled", "compiled, bfloat16")}
+        steps = {"pytorchvideo": step(base, clips, labels)} | {
+            name: step(net, clips, labels, dtype=half if "bfloat16" in name else None)
+            for name, net in (nets | low).items()
         }
         for run in steps.values():
             run()
         memory = {name: peak_memory(run) for name, run in steps.items()}
         times = interleaved(steps, rounds)
         print(table(f"training step, motions, width {width}, 8 x 32 frames, 64 px", times, "pytorchvideo"))
-        for name, size in memory.items():
-            print(f"  {name:22} peak {size / 2**20:8.1f} MiB  {size / memory['pytorchvideo']:.2f}")
+        shares = {name: size / memory["pytorchvideo"] for name, size in memory.items()}
+        for name, share in shares.items():
+            print(f"  {name:22} peak {memory[name] / 2**20:8.1f} MiB  {share:.2f}")
         sys.stdout.flush()
-        if not result:  # the net that data=motions trains
-            result["train_step_vs_pytorchvideo"] = round(ratio(times["pytorchvideo"], times["compiled, bfloat16"]), 2)
-            result["train_memory_vs_pytorchvideo"] = round(memory["compiled, bfloat16"] / memory["pytorchvideo"], 2)
+        if not result:
+            gains = {name: ratio(times["pytorchvideo"], found) for name, found in times.items()}
+            enough = [name for name, share in shares.items() if share <= TARGETS["train_memory_vs_pytorchvideo"][0]]
+            best = max(enough or nets, key=gains.__getitem__)
+            print(f"  counted: {best}")
+            result["train_step_vs_pytorchvideo"] = round(gains[best], 2)
+            result["train_memory_vs_pytorchvideo"] = round(shares[best], 2)
     return result
 
 

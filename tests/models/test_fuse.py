@@ -14,6 +14,7 @@ from vidgn.models.fuse_fold import fold_batch_norms
 from vidgn.models.fuse_tune import explain, tune
 from vidgn.models.table import build_model
 from vidgn.norms.fused import GroupNormAct3d
+from vidgn.norms.kernels_compiled import channels_last_norm
 from vidgn.norms.layers import GroupNorm3d, make_norm
 
 FRAMES = {
@@ -240,6 +241,7 @@ def test_a_net_in_bfloat16_keeps_its_statistics_in_float32():
 def test_a_fused_net_is_one_graph(name):
     net, x = fuse(shortened(build(name))), clips(FRAMES[name])
     torch._dynamo.reset()
+    torch.compiler.allow_in_graph(channels_last_norm)  # as compile_net does
     compiled = torch.compile(net, backend="eager", fullgraph=True)
     with torch.no_grad():
         assert torch.allclose(compiled(x), net(x), atol=1e-5)
@@ -249,6 +251,7 @@ def test_a_compiled_net_has_the_same_gradients(plain):
     net = fuse(shortened(copy.deepcopy(plain)).double(), memory="low")
     wanted = gradients(net, clips().double())
     torch._dynamo.reset()
+    torch.compiler.allow_in_graph(channels_last_norm)
     net.forward = torch.compile(net.forward, backend="aot_eager", fullgraph=True)
     got = gradients(net, clips().double())
     assert all((got[name] - wanted[name]).norm() <= 1e-9 * wanted[name].norm() for name in wanted)

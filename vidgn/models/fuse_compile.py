@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from vidgn.norms.kernels_compiled import channels_last_norm
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -23,6 +25,8 @@ def compile_net(net: ModuleT, *, cuda_graphs: bool = False, frozen: bool = False
         frozen: take the weights for constants where no gradient is asked for: they are laid out once, as the
             processor's convolutions want them, and later changes of them are not seen.
     """
+    # Else Dynamo reads the layer and its derivative again at each of 53 places: much of the time of compiling.
+    torch.compiler.allow_in_graph(channels_last_norm)
     mode = "reduce-overhead" if cuda_graphs else "default"
     for name in ("forward", "scores", "features"):
         if hasattr(net, name):

@@ -19,6 +19,14 @@ from torch.autograd.function import once_differentiable
 ROW = 128  # pixels; whole frames are a row if they are no larger
 
 
+def channels_last_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, groups: int, eps: float, relu: bool
+) -> Tensor:
+    """Compute y in the dtype of x; `vidgn.models.fuse_compile` lets torch.compile take it as it is."""
+    y: Tensor = ChannelsLastNorm.apply(x, weight, bias, residual, groups, eps, relu)
+    return y
+
+
 class ChannelsLastNorm(torch.autograd.Function):
     """Float32 inside (float64 for float64); weight and bias have that dtype already."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidgn.norms.kernels_compiled import ChannelsLastNorm
+from vidgn.norms.kernels_compiled import channels_last_norm
 from vidgn.norms.kernels_layout import is_channels_last, statistics_dtype
 
 
@@ -20,8 +20,7 @@ def group_norm_act(
     exact = statistics_dtype(x)
     with torch.autocast(x.device.type, enabled=False):
         if x.device.type == "cpu" and is_channels_last(x) and x.dim() == 5:
-            y: Tensor = ChannelsLastNorm.apply(x, weight.to(exact), bias.to(exact), residual, groups, eps, relu)
-            return y
+            return channels_last_norm(x, weight.to(exact), bias.to(exact), residual, groups, eps, relu)
         y = F.group_norm(x.to(exact), groups, weight.to(exact), bias.to(exact), eps)
         if residual is not None:
             y = y + residual
