@@ -70,9 +70,9 @@ def test_a_share_of_validation_may_be_smaller(ranks, cache, one, tmp_path):
     root = tmp_path / "videos"
     shutil.copytree(next(path for path in cache.iterdir() if path.is_dir()), root)
     shutil.copy(next((root / "val" / "zoom_in").iterdir()), root / "val" / "zoom_in" / "more.mp4")
-    words = ("data=folder", f"data.root={root}", "trainer.max_steps=1", "batch=4")
-    single = ranks(1, tmp_path / "one", *words, "trainer.accumulate_grad_batches=2")
-    double = ranks(2, tmp_path / "two", *words)
+    words = ("data=folder", f"data.root={root}", "trainer.limit_train_batches=1")
+    single = ranks(1, tmp_path / "one", *words, "batch=8")
+    double = ranks(2, tmp_path / "two", *words, "batch=4")
     assert single.statuses + double.statuses == [0, 0, 0], (single.says, double.says)
     for name in ("val/error", "val/loss"):
         assert curve(tmp_path / "two", name) == pytest.approx(curve(tmp_path / "one", name), rel=1e-5)
