@@ -106,7 +106,7 @@ def draw_percentiles(axes: Any, run: Run, *, theme: Theme) -> None:
     for colour, (rank, values) in zip(theme.marks, sorted(run.percentiles.items()), strict=False):
         style = "--" if rank in (min(run.percentiles), max(run.percentiles)) else "-"
         axes.plot(*zip(*values.items(), strict=True), style, color=colour, marker="o", markersize=3, label=f"{rank} %")
-    axes.set(xlabel="epoch", ylabel="value before the norm", title=f"percentiles of {run.layer}")
+    axes.set(xlabel="epoch", ylabel="value before the norm (no unit)", title=f"percentiles of {run.layer}")
     axes.set_xlim(left=0)
     _finish(axes, theme, bool(run.percentiles))
 
