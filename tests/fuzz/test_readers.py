@@ -134,7 +134,8 @@ TARGETS = {
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_input_is_read_whole_or_answered_by_a_sentence(tmp_path: Path, name: str) -> None:
     read, inputs = TARGETS[name]
-    assert fuzz(read, inputs, folder=tmp_path, seconds=SECONDS / len(TARGETS)) > 0
+    share = 1 / 2 if name == "words" else 1 / 2 / (len(TARGETS) - 1)  # composing a configuration takes a second
+    assert fuzz(read, inputs, folder=tmp_path, seconds=share * SECONDS) > 0
 
 
 def fuzz(
