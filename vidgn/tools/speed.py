@@ -22,8 +22,8 @@ class SpeedSpec(NamedTuple):
     """The words, checked.
 
     Args:
-        fuse: `auto` rewrites the net where that is faster (`vidgn.models.fuse`); True also measures, once per
-            machine, which form of each convolution is fastest; False leaves it as it was built.
+        fuse: `auto` rewrites the net (`vidgn.models.fuse`) on CUDA, and on the CPU where it is compiled; True does so
+            anywhere and measures, once per machine, which form of each convolution is fastest; False never does.
         compile: by torch.compile, as one graph.
         cuda_graphs: replayed as one launch.
         memory: `low` computes what norms give to the next layer again in the backward pass.
@@ -64,9 +64,12 @@ def speed_up(net: nn.Module, spec: SpeedSpec, *, accelerator: str) -> None:
     Args:
         net: as it was built.
         spec: the words.
-        accelerator: the word `trainer.accelerator`; `auto` fuses on a CPU and on CUDA, where the gain is tested.
+        accelerator: the word `trainer.accelerator`.
     """
-    if spec.fuse is True or (spec.fuse == "auto" and device_type(accelerator) in ("cpu", "cuda")):
+    kind = device_type(accelerator)
+    # On a CPU a step of a narrow net that is fused but not compiled takes half as long again (benchmarks/net.md).
+    gains = kind == "cuda" or (kind == "cpu" and (spec.compile or spec.memory == "low"))
+    if spec.fuse is True or (spec.fuse == "auto" and gains):
         fuse(net, memory=spec.memory)
 
 
