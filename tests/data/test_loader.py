@@ -71,17 +71,31 @@ def test_an_error_of_the_data_set_stays_what_it_is(tmp_path):
         list(loader(clips(tmp_path, ["cut1"])))
 
 
-class Full(torch.utils.data.Dataset):
-    def __len__(self):
-        return 1
+@pytest.mark.parametrize("workers", [1, 2])
+def test_full_shared_memory_is_one_sentence_with_the_ways_out(tmp_path, monkeypatch, workers):
+    def fail(self):
+        name = f"</torch_{os.getpid()}_1>"
+        raise RuntimeError(f"unable to allocate shared memory(shm) for file {name}: No space left on device (28)")
 
-    def __getitem__(self, item):
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_7>: No space left on device (28)")
+    monkeypatch.setattr(torch.Tensor, "share_memory_", fail)
+    with pytest.raises(WorkerDied, match=r"^/dev/shm is full: use fewer workers .* --shm-size=8g.* \(28\)$"):
+        list(loader(clips(tmp_path, ["ok0", "ok1"]), workers=workers))
 
 
-def test_full_shared_memory_is_one_sentence_with_the_ways_out():
-    with pytest.raises(WorkerDied, match=r"/dev/shm is full: use fewer workers .* --shm-size=8g.* \(28\)$"):
-        list(VideoLoader(Full(), num_workers=1))
+def test_batches_are_in_shared_memory_when_they_leave_a_worker(tmp_path):
+    """In torch's own queue a lack of room would lose the batch, and the loop would wait for ever."""
+    data = clips(tmp_path, ["ok0"])
+    (alone,) = loader(data, workers=0)
+    assert not alone.clips.is_shared()
+    seen = []
+
+    def collate(samples):
+        batch = ClipBatch.collate(samples)
+        return batch, batch.clips.is_shared()
+
+    for batch, was_shared in VideoLoader(data, sampler=[(0, 0)], collate_fn=collate, num_workers=1):
+        seen.append((torch.equal(batch.clips, alone.clips), was_shared))
+    assert seen == [(True, True)]
 
 
 def test_a_death_that_torch_tells_elsewhere_is_explained(tmp_path):

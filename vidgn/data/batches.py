@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vidgn.data.shared_memory import share
+
 
 class ClipSample(NamedTuple):
     """One video in training: clips uint8 (K,3,T,S,S), class index, row of the manifest; black clips if it failed."""
@@ -38,7 +40,9 @@ class ClipBatch:
         """Stack samples; the `collate_fn` of a loader."""
         clips, labels, videos, failed = zip(*samples, strict=True)
         wrong = tuple(position for position, is_failed in enumerate(failed) if is_failed)
-        return cls(torch.stack(clips), torch.tensor(labels), torch.tensor(videos), wrong)
+        batch = cls(torch.stack(clips), torch.tensor(labels), torch.tensor(videos), wrong)
+        share(batch.clips, batch.labels, batch.videos)
+        return batch
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -4,6 +4,9 @@ import errno
 import shutil
 from pathlib import Path
 
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
 FULL = (
     "/dev/shm is full: use fewer workers (data.num_workers=N) or a smaller batch, or make it larger "
     "(docker run --shm-size=8g, or mount -o remount,size=8g /dev/shm)"
@@ -36,6 +39,20 @@ def require_room(batch_bytes: int, *, num_workers: int, num_loaders: int = 1, fo
         f"data.num_workers={fit} or a smaller batch, or make it larger (docker run --shm-size=8g, or "
         f"mount -o remount,size=8g {folder})",
     )
+
+
+def share(*tensors: Tensor) -> None:
+    """Move the tensors of a batch into shared memory here and now, in a worker; nothing in the main process.
+
+    Torch does so in a thread of its queue, where lack of room loses the batch and the error with it: the loop would
+    wait for ever. Here it is an error of the batch.
+
+    Raises:
+        RuntimeError: There is no room; `vidgn.data.workers.explain` says what to do.
+    """
+    if get_worker_info() is not None:
+        for tensor in tensors:
+            tensor.share_memory_()
 
 
 def _mb(count: int) -> str:

@@ -24,6 +24,7 @@ from vidgn.data.clips import ClipSpec, frame_indices, test_starts
 from vidgn.data.guard import DEADLINE_SECONDS, Guard
 from vidgn.data.helper import Arrays
 from vidgn.data.manifest import Manifest
+from vidgn.data.shared_memory import share
 from vidgn.data.transforms import Box, CropSpec, NumCrops, crop, resize, scaled_size, test_boxes
 from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
 
@@ -81,7 +82,9 @@ class ViewBatch:
     @classmethod
     def collate(cls, items: Sequence[VideoViews]) -> "ViewBatch":
         """Put videos of any sizes together; the `collate_fn` of a loader."""
-        return cls(tuple(items), torch.tensor([item.video for item in items]))
+        batch = cls(tuple(items), torch.tensor([item.video for item in items]))
+        share(batch.videos, *(tensor for item in items for tensor in (item.frames, item.index)))
+        return batch
 
     def __len__(self) -> int:
         return len(self.items)

@@ -14,6 +14,7 @@ from vidgn.data.shared_memory import FULL
 from vidgn.data.video import VideoDecodeError
 
 Workers = Sequence[BaseProcess]
+_DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")  # torch/utils/data/dataloader.py
 _CAUGHT = re.compile(  # torch/_utils.py, ExceptionWrapper
     r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback.*^[\w.]*\1: (.*)", re.DOTALL | re.MULTILINE
 )
@@ -30,9 +31,11 @@ def explain(err: BaseException, workers: Workers, board: Board | None) -> Worker
     if type(err) is not RuntimeError and not isinstance(err, (ConnectionError, EOFError)):
         return None
     by_pid = {worker.pid: worker for worker in workers if worker.pid is not None}
-    told = re.findall(r"\d+", str(err)) if "DataLoader worker" in str(err) else []
+    told = re.findall(r"\d+", found[1]) if (found := _DEAD.search(str(err))) else []
     fallen = {pid for pid, worker in by_pid.items() if worker.exitcode}  # 0: it ended because nothing was left
     dead = sorted(fallen | ({int(pid) for pid in told} & by_pid.keys()))
+    for pid in dead:
+        by_pid[pid].join(_JOIN_SECONDS)  # torch's handler may come before the system has told us how it ended
     if dead:
         lines = [f"worker {pid} {_end(by_pid[pid].exitcode)} {_doing(board, pid)}" for pid in dead]
         return WorkerDied(f"{'; '.join(lines)}; {len(by_pid)} workers; {_advice(by_pid[pid].exitcode for pid in dead)}")
