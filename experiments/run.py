@@ -3,7 +3,7 @@
 import logging
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +147,8 @@ def score_videos(net: nn.Module, clips: Tensor, labels: Tensor, *, group: int = 
     """Return video and clip accuracies in percent, of the softmax averaged over the K clips (V, K, 3, T, S, S)."""
     net.eval()
     normalize = Normalize()
-    parts = [net.scores(normalize(part.flatten(0, 1))).view(*part.shape[:2], -1) for part in torch.split(clips, group)]
+    score: Callable[[Tensor], Tensor] = net.scores  # type: ignore[assignment]
+    parts = [score(normalize(part.flatten(0, 1))).view(*part.shape[:2], -1) for part in torch.split(clips, group)]
     scores = torch.cat(parts).double()  # (V, K, Q)
     of_videos, of_clips = (
         label_ranks(scores.mean(1), labels),

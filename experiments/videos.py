@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidgn.data.drawing import Trajectory
 from vidgn.data.motions import CLASSES as MOTIONS
-from vidgn.data.motions import Trajectory, draw_trajectory, render_trajectory
+from vidgn.data.motions import draw_trajectory, render_trajectory
 
 SHIVERS = tuple(f"shiver_{pace}_{axis}" for pace in ("quickly", "slowly") for axis in ("horizontally", "vertically"))
 CLASSES = (*MOTIONS, *SHIVERS)

@@ -22,8 +22,8 @@ def sample_facts(manifest: Manifest, *, count: int) -> list[VideoFacts]:
         raise ValueError(f"--sample ({count}) must be at least 1; 200 tell most.")
     missing = set(manifest.missing())
     names = [name for name in map(manifest.video_id, range(len(manifest))) if name not in missing]
-    places = np.unique(np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)) if names else []
-    return [_facts(Path(manifest.root), names[place]) for place in places]
+    places = np.unique(np.linspace(0, max(0, len(names) - 1), min(count, len(names))).round().astype(int))
+    return [_facts(Path(manifest.root), names[place]) for place in places.tolist()]
 
 
 def _facts(root: Path, name: str) -> VideoFacts:
