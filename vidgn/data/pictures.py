@@ -100,8 +100,8 @@ class PictureDataset(Dataset[ClipSample]):
         """
         epoch, index = item
         path = self.manifest.path(index)
-        self.board.note(path)
-        picture = read_picture(path)
+        with self.board.reading(path):
+            picture = read_picture(path)
         view = self._random(picture, epoch, index) if self.stream == "train" else _centre(picture, self.crop)
         return ClipSample(view[None, :, None], self.manifest.label(index), index)
 
@@ -131,9 +131,9 @@ class CentreDataset(Dataset[VideoViews]):
     def __getitem__(self, index: int) -> VideoViews:
         """Read the one view of a picture."""
         label, path = self.manifest.label(index), self.manifest.path(index)
-        self.board.note(path)
         try:
-            view, error = _centre(read_picture(path), self.crop)[:, None], None  # (3,1,S,S)
+            with self.board.reading(path):
+                view, error = _centre(read_picture(path), self.crop)[:, None], None  # (3,1,S,S)
         except (PictureDecodeError, OSError) as err:
             view, error = torch.empty((3, 0, 0, 0), dtype=torch.uint8), str(err)
         clips = torch.zeros((0 if error else 1, 1), dtype=torch.int64)

@@ -52,7 +52,7 @@ def share(*tensors: Tensor) -> None:
     """
     if get_worker_info() is not None:
         for tensor in tensors:
-            tensor.share_memory_()
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
 
 
 def _mb(count: int) -> str:
