@@ -154,3 +154,16 @@ def test_the_loss_is_the_mean_cross_entropy_over_all_clips():
     total = 2.718281828**8 + 5
     right, wrong = torch.tensor(2.718281828**8 / total).log(), torch.tensor(1 / total).log()
     assert float(loss.detach()) == pytest.approx(float(-(right + wrong) / 2), rel=1e-5)
+
+
+def test_a_test_of_a_few_steps_may_end_within_a_video(tmp_path):
+    first, second = Views([0], [1], [[1]], [None]), Views([1], [1], [[1, 1]], [None])
+    second.items[0].total_views = 4
+    loader = torch.utils.data.DataLoader([first, second, second], batch_size=None)
+    module = classifier()
+    limited = L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False, limit_test_batches=2,
+        enable_model_summary=False, default_root_dir=tmp_path, use_distributed_sampler=False,
+    )  # fmt: skip
+    limited.test(module, loader, verbose=False)
+    assert [prediction.video for prediction in module.predictions] == [0]

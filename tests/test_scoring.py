@@ -1,6 +1,7 @@
 """Views of many videos are scored in full groups, each once, and what comes out does not depend on the groups."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
@@ -22,7 +23,6 @@ class Piece:
     total_views: int = -1
     num_views: int = -1
     shape: tuple[int, ...] = (3, 2, 2, 2)
-    given: list[int] = field(default_factory=list)
 
     def __post_init__(self):
         self.num_views = len(self.pixels) if self.num_views < 0 else self.num_views
@@ -123,6 +123,13 @@ def test_a_view_that_is_missing_or_double_ends_the_test(pieces, message):
         scored(pieces, group=2)
 
 
+def test_a_test_that_is_cut_short_leaves_out_a_video_that_lacks_views():
+    scorer = ViewScorer(Net(), group=4)
+    assert list(scorer.add([Piece(0, [1]), Piece(1, [2, 3], total_views=4)])) == []
+    assert [p.video for p in scorer.finish_early()] == [0]
+    assert list(scorer.finish()) == []
+
+
 def test_scores_that_are_no_numbers_are_an_error():
     with pytest.raises(FloatingPointError, match="the scores of video 4 of the manifest are not finite"):
         scored([Piece(4, [1])], group=2, net=lambda clips: torch.full((len(clips), 2), torch.nan))
@@ -143,7 +150,7 @@ def test_any_groups_and_pieces_score_each_view_once(videos, group, cuts, data):
     for number, pixels in enumerate(videos):
         shape = (3, 2, 2, 2 + data.draw(st.integers(0, 5)))
         bounds = sorted({0, *(cut for cut in cuts if cut < len(pixels)), len(pixels)})
-        for first, end in zip(bounds, bounds[1:], strict=False):
+        for first, end in pairwise(bounds):
             pieces.append(Piece(number, pixels[first:end], first_view=first, total_views=len(pixels), shape=shape))
     net = Net()
     found = scored(pieces, group=group, net=net)
