@@ -66,7 +66,7 @@ def find_layer(net: nn.Module, name: str) -> nn.Module:
     Raises:
         ValueError: the net has no such layer.
     """
-    modules = dict(net.named_modules())
+    modules: dict[str, nn.Module] = dict(net.named_modules())
     if name in modules and name:
         return modules[name]
     stages = stage_convs(net)

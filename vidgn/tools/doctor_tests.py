@@ -110,7 +110,8 @@ def check_kernel() -> str:
         inputs = [value.to(_device()) for value in (x, weight, bias, residual)]
         inputs = [value.contiguous(memory_format=layout) if value.dim() == 5 else value for value in inputs]
         inputs = [value.requires_grad_() for value in inputs]
-        found = group_norm_act(*inputs[:3], groups, 1e-5, inputs[3], True)
+        ours, scales, shifts, added = inputs
+        found = group_norm_act(ours, scales, shifts, groups, 1e-5, added, True)
         slopes = torch.autograd.grad(found, inputs, slope.to(_device()))
         pairs = [(found, wanted), *zip(slopes, wanted_slopes, strict=True)]
         worst = max([worst, *(_difference(one, other) for one, other in pairs)])
