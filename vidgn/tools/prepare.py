@@ -219,7 +219,8 @@ def _encode(video: Reader, part: Path, spec: PrepareSpec) -> None:
         for index, image in _scaled(video, spec):
             if not index:
                 stream.height, stream.width = image.shape[:2]
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            # Converted here: where the encoder is left to do it, the same pictures do not always give the same bytes.
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = index, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
