@@ -1,6 +1,6 @@
 """Does a net that learnt pictures first learn videos faster? Pre-train in 2-D, inflate, fine-tune; and from scratch.
 
-    python benchmarks/image_to_video.py --json          # three seeds, about six minutes on an idle core
+    python benchmarks/image_to_video.py --json          # three seeds, about ten minutes on an idle core
 
 Train C2D on the embedded pictures (`task=image`), then for each seed the I3D on the embedded motions twice with the
 same words, videos, order and steps, once with `init=` of that checkpoint and once without. The two runs differ in
@@ -28,7 +28,7 @@ COMMON = (
 )  # fmt: skip
 PICTURES = ("task=image",)
 VIDEOS = (
-    "clip_len=8", "data.train=32", "data.val=2", "data.test=10", "epochs=4", "num_clips=1", "optim=scratch",
+    "clip_len=16", "data.train=60", "data.val=4", "data.test=10", "epochs=6", "num_clips=1", "optim=scratch",
 )  # fmt: skip
 
 
