@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from vidgn.norms import is_norm
@@ -88,6 +89,7 @@ class VideoClassifier(L.LightningModule):
         self.record: Callable[[Prediction], None] = lambda prediction: None
         self._counts = torch.zeros(2, dtype=torch.int64)  # right and all training clips of this epoch on this rank
         num_classes, top5 = len(self.classes), min(5, len(self.classes))
+        self.val_loss = MeanMetric()
         self.accuracies = nn.ModuleDict(
             {
                 f"val_clip_top{k}": MulticlassAccuracy(num_classes, top_k=top_k, average="micro")
@@ -125,12 +127,15 @@ class VideoClassifier(L.LightningModule):
         """Measure the 1-clip error of Figure 7: one random clip per video, nothing averaged; unreadable is wrong."""
         logits, labels = self._logits(batch)
         loss, count = mean_loss(logits, labels, batch.failed)
-        self.log("val/loss", loss, sync_dist=True, batch_size=count)
+        # Lightning's own mean cuts the videos per rank to a whole number: wrong where ranks have unequal shares.
+        self.val_loss.update(loss.detach(), weight=count)
         self.log("val/failed", float(len(batch.failed)), sync_dist=True, reduce_fx="sum")
         self._accuracy("val_clip", failed_last(logits, labels, batch.failed), labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log the error in percent."""
+        self.log("val/loss", self.val_loss.compute())
+        self.val_loss.reset()
         top1, top5 = self._compute("val_clip")
         self.log("val/error", 100 - top1, prog_bar=True)
         self.log("val/top1", top1)
