@@ -26,7 +26,7 @@ def files(benchmark, tmp_path_factory):
 def test_a_worker_does_not_grow(benchmark, files, backend, kind):
     if backend == "decord":
         pytest.importorskip("decord", reason="decord has no wheel for this machine")
-    growth = benchmark.grow(files, kind=kind, backend=backend, clips=180)
+    growth = benchmark.grow(files, kind=kind, backend=backend, clips=120)
     assert growth.first.megabytes > 50
     assert growth.percent < 5
     assert growth.last.files <= growth.first.files + 2

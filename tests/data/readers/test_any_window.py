@@ -59,7 +59,7 @@ def test_any_windows_of_a_crafted_file(name, crafted):
     path = crafted / name
     write_video(path, **FILES[name])  # type: ignore[arg-type]
 
-    @settings(max_examples=12, deadline=None, database=None)
+    @settings(max_examples=8, deadline=None, database=None)
     @given(st.lists(windows, min_size=1, max_size=3))
     def check(several: list[Window]) -> None:
         expected = truth(path)
@@ -76,7 +76,7 @@ def test_any_windows_of_a_crafted_file(name, crafted):
 def test_any_window_of_a_real_file(name, real_videos):
     path = real_videos / name
 
-    @settings(max_examples=5, deadline=None, database=None)
+    @settings(max_examples=3, deadline=None, database=None)
     @given(windows)
     def check(window: Window) -> None:
         expected = truth(path)
