@@ -64,6 +64,11 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*_s*.json"))]
 
 
+def read_starts(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the numbers of the starting weights, by name: `ancestor`, `sync_bn`, `gn`, ..."""
+    return {path.stem.split("-", 2)[2]: json.loads(path.read_text()) for path in sorted(folder.glob("start-*.json"))}
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file that appears only when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)

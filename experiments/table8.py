@@ -16,7 +16,18 @@ from typing import Any
 
 import torch
 
-from experiments.grid import GROUPS, RELATIVES, RESULTS, TABLE8, Job, digest, jobs, read_results, write_json
+from experiments.grid import (
+    GROUPS,
+    RELATIVES,
+    RESULTS,
+    TABLE8,
+    Job,
+    digest,
+    jobs,
+    read_results,
+    read_starts,
+    write_json,
+)
 from experiments.run import Course, train
 from experiments.settings import SETTING, Setting
 from experiments.start import splits, start_weights
@@ -82,7 +93,7 @@ def smoke(folder: Path) -> str:
     run_grid(smoke_jobs(), setting=smoke_setting(), results=folder / "results", cache=folder / "cache")
     results = read_results(folder / "results")
     draw_all(results, folder=folder / "figures")
-    return render(results)
+    return render(results, read_starts(folder / "results"))
 
 
 def smoke_setting() -> Setting:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.grid import RESULTS, read_results
+from experiments.grid import RESULTS, read_results, read_starts
 from experiments.stats import interval, paired
 
 README = Path(__file__).parent / "README.md"
@@ -24,7 +24,7 @@ def main() -> None:
     from experiments.pictures import draw_all
 
     results = read_results(RESULTS)
-    README.write_text(place(README.read_text(), render(results)))
+    README.write_text(place(README.read_text(), render(results, read_starts(RESULTS))))
     draw_all(results, folder=README.parent / "figures")
 
 
@@ -40,11 +40,11 @@ def place(text: str, tables: str) -> str:
     return before + BEGIN + tables + END + rest.split(END, 1)[1]
 
 
-def render(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return all tables as Markdown, without a run for what has none."""
+def render(results: Sequence[Mapping[str, Any]], starts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return all tables as Markdown; what has no run is said to have none."""
     runs = {(run["cell"], run["seed"]): run for run in results}
     parts = (_table8, _comparisons, _relatives, _precise, _groups, _effort)
-    return "\n".join(line for part in parts for line in part(runs)) + "\n"
+    return "\n".join([*_starts(starts), *(line for part in parts for line in part(runs))]) + "\n"
 
 
 def top1(run: Mapping[str, Any]) -> float:
@@ -142,6 +142,11 @@ def _groups(runs: Runs) -> list[str]:
         lines += [f"| {title} | " + " | ".join(name for _, name in cells) + " |", "|---" * (len(cells) + 1) + "|"]
         lines += ["| top-1 | " + " | ".join(_mean(scores(runs, f"{cell}_t32_b4")) for cell, _ in cells) + " |", ""]
     return lines
+
+
+def _starts(starts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = ["### Starting weights: top-1 on the source videos", "", "| weights | top-1 |", "|---|---|"]
+    return [*lines, *(f"| {name} | {top1(numbers):.1f} |" for name, numbers in starts.items()), ""]
 
 
 def _effort(runs: Runs) -> list[str]:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments.grid import RESULTS, Cell, digest, jobs, read_results, write_json
+from experiments.grid import RESULTS, Cell, digest, jobs, read_results, read_starts, write_json
 from experiments.settings import SETTING
 from experiments.table8 import _claimed, run_grid
 from experiments.tables import BEGIN, END, README, place, render
@@ -10,7 +10,7 @@ from experiments.tables import BEGIN, END, README, place, render
 
 def test_the_readme_shows_the_numbers_of_the_files():
     text = README.read_text()
-    assert place(text, render(read_results(RESULTS))) == text, "run: python -m experiments.tables"
+    assert place(text, render(read_results(RESULTS), read_starts(RESULTS))) == text, "run: python -m experiments.tables"
 
 
 def test_every_result_is_of_the_setting_that_the_code_has():
@@ -70,7 +70,8 @@ def test_tables_compare_runs_of_the_same_seed():
         *(run("bn_t32_b8", seed, value, value - 1) for seed, value in enumerate((80.0, 82.0, 84.0))),
         *(run("bn_t32_b4", seed, value, value) for seed, value in enumerate((78.0, 81.0, 81.0))),
     ]
-    text = render(runs)
+    text = render(runs, {"gn": {"test": {"plain": {"video_top1": 96.66}}}})
+    assert "| gn | 96.7 |" in text
     assert "| BN, precise statistics | 82.0 ± 5.0 (3) | 80.0 ± 4.3 (3) | not run | not run |" in text
     # differences -2, -1, -3: mean -2, half 4.3027 * 1 / sqrt(3) = 2.484, t = 3.4641 with 2 degrees: p = 0.0742
     assert "| BN, 8 to 4 clips | -2.0 | -4.5 to +0.5 | 0.074 | 3 | -1.2 |" in text
