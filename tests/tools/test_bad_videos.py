@@ -74,13 +74,15 @@ def test_bad_videos_are_replaced_in_training_and_wrong_in_validation(run, videos
         assert run("train", *words, f"hydra.run.dir={tmp_path / 'stopped'}").status == 143
     (tmp_path / "resumed").mkdir()
     outcome = run(
-        "train", *words, f"resume={tmp_path / 'stopped' / 'checkpoints' / 'last.ckpt'}", "test=false",
+        "train", *words, f"resume={tmp_path / 'stopped' / 'checkpoints' / 'last.ckpt'}",
         f"hydra.run.dir={tmp_path / 'resumed'}",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     ours, theirs = weights(tmp_path / "whole"), weights(tmp_path / "resumed")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert rows(tmp_path / "resumed") == rows(tmp_path / "stopped")
+    whole, resumed = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "resumed"))
+    assert resumed["video_top1"] == whole["video_top1"]  # the best checkpoint came along, too
 
 
 def test_too_many_bad_videos_end_the_run_with_the_list(run, videos, tmp_path):

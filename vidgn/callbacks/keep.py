@@ -119,8 +119,8 @@ class Keep(L.Callback):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the smallest error."""
-        self.best = state_dict["best"]
+        """Go on with the smallest error if the checkpoint that had it is here; else the next validation is the best."""
+        self.best = state_dict["best"] if (self.folder / BEST).exists() else None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write down the place, in the run and in its curves."""

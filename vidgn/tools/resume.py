@@ -11,7 +11,8 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
-from vidgn.checkpoint import check_writable, clean_leftovers, newest_whole, read_checkpoint
+from vidgn.callbacks.keep import BEST
+from vidgn.checkpoint import check_writable, clean_leftovers, copy_whole, newest_whole, read_checkpoint
 from vidgn.data.manifest import Manifest
 from vidgn.tools.ranks import forget_failures, tell_who_failed
 from vidgn.tools.videos import say
@@ -67,6 +68,13 @@ def find_start(resume: str | None, folder: Path) -> Path | None:
     if path_or_none is not None:
         say(f"going on from {path_or_none}" + (", the newest that is whole" if wrong else ""))
     return path_or_none
+
+
+def bring_best(first: Path, folder: Path) -> None:
+    """Copy the best checkpoint so far to a run that goes on in another folder than it began in."""
+    theirs, ours = first.parent / BEST, folder / "checkpoints" / BEST
+    if int(getattr(rank_zero_only, "rank", 0)) == 0 and theirs.is_file() and not ours.exists():
+        copy_whole(theirs, ours)
 
 
 def check_same_job(path: Path, ours: Mapping[str, Any], *, force: bool) -> None:

@@ -39,7 +39,7 @@ from vidgn.tools.config import is_typed, run_folder, typed_words
 from vidgn.tools.dry import dry_run
 from vidgn.tools.evaluate import Result, evaluate
 from vidgn.tools.inflation import shape_from
-from vidgn.tools.resume import JOB, check_same_job, find_start, job, own_folder
+from vidgn.tools.resume import JOB, bring_best, check_same_job, find_start, job, own_folder
 from vidgn.tools.speed import Speed, speed_spec, speed_up
 from vidgn.tools.videos import find_videos, say, usable
 from vidgn.tools.watch import watchers
@@ -79,6 +79,7 @@ def train(config: DictConfig) -> Result | None:
         ]
         if first is not None:
             check_same_job(first, classifier.describe, force=config.resume_force)
+            bring_best(first, folder)
         else:
             (folder / LEDGER).unlink(missing_ok=True)  # of a run that began anew in its folder
         trainer = build_trainer(
