@@ -23,7 +23,7 @@ from vidgn.tools.config import command
 from vidgn.tools.train import train
 
 COMMON = (
-    "norm=gn", "model.width=16", "crop=32", "data.num_workers=0", "trainer.accelerator=cpu", "logger.names=[csv]",
+    "model.width=16", "crop=32", "data.num_workers=0", "trainer.accelerator=cpu", "logger.names=[csv]",
     "trainer.enable_progress_bar=false",
 )  # fmt: skip
 PICTURES = ("task=image",)
@@ -36,13 +36,15 @@ def main() -> None:
     """Run what is missing under `--folder` and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--folder", type=Path, default=Path("runs/image_to_video"))
+    parser.add_argument("--norm", default="gn", help="of both nets")
+    parser.add_argument("--folder", type=Path, help="of the runs (default: runs/image_to_video_NORM)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
-    folder = given.folder.absolute()
-    pictures = _run(folder / "pictures", (*COMMON, *PICTURES))
+    folder = (given.folder or Path(f"runs/image_to_video_{given.norm}")).absolute()
+    common = (f"norm={given.norm}", *COMMON)
+    pictures = _run(folder / "pictures", (*common, *PICTURES))
     weights = folder / "pictures" / "checkpoints" / "last.ckpt"
-    rows = [_seed(seed, folder, weights) for seed in given.seeds]
+    rows = [_seed(seed, common, folder=folder, weights=weights) for seed in given.seeds]
     if given.json:
         print(json.dumps({"pictures": pictures, "videos": rows}, indent=1))
         return
@@ -54,8 +56,8 @@ def main() -> None:
     print(f"inflated - scratch: {', '.join(f'{gain:+.2f}' for gain in gains)}; median {statistics.median(gains):+.2f}")
 
 
-def _seed(seed: int, folder: Path, weights: Path) -> dict[str, Any]:
-    words = (*COMMON, *VIDEOS, f"seed={seed}")
+def _seed(seed: int, common: tuple[str, ...], *, folder: Path, weights: Path) -> dict[str, Any]:
+    words = (*common, *VIDEOS, f"seed={seed}")
     return {
         "seed": seed,
         "inflated": _run(folder / f"inflated_{seed}", (*words, f"init={weights}")),
