@@ -56,7 +56,7 @@ def nursery(cache: Path) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process
-        process.stdin.close()
+        process.kill()  # not by the end of its stdin alone: what other tests forked may still hold the other end
 
 
 @pytest.fixture(scope="session")

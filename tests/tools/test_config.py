@@ -4,6 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from vidgn.tools.config import CONFIGS, check_words, default_words
+from vidgn.tools.sweeps import combinations
 
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in CONFIGS.iterdir() if folder.is_dir()
@@ -49,8 +50,10 @@ def test_every_preset_is_tested():
     "word", [f"{group}={choice}" for group, choices in GROUPS.items() for choice in choices if choice != "checkpoint"]
 )
 def test_every_choice_of_every_group_composes(word):
-    root = ["data.root=/videos"] if word.startswith(("data=", "preset=")) else []
-    assert composed(word, *root).clip_len in (None, 1, 32, 64)
+    place = ["data.root=/videos"] if word.startswith(("data=", "preset=")) else []
+    if word == "data=shards":
+        place = ["data.shards=/tars"]
+    assert composed(word, *place).clip_len in (None, 1, 32, 64)
 
 
 def test_the_command_line_wins_over_the_data_set_and_the_preset():
@@ -107,7 +110,8 @@ def test_a_typo_is_answered_with_the_choices(words, message):
     ],
 )
 def test_the_words_of_the_readme_pass(words):
-    check_words("train", words)
+    for job in combinations(words):
+        check_words("train", job)
 
 
 def test_weights_choose_the_fine_tuning_recipe_unless_a_recipe_is_typed():

@@ -187,7 +187,7 @@ class SickFile(io.FileIO):
 def make_sick(monkeypatch, **how):
     for name, value in how.items():
         monkeypatch.setattr(SickFile, name, value)
-    monkeypatch.setattr(packets, "open", lambda path, *_, **__: SickFile(path), raising=False)
+    monkeypatch.setattr(packets, "open_file", SickFile)
 
 
 @pytest.mark.parametrize("good_calls", [0, 1, 2, 3])
@@ -229,9 +229,7 @@ def test_a_closed_reader_gives_no_frames(craft):
 
 def test_a_failed_opening_leaves_no_file_open(craft, monkeypatch):
     opened = []
-    monkeypatch.setattr(
-        packets, "open", lambda path, *_, **__: opened.append(io.FileIO(path)) or opened[-1], raising=False
-    )
+    monkeypatch.setattr(packets, "open_file", lambda path: opened.append(io.FileIO(path)) or opened[-1])
     path = craft("v.mp4")
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(VideoDecodeError, match="no index"):
