@@ -35,8 +35,8 @@ def test_a_batch_that_is_too_large_leaves_reading_in_the_main_process(tmp_path, 
     ],
 )
 def test_what_fits_passes(tmp_path, free, batch_bytes, options):
-    require_room(batch_bytes, folder=tmp_path, **options)
+    assert require_room(batch_bytes, folder=tmp_path, **options) is None
 
 
 def test_a_system_that_keeps_shared_memory_elsewhere_is_not_asked(tmp_path, free):
-    require_room(10**12, num_workers=8, folder=tmp_path / "shm")
+    assert require_room(10**12, num_workers=8, folder=tmp_path / "shm") is None

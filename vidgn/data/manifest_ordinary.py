@@ -66,7 +66,7 @@ class OrdinaryRows:
                     builder.extend([name for name, _ in rows], labels, range(first, first + count))
                     return True
         except (UnicodeDecodeError, BadRow):
-            pass  # reading row by row finds it again, and says where it is
+            return False  # reading row by row finds it again, and says where it is
         return False
 
 
