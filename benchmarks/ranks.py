@@ -86,7 +86,9 @@ def compare(
 
 def lay_out(folder: Path) -> int:
     """Make a folder of test videos; return how many there are."""
-    (source,) = [path for path in Path(os.environ["VIDGN_CACHE"]).glob("motions*") if path.is_dir()]
+    from vidgn.data.motions import MotionsSpec, prepare_motions
+
+    source = prepare_motions(os.environ["VIDGN_CACHE"], spec=MotionsSpec(train=2, val=1, test=1))  # those of TRAINING
     for path in sorted((source / "test").rglob("*.mp4")):
         for split, copy in itertools.product(("train", "val"), range(COPIES)):
             target = folder / "videos" / split / path.parent.name / f"{path.stem}_{copy}.mp4"

@@ -164,7 +164,8 @@ def test_the_progress_bar_shows_it(tmp_path):
 
 
 def test_memory_is_that_of_a_process_and_of_all_it_started():
-    code = "import subprocess as s, sys; s.Popen([sys.executable, '-Sc', 'input()']); print(1, flush=True); input()"
+    grandchild = "print(1, flush=True); input()"  # it speaks once it is more than a copy of its parent
+    code = f"import subprocess as s, sys; s.Popen([sys.executable, '-Sc', {grandchild!r}]); input()"
     child = subprocess.Popen([sys.executable, "-Sc", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     child.stdout.readline()
     try:

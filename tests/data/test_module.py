@@ -178,3 +178,6 @@ def test_a_death_that_torch_tells_of_anywhere_is_explained(manifests):
     with pytest.raises(WorkerDied, match="worker 7 was killed"):
         ours.on_exception(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."))
     ours.on_exception(RuntimeError("something else"))
+    ours._loaders = [SimpleNamespace(explain=lambda err: None)]  # it was starting its workers
+    with pytest.raises(WorkerDied, match=r"worker 7 was killed by signal 9 \(SIGKILL\) while it read an unknown video"):
+        ours.on_exception(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."))

@@ -68,6 +68,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def motions(trained: Path, cache: Path) -> Path:
+    """The videos of that run; other tests keep others in the same cache."""
+    from vidgn.data.motions import MotionsSpec
+
+    return cache / MotionsSpec(train=2, val=1, test=1).folder_name
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """The run folder of a tiny training run."""
     import subprocess

@@ -11,13 +11,6 @@ from vidgn.tools.pack import pack
 # The motions of the session's checkpoint, as files: 12 classes, 2 / 1 / 1 videos each.
 
 
-@pytest.fixture(scope="session")
-def motions(trained, cache):
-    """The folder of the videos that the session's checkpoint was trained on."""
-    (found,) = {path.parents[1].parent for path in cache.rglob("*/test/*/*.mp4")}
-    return found
-
-
 @pytest.fixture
 def ckpt(trained):
     return f"ckpt={trained}/checkpoints/best.ckpt"

@@ -15,11 +15,10 @@ def ckpt(trained):
 
 
 @pytest.fixture
-def split_videos(trained, cache, tmp_path):
+def split_videos(motions, tmp_path):
     """The test split of the tiny motions as a folder per class, once as train/ and once as val/."""
-    (source,) = [path for path in cache.glob("motions*") if path.is_dir()]
     for split in ("train", "val"):
-        shutil.copytree(source / "test", tmp_path / "videos" / split)
+        shutil.copytree(motions / "test", tmp_path / "videos" / split)
     return tmp_path / "videos"
 
 
@@ -76,6 +75,19 @@ def test_broken_and_missing_videos_are_failed_and_wrong_and_listed(run, ckpt, tr
     assert metrics["video_top1"] == pytest.approx(100 * right / 12, abs=1e-3)
     same = [name for name in whole if name not in lost]
     assert [rows[name]["score1"] for name in same] == [whole[name]["score1"] for name in same]
+
+
+def test_a_test_on_kinetics_needs_the_validation_list_alone(run, ckpt, trained, split_videos, tmp_path):
+    shutil.rmtree(split_videos / "train")
+    rows = [f"{row['video'].split('/', 1)[1]} {row['label']}" for row in predictions(trained)]
+    (split_videos / "val.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "classes.txt").write_text("\n".join(sorted({row["label"] for row in predictions(trained)})) + "\n")
+    outcome = run(
+        "eval", ckpt, "data=kinetics400", f"data.root={split_videos / 'val'}", f"data.val={split_videos / 'val.csv'}",
+        f"data.classes={tmp_path / 'classes.txt'}", f"hydra.run.dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert [row["score1"] for row in predictions(tmp_path / "run")] == [row["score1"] for row in predictions(trained)]
 
 
 def test_classes_are_matched_by_name():

@@ -35,17 +35,16 @@ def video(tmp_path):
     return path
 
 
-def test_the_numbers_are_those_of_eval(vidgn, trained, cache):
+def test_the_numbers_are_those_of_eval(vidgn, trained, motions):
     """`trained/predictions.csv` was written by the test at the end of train.py, which is eval.py's."""
-    (source,) = [path for path in cache.glob("motions*") if path.is_dir()]
-    status, out, _ = vidgn("predict", source / "test", "--ckpt", trained, "--csv")
+    status, out, _ = vidgn("predict", motions / "test", "--ckpt", trained, "--csv")
     assert status == 0
     ours = {row["video"]: row for row in csv.DictReader(io.StringIO(out))}
     with (trained / "predictions.csv").open() as file:
         theirs = list(csv.DictReader(file))
     assert len(ours) == len(theirs) == 12
     for row in theirs:
-        mine = ours[str(source / row["video"])]
+        mine = ours[str(motions / row["video"])]
         assert [mine[f"class{k}"] for k in range(1, 6)] == [row[f"class{k}"] for k in range(1, 6)]
         assert [mine[f"score{k}"] for k in range(1, 6)] == [row[f"score{k}"] for k in range(1, 6)]
 

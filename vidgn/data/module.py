@@ -19,6 +19,7 @@ from vidgn.data.sampler import EpochSampler, ShardSampler
 from vidgn.data.shared_memory import require_room
 from vidgn.data.transforms import CropSpec
 from vidgn.data.views import VideoViews, ViewBatch, ViewDataset
+from vidgn.data.workers import explain
 
 __all__ = [
     "DataSpec",
@@ -168,6 +169,8 @@ class VideoDataModule(L.LightningDataModule):
             died = loader.explain(exception)
             if died is not None:
                 raise died from exception
+        if self._loaders and (died := explain(exception, (), None)) is not None:
+            raise died from exception
 
     def _clips(self, manifest: Manifest, *, stream: Literal["train", "val"]) -> dict[str, Any]:
         """Return the arguments of a loader of clips."""

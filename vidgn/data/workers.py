@@ -15,6 +15,7 @@ from vidgn.data.video import VideoDecodeError
 
 Workers = Sequence[BaseProcess]
 _DEAD = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")  # torch/utils/data/dataloader.py
+_SIGNAL = re.compile(r"is killed by signal: ([\w ]+)\.")  # torch/csrc/DataLoader.cpp, with strsignal's name
 _CAUGHT = re.compile(  # torch/_utils.py, ExceptionWrapper
     r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback.*^[\w.]*\1: (.*)", re.DOTALL | re.MULTILINE
 )
@@ -27,18 +28,26 @@ class WorkerDied(RuntimeError):
 
 
 def explain(err: BaseException, workers: Workers, board: Board | None) -> WorkerDied | None:
-    """Turn what torch says of a dead worker into what it was reading; None where it is about something else."""
+    """Turn what torch says of a dead worker into what it was reading; None where it is about something else.
+
+    A worker that died while the others were being started is not among `workers` yet; what it read is on the `board`.
+    Without workers and board every death that torch tells of is explained, as far as its words go.
+    """
     if type(err) is not RuntimeError and not isinstance(err, (ConnectionError, EOFError)):
         return None
     by_pid = {worker.pid: worker for worker in workers if worker.pid is not None}
-    told = re.findall(r"\d+", found[1]) if (found := _DEAD.search(str(err))) else []
+    told = {int(pid) for pid in re.findall(r"\d+", found[1])} if (found := _DEAD.search(str(err))) else set()
+    if board is not None:
+        told = {pid for pid in told if pid in by_pid or board.last(pid) is not None}  # not another loader's worker
     fallen = {pid for pid, worker in by_pid.items() if worker.exitcode}  # 0: it ended because nothing was left
-    dead = sorted(fallen | ({int(pid) for pid in told} & by_pid.keys()))
+    dead = sorted(fallen | told)
     for pid in dead:
-        by_pid[pid].join(_JOIN_SECONDS)  # torch's handler may come before the system has told us how it ended
+        if pid in by_pid:
+            by_pid[pid].join(_JOIN_SECONDS)  # torch's handler may come before the system has told us how it ended
     if dead:
-        lines = [f"worker {pid} {_end(by_pid[pid].exitcode)} {_doing(board, pid)}" for pid in dead]
-        return WorkerDied(f"{'; '.join(lines)}; {len(by_pid)} workers; {_advice(by_pid[pid].exitcode for pid in dead)}")
+        codes = {pid: by_pid[pid].exitcode if pid in by_pid else _told_code(str(err)) for pid in dead}
+        lines = [f"worker {pid} {_end(code)} {_doing(board, pid)}" for pid, code in codes.items()]
+        return WorkerDied(f"{'; '.join(lines)}; {len(by_pid.keys() | set(dead))} workers; {_advice(codes.values())}")
     if "shared memory" in str(err):
         return WorkerDied(f"{FULL}; torch says: {str(err).strip().splitlines()[-1]}")
     return None
@@ -90,8 +99,16 @@ def _doing(board: Board | None, pid: int | None) -> str:
     return f"while it read {note.path}" if note.is_reading else f"after it read {note.path}"
 
 
+def _told_code(text: str) -> int | None:
+    """Read from torch's words how a worker ended whose start was still under way, so that nobody holds its process."""
+    name = found[1] if (found := _SIGNAL.search(text)) else ""
+    return next((-number for number in signal.valid_signals() if name and signal.strsignal(number) == name), None)
+
+
 def _end(code: int | None) -> str:
-    if code is None or code >= 0:
+    if code is None:
+        return "ended"
+    if code >= 0:
         return f"ended (status {code})"
     return f"was killed by signal {-code} ({signal.Signals(-code).name})"
 
