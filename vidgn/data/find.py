@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from vidgn.data.manifest import Manifest
 from vidgn.data.motions import MotionsSpec, prepare_motions
@@ -15,6 +15,7 @@ from vidgn.data.shapes import ShapesSpec, prepare_shapes
 from vidgn.data.shards import read_shards
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 PICTURES = ("images", "shapes")  # data sets of pictures, for task=image
 
 
@@ -87,11 +88,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VIDGN_CACHE") or "~/.cache/vidgn").expanduser()
 
 
-def read_manifests(spec: DataSpec, *, progress: Callable[[int, int], None] | None = None) -> dict[Split, Manifest]:
-    """Find the videos of all splits; motions are written first where they are not there yet.
+def read_manifests(
+    spec: DataSpec,
+    *,
+    splits: Sequence[Split] = SPLITS,
+    num_classes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Split, Manifest]:
+    """Find the videos; motions are written first where they are not there yet.
 
     Args:
         spec: the data set.
+        splits: those that are used; lists of others need not be there. Without train, the classes are those that the
+            split itself names.
+        num_classes: of the labels of a list of numbers without names, where train is not asked for.
         progress: called with (videos done, videos in all) while motions are written.
 
     Raises:
@@ -103,7 +113,7 @@ def read_manifests(spec: DataSpec, *, progress: Callable[[int, int], None] | Non
     if spec.name not in _EMBEDDED and not spec.root:
         kind = "pictures" if spec.name in PICTURES else "videos"
         raise ValueError(f"data={spec.name} needs the folder of the {kind}; set data.root=DIR.")
-    return _READERS[spec.name](spec, progress)
+    return _READERS[spec.name](spec, _Wanted(tuple(splits), num_classes, progress))
 
 
 def mirror_changes(classes: Sequence[str]) -> list[str]:
@@ -115,15 +125,22 @@ def mirror_changes(classes: Sequence[str]) -> list[str]:
     return [name for name in classes if any(word.lower() in _SIDES for word in _WORD.findall(name))]
 
 
-def _motions(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+class _Wanted(NamedTuple):
+    splits: tuple[Split, ...]
+    num_classes: int | None
+    progress: Callable[[int, int], None] | None
+
+
+def _motions(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     motions = MotionsSpec(**_sizes(spec), seed=spec.seed)
-    folder = prepare_motions(spec.root or cache_folder(), spec=motions, progress=progress)
-    return {split: Manifest.from_folder(folder, split=split) for split in _SPLITS}
+    folder = prepare_motions(spec.root or cache_folder(), spec=motions, progress=wanted.progress)
+    return {split: Manifest.from_folder(folder, split=split) for split in wanted.splits}
 
 
-def _shapes(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+def _shapes(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     shapes = ShapesSpec(**_sizes(spec), seed=spec.seed)
-    return read_picture_folders(prepare_shapes(spec.root or cache_folder(), spec=shapes, progress=progress))
+    folder = prepare_shapes(spec.root or cache_folder(), spec=shapes, progress=wanted.progress)
+    return read_picture_folders(folder, splits=wanted.splits)
 
 
 def _sizes(spec: DataSpec) -> dict[str, int]:
@@ -132,29 +149,33 @@ def _sizes(spec: DataSpec) -> dict[str, int]:
     return {split: int(value) for split, value in words if value is not None}
 
 
-def _images(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+def _images(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     assert spec.root is not None
-    return read_picture_folders(spec.root)
+    return read_picture_folders(spec.root, splits=wanted.splits)
 
 
-def _folder(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+def _folder(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     assert spec.root is not None
-    return {split: Manifest.from_folder(spec.root, split=split, seed=spec.seed) for split in _SPLITS}
+    return {split: Manifest.from_folder(spec.root, split=split, seed=spec.seed) for split in wanted.splits}
 
 
-def _kinetics400(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+def _kinetics400(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     assert spec.root is not None
     read = partial(Manifest.from_kinetics, spec.root)
-    train = read(split="train", annotation=_file(spec.train), classes_file=spec.classes)
-    # A validation file that lacks a class must not number the others anew.
-    val = read(split="val", annotation=_file(spec.val), classes=train.classes)
-    return {"train": train, "val": val, "test": val}
+    found: dict[Split, Manifest] = {}
+    if "train" in wanted.splits:
+        found["train"] = read(split="train", annotation=_file(spec.train), classes_file=spec.classes)
+        # A validation file that lacks a class must not number the others anew.
+        val = read(split="val", annotation=_file(spec.val), classes=found["train"].classes)
+    else:
+        val = read(split="val", annotation=_file(spec.val), classes_file=spec.classes, num_classes=wanted.num_classes)
+    return {split: found.get(split, val) for split in wanted.splits}
 
 
-def _shards(spec: DataSpec, progress: Callable[[int, int], None] | None) -> dict[Split, Manifest]:
+def _shards(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     if not spec.shards:
         raise ValueError("data=shards needs the tars; set data.shards=DIR, or a pattern such as DIR/SPLIT-*.tar.")
-    return {split: read_shards(spec.shards, split=split, classes_file=spec.classes) for split in _SPLITS}
+    return {split: read_shards(spec.shards, split=split, classes_file=spec.classes) for split in wanted.splits}
 
 
 def _file(value: str | int | None) -> str | None:
@@ -165,7 +186,6 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _SIDES = frozenset({"left", "right", "leftward", "rightward", "leftwards", "rightwards", "lefthand", "righthand"}) | {
     "clockwise", "counterclockwise", "anticlockwise", "cw", "ccw",
 }  # fmt: skip
-_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _READERS = {
     "motions": _motions, "folder": _folder, "kinetics400": _kinetics400, "images": _images, "shapes": _shapes,
     "shards": _shards,

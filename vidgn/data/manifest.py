@@ -219,10 +219,12 @@ class Manifest:
         annotation: str | Path | None = None,
         classes_file: str | Path | None = None,
         classes: Sequence[str] | None = None,
+        num_classes: int | None = None,
     ) -> "Manifest":
         """Read a split of Kinetics from its official annotation file or from a path-label list.
 
-        Without `annotation`, the file is looked for in the root and in `root/annotations`.
+        Without `annotation`, the file is looked for in the root and in `root/annotations`. `num_classes` is that of
+        a list of numbers for which no names are given.
 
         Raises:
             FileNotFoundError: There is no annotation file; the names that are looked for are listed.
@@ -231,7 +233,8 @@ class Manifest:
         _check_split(split)
         file = find_annotation(check_root(root), split=split) if annotation is None else Path(annotation)
         if not is_kinetics_annotation(file):
-            return cls.from_list(file, root=root, classes_file=classes_file, classes=classes)
+            unnamed = num_classes if classes_file is None and classes is None else None
+            return cls.from_list(file, root=root, classes_file=classes_file, classes=classes, num_classes=unnamed)
         names = read_classes(Path(classes_file)) if classes_file is not None else classes
         return cls.from_kinetics_csv(file, root=root, split=split, classes=names)
 

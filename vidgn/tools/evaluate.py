@@ -162,7 +162,8 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, told["test"]["view_batch"]))
     fast = speed_spec(config)
     speed_up(classifier.net, fast, accelerator=config.trainer.accelerator)
-    (manifest,) = usable({"test": match_classes(find_videos(spec)["test"], classifier.classes)}).values()
+    found = find_videos(spec, splits=("test",), num_classes=len(classifier.classes))["test"]
+    (manifest,) = usable({"test": match_classes(found, classifier.classes)}).values()
     data = data_module(spec.name)(
         {"test": manifest},
         spec=spec,

@@ -1,19 +1,23 @@
 """Find the videos of a run, and say before it starts what is missing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
+from vidgn.data.find import SPLITS
 from vidgn.data.manifest import Manifest, missing_message
 from vidgn.data.module import DataSpec, Split, read_manifests
 from vidgn.tools.subset import chosen
 
 
-def find_videos(spec: DataSpec) -> dict[Split, Manifest]:
-    """Read the manifests of all splits, with a progress bar where videos must be written first."""
-    return chosen(read_manifests(spec, progress=ProgressBar(f"writing {spec.name}")), spec)
+def find_videos(
+    spec: DataSpec, *, splits: Sequence[Split] = SPLITS, num_classes: int | None = None
+) -> dict[Split, Manifest]:
+    """Read the manifests of the splits, with a progress bar where videos must be written first."""
+    progress = ProgressBar(f"writing {spec.name}")
+    return chosen(read_manifests(spec, splits=splits, num_classes=num_classes, progress=progress), spec)
 
 
 def usable(manifests: Mapping[Split, Manifest]) -> dict[Split, Manifest]:
