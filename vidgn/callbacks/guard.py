@@ -1,13 +1,14 @@
 """A loss or gradient that is not finite: stop before it reaches the weights, and keep the step for replay."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from vidgn.checkpoint import write_whole
 
@@ -65,7 +66,7 @@ class Guard(L.Callback):
         self._losses = []
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None and not scaled]
-        norm = torch.stack(torch._foreach_norm(gradients)).norm() if gradients else torch.zeros_like(loss)
+        norm = gradient_norm(gradients) if gradients else torch.zeros_like(loss)
         loss_value, norm_value = torch.stack([loss.float(), norm.float().to(loss.device)]).tolist()
         bad = not (math.isfinite(loss_value) and math.isfinite(norm_value))
         if trainer.world_size > 1:
@@ -97,7 +98,10 @@ class Guard(L.Callback):
             f"gradient norm {norm}, rate {rate:g}, videos {', '.join(names[:16])}"
         )
         spoilt = [name for name, buffer in module.named_buffers() if not bool(torch.isfinite(buffer).all())]
-        if self.skipped < self.skip and not spoilt:
+        may_skip = self.skipped < self.skip and not spoilt
+        if trainer.world_size > 1:
+            may_skip = trainer.strategy.reduce_boolean_decision(may_skip, all=True)
+        if may_skip:
             self.skipped += 1
             optimizer.zero_grad(set_to_none=True)  # SGD leaves parameters without a gradient as they are
             if trainer.is_global_zero:
@@ -117,7 +121,9 @@ class Guard(L.Callback):
     ) -> dict[str, Any]:
         return {
             "vidgn": module.describe,
-            "state_dict": {name: value.detach().cpu() for name, value in module.state_dict().items()},
+            "state_dict": {
+                name: value.detach().cpu() for name, value in trainer.strategy.lightning_module_state_dict().items()
+            },
             "global_step": trainer.global_step,
             "epoch": trainer.current_epoch,
             "replay": {
@@ -130,3 +136,14 @@ class Guard(L.Callback):
                 **values,
             },
         }
+
+
+def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all gradients together; where each rank has a part of every one, all ranks must ask."""
+    parts = [part.to_local() if isinstance(part, DTensor) else part for part in gradients]
+    norm: Tensor = torch.stack(torch._foreach_norm(parts)).norm()
+    if not isinstance(gradients[0], DTensor):
+        return norm
+    squares: Tensor = norm.double().square()  # of float32: beyond 1.8e19 they would not be finite
+    torch.distributed.all_reduce(squares, group=gradients[0].device_mesh.get_group())
+    return squares.sqrt()

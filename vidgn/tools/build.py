@@ -24,7 +24,7 @@ from vidgn.models.weights import LoadReport, load_weights
 from vidgn.norms import make_norm
 from vidgn.optim import OptimSpec
 from vidgn.tools.history import Events, History
-from vidgn.tools.ranks import check_strategy, limit_waiting
+from vidgn.tools.ranks import find_strategy, limit_waiting
 from vidgn.tools.speed import default_precision
 
 PUBLISHED_GROUPS, PUBLISHED_WIDTH = 32, 64  # groups of group norm, and channels of the stem they belong to
@@ -136,11 +136,11 @@ def build_trainer(
         callbacks: what watches the run.
         rank_timeout_minutes: that processes wait for each other.
     """
-    check_strategy(str(words.strategy))
+    strategy = find_strategy(str(words.strategy))
     arguments = cast("dict[str, Any]", OmegaConf.to_container(words, resolve=True))
     arguments["precision"] = arguments["precision"] or default_precision(arguments["accelerator"])
     trainer = L.Trainer(
-        **{**arguments, "enable_checkpointing": False},
+        **{**arguments, "strategy": strategy, "enable_checkpointing": False},
         logger=[_logger(name, folder) for name in loggers] or False,
         callbacks=list(callbacks),
         plugins=[WholeCheckpoints()],

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import lightning as L
 import torch.distributed as dist
+from lightning.pytorch.strategies import Strategy
+
+from vidgn.tools.sharded import Sharded
 
 PATIENCE = 3.0  # seconds that a rank gives another one to say why it failed
 
@@ -17,21 +20,18 @@ class RankLostError(ConnectionError):
     """Another process of the run is gone or does not answer."""
 
 
-def check_strategy(strategy: str) -> None:
-    """Refuse strategies whose state does not fit our checkpoints.
-
-    Torch's FSDP does not run without a GPU ("FSDP needs a non-CPU accelerator device"), so that nobody has seen a
-    sharded run resume bit for bit here.
+def find_strategy(name: str) -> str | Strategy:
+    """Return what Lightning's Trainer takes for the word `trainer.strategy`; `fsdp` is ours (`tools.sharded`).
 
     Raises:
-        ValueError: neither `auto`, a single device nor a kind of ddp.
+        ValueError: neither `auto`, a single device, a kind of ddp nor fsdp.
     """
-    if not re.fullmatch(r"auto|single_device|ddp(_\w+)?", strategy):
+    if not re.fullmatch(r"auto|single_device|ddp(_\w+)?|fsdp", name):
         raise ValueError(
-            f"trainer.strategy ({strategy}) must be auto, ddp or single_device: checkpoints, resume and precise_bn are "
-            "made for whole copies of the net on every device; use ddp, and a smaller batch with norm=gn if memory is "
-            "short."
+            f"trainer.strategy ({name}) must be auto, ddp, fsdp or single_device: checkpoints are whole nets in one "
+            "file; use ddp, or fsdp, which shares the weights out."
         )
+    return Sharded() if name == "fsdp" else name
 
 
 def limit_waiting(trainer: L.Trainer, *, minutes: float) -> None:

@@ -40,6 +40,7 @@ from vidgn.tools.dry import dry_run
 from vidgn.tools.evaluate import Result, evaluate
 from vidgn.tools.inflation import shape_from
 from vidgn.tools.resume import JOB, bring_best, check_same_job, find_start, job, own_folder
+from vidgn.tools.sharded import check_sharding
 from vidgn.tools.speed import Speed, speed_spec, speed_up
 from vidgn.tools.videos import find_videos, say, usable
 from vidgn.tools.watch import watchers
@@ -53,6 +54,7 @@ def train(config: DictConfig) -> Result | None:
     if config.trainer.get("dry") is not None:
         dry_run(config)
         return None
+    check_sharding(str(config.trainer.strategy), precision=config.trainer.precision, speed=speed_spec(config))
     folder = run_folder()
     keep = Keep(
         folder / "checkpoints",
