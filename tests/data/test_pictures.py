@@ -9,6 +9,7 @@ from vidgn.data.manifest import Manifest
 from vidgn.data.module import VideoDataModule
 from vidgn.data.picture_module import PictureDataModule, data_module, protocol
 from vidgn.data.pictures import CentreDataset, PictureDataset, PictureDecodeError, read_picture
+from vidgn.data.quarantine import Quarantine, TooManyBadVideos
 from vidgn.data.transforms import CropSpec
 from vidgn.data.video import VideoDecodeError
 
@@ -92,15 +93,52 @@ def test_validation_and_test_see_the_centre(folder):
     assert (item.label, item.video, item.num_views, item.error) == (1, 4, 1, None)
 
 
-def test_a_bad_picture_stops_training_and_is_a_failed_one_in_the_test(folder):
+def test_without_a_quarantine_a_bad_picture_stops_training_and_is_a_failed_one_in_the_test(folder):
     (folder / "train" / "cat" / "1.png").write_bytes(b"")
     (folder / "val" / "cat" / "1.png").write_bytes(b"")
     data = PictureDataset(manifest(folder), crop=CropSpec(32), seed=0, flip=True, stream="train")
-    with pytest.raises(PictureDecodeError, match=r"train/cat/1\.png: empty file"):
+    with pytest.raises(VideoDecodeError, match=r"train/cat/1\.png: empty file"):
         data[0, 1]
     item = CentreDataset(manifest(folder, "test"), crop=CropSpec(32))[1]
     assert item.error.endswith("val/cat/1.png: empty file")
     assert list(item.views()) == []
+    with pytest.raises(VideoDecodeError, match=r"val/cat/1\.png: empty file"):
+        CentreDataset(manifest(folder, "test"), crop=CropSpec(32), strict=True)[1]
+
+
+def test_a_bad_training_picture_is_replaced_by_one_drawn_for_it_and_written_down(folder, tmp_path):
+    (folder / "train" / "cat" / "1.png").write_bytes(b"")
+
+    def data(name, **changes):
+        ledger = Quarantine(tmp_path / name, num_videos=6, **{"max_share": 0.2, **changes})
+        return PictureDataset(manifest(folder), crop=CropSpec(32), seed=0, flip=True, stream="train", quarantine=ledger)
+
+    one, other = data("one"), data("other")
+    one[0, 2], one[0, 0]  # what was read before changes nothing
+    stands_in = [one[epoch, 1] for epoch in range(4)]
+    assert {sample.video for sample in stands_in} <= {0, 2, 3, 4, 5}
+    assert len({sample.video for sample in stands_in}) > 1
+    for epoch, sample in enumerate(stands_in):
+        again = other[epoch, 1]
+        assert (again.video, again.label) == (sample.video, sample.label)
+        assert torch.equal(again.clips, sample.clips)
+        assert torch.equal(again.clips, one[epoch, sample.video].clips)  # it is that picture's own view
+    (row,) = one.quarantine.rows()
+    assert (row.video, row.error, row.split, row.row, row.epoch) == ("train/cat/1.png", "empty file", "train", 1, 0)
+    with pytest.raises(TooManyBadVideos, match=r"1 of 6 training videos cannot be read, more than data\.max_share"):
+        data("third", max_share=0.1)[0, 1]
+
+
+def test_a_bad_validation_picture_is_failed_and_counted_as_wrong(folder, tmp_path):
+    (folder / "val" / "dog" / "0.png").write_bytes(b"<html>")
+    ledger = Quarantine(tmp_path / "ledger", num_videos=6)
+    data = PictureDataset(
+        manifest(folder, "val"), crop=CropSpec(32), seed=0, flip=True, stream="val", quarantine=ledger
+    )
+    sample = data[0, 3]
+    assert (sample.failed, sample.label, sample.video) == (True, 1, 3)
+    assert (sample.clips.shape, int(sample.clips.max())) == ((1, 3, 1, 32, 32), 0)
+    assert [row.video for row in ledger.rows()] == ["val/dog/0.png"]
 
 
 def test_a_stream_is_train_or_val(folder):

@@ -1,10 +1,12 @@
 """The paper's own starting point: train on pictures, inflate, go on with videos."""
 
+import csv
 import json
 
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from vidgn.tools.clip import check_task
 from vidgn.tools.config import default_words
@@ -69,6 +71,39 @@ def test_its_checkpoint_is_evaluated_as_pictures(run, pictures, tmp_path):
     assert outcome.status == 0, outcome.err
     ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path, pictures))
     assert (ours["video_top1"], ours["protocol"]) == (theirs["video_top1"], theirs["protocol"])
+
+
+def test_bad_pictures_of_a_folder_are_replaced_written_down_and_wrong_in_the_test(run, tmp_path):
+    for split, count in (("train", 6), ("val", 2)):
+        for index, label in enumerate(("cat", "dog")):
+            (tmp_path / "in" / split / label).mkdir(parents=True)
+            for number in range(count):
+                colour = (200 * index, 30 * number, 90)
+                Image.new("RGB", (40, 40), colour).save(tmp_path / "in" / split / label / f"{number}.png")
+    (tmp_path / "in" / "train" / "cat" / "3.png").write_bytes(b"")
+    (tmp_path / "in" / "val" / "dog" / "1.png").write_text("<html>404</html>")
+    small = [word for word in TINY if not word.startswith(("data.train", "data.val", "data.test"))]
+    words = (*small, "data=images", f"data.root={tmp_path / 'in'}", "model.dropout=0", "logger=default")
+    outcome = run("train", *words, "data.max_share=0.1", f"hydra.run.dir={tmp_path / 'run'}")
+    assert outcome.status == 0, outcome.err
+    lines = (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines()
+    found = {(row["split"], row["video"]): row["error"] for row in map(json.loads, lines)}
+    assert found["train", "train/cat/3.png"] == "empty file"
+    assert found["val", "val/dog/1.png"].startswith("no whole picture")
+    assert len(found) == 2
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        failed = [row["val/failed"] for row in csv.DictReader(file) if row["val/error"]]
+    assert [float(value) for value in failed] == [1, 1]
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert list(metrics["failures"]) == ["val/dog/1.png"]
+    assert (metrics["videos_expected"], metrics["videos_scored"], metrics["videos_failed"]) == (4, 3, 1)
+    outcome = run("train", *words, f"hydra.run.dir={tmp_path / 'share'}")
+    assert outcome.status == 2
+    assert "1 of 12 training videos cannot be read, more than data.max_share (0.01)" in outcome.err
+    outcome = run("train", *words, "strict=true", f"hydra.run.dir={tmp_path / 'strict'}")
+    assert outcome.status == 2
+    assert "train/cat/3.png: empty file" in outcome.err or "val/dog/1.png: no whole picture" in outcome.err
+    assert not (tmp_path / "strict" / "quarantine.jsonl").exists()
 
 
 def test_an_i3d_starts_from_it_inflated(run, pictures, tiny, tmp_path):

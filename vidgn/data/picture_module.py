@@ -36,7 +36,12 @@ class PictureDataModule(VideoDataModule):
 
     def test_dataloader(self) -> DataLoader[VideoViews]:
         """Return the centre of every picture; each rank has its own share, without padding."""
-        dataset = CentreDataset(self.manifests["test"], crop=self.crop)
+        dataset = CentreDataset(
+            self.manifests["test"],
+            crop=self.crop,
+            deadline_seconds=self.spec.deadline_seconds,
+            strict=self.spec.strict,
+        )
         rank, world_size = self._rank()
         sampler = ShardSampler(len(dataset), rank=rank, world_size=world_size, done=self.done())
         loader = VideoLoader(
@@ -46,7 +51,15 @@ class PictureDataModule(VideoDataModule):
 
     def _clips(self, manifest: Manifest, *, stream: Literal["train", "val"]) -> dict[str, Any]:
         flip = self.spec.flip if self.spec.flip is not None else not mirror_changes(manifest.classes)
-        dataset = PictureDataset(manifest, crop=self.crop, seed=self.seed, flip=flip, stream=stream)
+        dataset = PictureDataset(
+            manifest,
+            crop=self.crop,
+            seed=self.seed,
+            flip=flip,
+            stream=stream,
+            quarantine=self.quarantine,
+            deadline_seconds=self.spec.deadline_seconds,
+        )
         return {**super()._clips(manifest, stream=stream), "dataset": dataset}
 
 

@@ -13,20 +13,21 @@ import warnings
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from vidgn.data.batches import ClipSample
-from vidgn.data.board import Board
-from vidgn.data.clips import random_draws
+from vidgn.data.clips import ClipSpec, random_draws
+from vidgn.data.dataset import ClipDataset
+from vidgn.data.guard import DEADLINE_SECONDS
+from vidgn.data.helper import Arrays
 from vidgn.data.manifest import Manifest
 from vidgn.data.picture_views import NUM_DRAWS, apply_picture_view, centre_view, draw_picture_view
+from vidgn.data.quarantine import Quarantine
 from vidgn.data.transforms import Box, CropSpec
 from vidgn.data.video import MAX_PIXELS, VideoDecodeError
-from vidgn.data.views import VideoViews
+from vidgn.data.views import ViewDataset
 
+_PICTURE = ClipSpec(1, 1)
 _VIEW = 1 << 22  # views that no clip of a video draws from
 
 
@@ -62,8 +63,10 @@ def read_picture(path: str) -> NDArray[np.uint8]:
         raise PictureDecodeError(path, f"no whole picture ({err or type(err).__name__})") from err
 
 
-class PictureDataset(Dataset[ClipSample]):
+class PictureDataset(ClipDataset):
     """Clips of one frame: random views for training, the centre for validation.
+
+    What a video may do here, a picture may: a bad one is replaced and written down, or fails (`ClipDataset`).
 
     Args:
         manifest: The pictures.
@@ -71,39 +74,33 @@ class PictureDataset(Dataset[ClipSample]):
         seed: Of all draws.
         flip: Mirror half of the training pictures.
         stream: train or val.
+        quarantine: Where bad pictures are written down; without it one is an error.
+        deadline_seconds: How long to wait for one picture, which then is a bad one; None: for ever.
 
     Raises:
-        ValueError: stream is neither.
+        ValueError: stream is neither, or deadline_seconds is not positive.
     """
 
     def __init__(
-        self, manifest: Manifest, *, crop: CropSpec, seed: int, flip: bool, stream: Literal["train", "val"]
+        self,
+        manifest: Manifest,
+        *,
+        crop: CropSpec,
+        seed: int,
+        flip: bool,
+        stream: Literal["train", "val"],
+        quarantine: Quarantine | None = None,
+        deadline_seconds: float | None = DEADLINE_SECONDS,
     ) -> None:
-        if stream not in ("train", "val"):
-            raise ValueError(f"stream ({stream!r}) must be 'train' or 'val'.")
-        self.manifest = manifest
-        self.crop = crop
-        self.seed = seed
-        self.flip = flip
-        self.stream = stream
-        self.board = Board()
+        super().__init__(
+            manifest, clip=_PICTURE, crop=crop, seed=seed, flip=flip, stream=stream, quarantine=quarantine,
+            deadline_seconds=deadline_seconds,
+        )  # fmt: skip
 
-    def __len__(self) -> int:
-        return len(self.manifest)
-
-    def __getitem__(self, item: tuple[int, int]) -> ClipSample:
-        """Read the view of `(epoch, picture)`, uint8 (1,3,1,S,S).
-
-        Raises:
-            PictureDecodeError: The file is no whole picture; the message names it.
-            OSError: The file is missing or cannot be read.
-        """
-        epoch, index = item
-        path = self.manifest.path(index)
-        with self.board.reading(path):
-            picture = read_picture(path)
-        view = self._random(picture, epoch, index) if self.stream == "train" else _centre(picture, self.crop)
-        return ClipSample(view[None, :, None], self.manifest.label(index), index)
+    def _open(self, path: str, epoch: int, video: int) -> tuple[Arrays, None]:
+        picture = read_picture(path)
+        view = self._random(picture, epoch, video) if self.stream == "train" else _centre(picture, self.crop)
+        return [view[None, :, None].numpy()], None  # (1,3,1,S,S)
 
     def _random(self, picture: NDArray[np.uint8], epoch: int, index: int) -> Tensor:
         draws = random_draws(self.seed, epoch=epoch, video=index, view=_VIEW, count=NUM_DRAWS)
@@ -112,33 +109,32 @@ class PictureDataset(Dataset[ClipSample]):
         return apply_picture_view(picture, view, side=self.crop.crop)
 
 
-class CentreDataset(Dataset[VideoViews]):
+class CentreDataset(ViewDataset):
     """The centre of each picture, for testing; one that cannot be read is an item with an `error`.
 
     Args:
         manifest: The pictures.
         crop: Sizes in pixels.
+        deadline_seconds: How long to wait for one picture; then it has failed. None: for ever.
+        strict: A picture that cannot be read is an error, not an item with an `error`.
     """
 
-    def __init__(self, manifest: Manifest, *, crop: CropSpec) -> None:
-        self.manifest = manifest
-        self.crop = crop
-        self.board = Board()
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        crop: CropSpec,
+        deadline_seconds: float | None = DEADLINE_SECONDS,
+        strict: bool = False,
+    ) -> None:
+        super().__init__(
+            manifest, clip=_PICTURE, crop=crop, num_clips=1, num_crops=1, deadline_seconds=deadline_seconds,
+            strict=strict,
+        )  # fmt: skip
 
-    def __len__(self) -> int:
-        return len(self.manifest)
-
-    def __getitem__(self, index: int) -> VideoViews:
-        """Read the one view of a picture."""
-        label, path = self.manifest.label(index), self.manifest.path(index)
-        try:
-            with self.board.reading(path):
-                view, error = _centre(read_picture(path), self.crop)[:, None], None  # (3,1,S,S)
-        except (PictureDecodeError, OSError) as err:
-            view, error = torch.empty((3, 0, 0, 0), dtype=torch.uint8), str(err)
-        clips = torch.zeros((0 if error else 1, 1), dtype=torch.int64)
-        boxes = () if error else (Box(0, 0, self.crop.crop, self.crop.crop),)
-        return VideoViews(view, clips, boxes, label, index, first_view=0, num_views=1, total_views=1, error=error)
+    def _open(self, path: str, first: int, end: int) -> tuple[Arrays, tuple[Box, ...]]:
+        view = _centre(read_picture(path), self.crop)[:, None]  # (3,1,S,S)
+        return [view.numpy(), np.zeros((1, 1), np.int64)], (Box(0, 0, self.crop.crop, self.crop.crop),)
 
 
 def _centre(picture: NDArray[np.uint8], crop: CropSpec) -> Tensor:
