@@ -7,26 +7,25 @@ import pytest
 import torch.distributed as dist
 
 from vidgn.tools import ranks as module
-from vidgn.tools.ranks import RankLostError, check_strategy, forget_failures, limit_waiting, tell_who_failed
+from vidgn.tools.ranks import RankLostError, find_strategy, forget_failures, limit_waiting, tell_who_failed
 
 
 def trainer(strategy):
     return L.Trainer(accelerator="cpu", devices=2, strategy=strategy, logger=False, enable_checkpointing=False)
 
 
-@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2", "ddpx", "model_parallel"])
+@pytest.mark.parametrize("strategy", ["deepspeed_stage_2", "ddpx", "fsdp_cpu_offload", "model_parallel"])
 def test_a_strategy_whose_state_does_not_fit_our_checkpoints_is_refused(strategy):
     with pytest.raises(
-        ValueError, match=rf"trainer\.strategy \({strategy}\) must be auto, ddp or single_device: check"
+        ValueError, match=rf"trainer\.strategy \({strategy}\) must be auto, ddp, fsdp or single_device: check"
     ):
-        check_strategy(strategy)
+        find_strategy(strategy)
 
 
-@pytest.mark.parametrize("strategy", ["auto", "ddp", "ddp_find_unused_parameters_true"])
+@pytest.mark.parametrize("strategy", ["auto", "ddp", "ddp_find_unused_parameters_true", "fsdp"])
 def test_processes_wait_as_long_as_asked(strategy):
     """The attribute is Lightning's own; this test tells when it goes."""
-    check_strategy(strategy)
-    asked = trainer(strategy)
+    asked = trainer(find_strategy(strategy))
     assert asked.strategy._timeout == timedelta(minutes=30)
     limit_waiting(asked, minutes=0.5)
     assert asked.strategy._timeout == timedelta(seconds=30)

@@ -118,6 +118,8 @@ def check_sharding(strategy: str, *, precision: object, speed: SpeedSpec) -> Non
 
 def shard(net: nn.Module, mesh: DeviceMesh) -> None:
     """Share out a net in place: each of its blocks is a unit, gathered while it computes; the rest is one more."""
+    for weight in net.parameters():
+        weight.data = weight.data.contiguous()  # a fused net's are channels-last, which `fully_shard` does not take
     for block in net.get_submodule("blocks").children():
         if next(block.parameters(), None) is not None:
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
