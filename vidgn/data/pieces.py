@@ -2,6 +2,7 @@
 
 import io
 import os
+from abc import abstractmethod
 from typing import Any
 
 
@@ -25,21 +26,19 @@ class Piece(str):
         return piece
 
 
-class PieceFile(io.RawIOBase):
-    """A member of a file on this machine, read as if it were a file of its own.
+class RangeFile(io.RawIOBase):
+    """A file whose bytes are got by their place: what is left is where one is.
 
-    Raises:
-        OSError: The container cannot be opened, or is shorter than it was.
+    Attributes:
+        size: In bytes.
     """
 
-    def __init__(self, piece: Piece) -> None:
-        super().__init__()
-        self._file = open(piece.container, "rb", buffering=0)  # noqa: SIM115 - closed by close()
-        self._piece = piece
-        self._at = 0
-        if os.fstat(self._file.fileno()).st_size < piece.start + piece.size:
-            self._file.close()
-            raise OSError(f"{piece.container} ends before {piece}; it has changed since it was indexed")
+    size: int
+    _at = 0
+
+    @abstractmethod
+    def read_at(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to `end`; both lie in the file."""
 
     def readable(self) -> bool:
         """Return True."""
@@ -55,14 +54,13 @@ class PieceFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a place."""
-        self._at = (0, self._at, self._piece.size)[whence] + offset
+        self._at = (0, self._at, self.size)[whence] + offset
         return self._at
 
     def read(self, count: int = -1) -> bytes:
         """Return the next bytes."""
-        left = max(0, self._piece.size - self._at)
-        wanted = left if count < 0 else min(count, left)
-        data = os.pread(self._file.fileno(), wanted, self._piece.start + self._at)
+        start = min(self._at, self.size)
+        data = self.read_at(start, self.size if count < 0 else min(self.size, start + count))
         self._at += len(data)
         return data
 
@@ -71,6 +69,26 @@ class PieceFile(io.RawIOBase):
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+class PieceFile(RangeFile):
+    """A member of a file on this machine, read as if it were a file of its own.
+
+    Raises:
+        OSError: The container cannot be opened, or is shorter than it was.
+    """
+
+    def __init__(self, piece: Piece) -> None:
+        super().__init__()
+        self._file = open(piece.container, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._start, self.size = piece.start, piece.size
+        if os.fstat(self._file.fileno()).st_size < piece.start + piece.size:
+            self._file.close()
+            raise OSError(f"{piece.container} ends before {piece}; it has changed since it was indexed")
+
+    def read_at(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to `end`."""
+        return os.pread(self._file.fileno(), end - start, self._start + start)
 
     def close(self) -> None:
         """Close the container."""

@@ -8,14 +8,13 @@ A path alone is never taken for an address: only a `Url` is, and only a manifest
 """
 
 import importlib
-import io
 import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote
 
-from vidgn.data.pieces import Piece, PieceFile
+from vidgn.data.pieces import Piece, PieceFile, RangeFile
 
 T = TypeVar("T")
 
@@ -107,7 +106,7 @@ def is_remote(path: str) -> bool:
     return isinstance(path.container if isinstance(path, Piece) else path, Url)
 
 
-class RemoteFile(io.RawIOBase):
+class RemoteFile(RangeFile):
     """A file elsewhere, read in blocks; what was fetched is kept until it is closed.
 
     Args:
@@ -136,39 +135,8 @@ class RemoteFile(io.RawIOBase):
         if not isinstance(size, int):
             raise RemoteError(f"{url}: the server does not say how long it is; it must, and serve ranges of bytes")
         self.size = size
-        self._at = 0
         self._blocks: dict[int, bytes] = {}
         self._media: list[tuple[int, int]] = []
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place."""
-        self._at = (0, self._at, self.size)[whence] + offset
-        return self._at
-
-    def read(self, count: int = -1) -> bytes:
-        """Return the next bytes."""
-        end = self.size if count < 0 else min(self.size, self._at + count)
-        data = self.read_at(self._at, end)
-        self._at += len(data)
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
     def read_at(self, start: int, end: int) -> bytes:
         """Return the bytes from `start` to `end`; what is left out reads as zeros."""
