@@ -54,6 +54,22 @@ def test_python_dash_m_is_the_command():
     assert done.stdout == ""
 
 
+def test_the_end_at_once_still_runs_exit_handlers_and_keeps_what_was_printed(tmp_path):
+    """Also where a thread goes on, which the interpreter's own end waits for."""
+    script = (
+        "import atexit, sys, threading; from vidgn.tools import cli; handle = open(sys.argv[1], 'w')\n"
+        "atexit.register(handle.close); handle.write('kept')\n"
+        "cli.main = lambda: (print('printed', end=''), sys.exit(3))\n"
+        "if sys.argv[2] == 'thread': threading.Timer(0.2, lambda: print(' and waited for', end='')).start()\n"
+        "cli.run()"
+    )
+    for name, printed in (("alone", "printed"), ("thread", "printed and waited for")):
+        words = [sys.executable, "-c", script, str(tmp_path / name), name]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+        assert (done.returncode, done.stdout, done.stderr) == (3, printed, "")
+        assert (tmp_path / name).read_text() == "kept"
+
+
 def test_an_unknown_command_or_option_is_status_2(vidgn):
     for words, said in [(["predikt"], "predikt"), (["predict", "a.mp4", "--chkpt", "x"], "--chkpt")]:
         status, _, err = vidgn(*words)
