@@ -19,7 +19,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,31 +107,51 @@ def run_test(run: Path, words: Sequence[str], *, ranks: int, lives: int | None =
     words = (*words, f"hydra.run.dir={run}")
     log = run.parent / f"{run.name}.log"
     if ranks == 1:
-        processes = [start("eval", words, log=log, lives=lives)]
+        processes = [start("eval", words, log=log, prepare=None if lives is None else partial(die_after, lives))]
     else:
         words = (*words, "trainer.strategy=ddp", f"trainer.devices={ranks}")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         processes = [
-            start("eval", words, log=log, lives=None if lives is None else lives + rank, environment={
-                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
-                "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "1",
-            })
-            for rank in range(ranks)
+            start(
+                "eval", words, log=log, environment=environment,
+                prepare=None if lives is None else partial(die_after, lives + rank),
+            )
+            for rank, environment in enumerate(environments(ranks))
         ]  # fmt: skip
     if lives is None:
         for process in processes:
             wait(process)
         return
     for process in processes:
-        _end(process)
+        end(process)
+
+
+def environments(ranks: int) -> list[dict[str, str]]:
+    """Return the environment of each rank, as torchrun gives it on one machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "1", "GROUP_RANK": "0"}
+    sizes = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    return [{**job, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 
 
 def start(
-    name: str, words: Sequence[str], *, log: Path, lives: int | None = None, environment: dict[str, str] | None = None
+    name: str,
+    words: Sequence[str],
+    *,
+    log: Path,
+    environment: dict[str, str] | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> int:
-    """Start a command in a child of this process, which has imported all that it needs; return its id."""
+    """Start a command in a child of this process, which has imported all that it needs; return its id.
+
+    Args:
+        name: train or eval.
+        words: of the command.
+        log: gets what the child prints.
+        environment: of the child, beside this process's.
+        prepare: called in the child before the command.
+    """
     process = os.fork()
     if process:
         return process
@@ -138,7 +159,6 @@ def start(
 
     from vidgn.tools.config import command
     from vidgn.tools.evaluate import evaluate_checkpoint
-    from vidgn.tools.journal import Journal
     from vidgn.tools.train import train
 
     os.environ.update(environment or {})
@@ -147,15 +167,8 @@ def start(
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    if lives is not None:
-        add, left = Journal.add, itertools.count(lives - 1, -1)
-
-        def add_and_die(self: Journal, prediction: object) -> None:
-            add(self, prediction)  # type: ignore[arg-type]
-            if next(left) == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        Journal.add = add_and_die  # type: ignore[method-assign]
+    if prepare is not None:
+        prepare()
     _write_all_digits()
     sys.argv = [f"{name}.py", *words]
     status = 0
@@ -170,6 +183,20 @@ def start(
         status = 1
     sys.stdout.flush()
     os._exit(status)
+
+
+def die_after(lives: int) -> None:
+    """Let this process be killed after that many predictions."""
+    from vidgn.tools.journal import Journal
+
+    add, left = Journal.add, itertools.count(lives - 1, -1)
+
+    def add_and_die(self: Journal, prediction: object) -> None:
+        add(self, prediction)  # type: ignore[arg-type]
+        if next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Journal.add = add_and_die  # type: ignore[method-assign]
 
 
 def _write_all_digits() -> None:
@@ -190,13 +217,13 @@ def _write_all_digits() -> None:
 
 def wait(process: int) -> None:
     """Wait for a process that must succeed."""
-    if status := _end(process):
+    if status := end(process):
         raise SystemExit(f"a run ended with status {status}; see its .log file")
 
 
-def _end(process: int) -> int:
-    latest = time.monotonic() + PATIENCE
-    while time.monotonic() < latest:
+def end(process: int) -> int:
+    """Return the status of a process, which must end by itself."""
+    for _ in range(round(PATIENCE / 0.01)):  # not by a clock: what stands still as a whole may go on as a whole
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
