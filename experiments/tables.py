@@ -14,6 +14,7 @@ BEGIN, END = "<!-- tables: written by python -m experiments.tables -->\n", "<!--
 COLUMNS = (("t32_b8", "32 frames, 8 clips"), ("t32_b4", "32, 4"), ("t64_b4", "64, 4"), ("t32_b2", "32, 2"))
 PAPER = {"bn": (73.3, 72.1, 73.3), "gn": (73.0, 72.8, 74.5)}  # Table 8, top-1 of Kinetics-400
 NORMS = ("sync_bn", "batch_renorm", "frozen_bn", "ln", "in")
+OWN_AVERAGES = "batch_renorm"  # what it is trained towards; the first runs were tested with precise statistics, too
 
 Score = Callable[[Mapping[str, Any]], float]
 Runs = Mapping[tuple[str, int], Mapping[str, Any]]  # by cell and seed
@@ -48,7 +49,14 @@ def render(results: Sequence[Mapping[str, Any]], starts: Mapping[str, Mapping[st
 
 
 def top1(run: Mapping[str, Any]) -> float:
-    """Return the video top-1, with precise statistics where the norm has statistics."""
+    """Return the video top-1, with precise statistics where the norm has such."""
+    if run.get("cell", "").startswith(OWN_AVERAGES):
+        return plain_top1(run)
+    return precise_top1(run)
+
+
+def precise_top1(run: Mapping[str, Any]) -> float:
+    """Return the video top-1 with precise statistics, also of a norm that these do not suit."""
     return float(run["test"].get("precise", run["test"]["plain"])["video_top1"])
 
 
@@ -128,7 +136,7 @@ def _precise(runs: Runs) -> list[str]:
     lines = ["### Precise statistics minus running averages, the same weights, in points of video top-1", ""]
     lines += ["| cell | difference | 95 % interval | p | seeds | paper |", "|---|---|---|---|---|---|"]
     for cell in ("bn_t32_b8", "bn_t32_b4", "bn_t64_b4", "bn_t32_b2", "sync_bn_t32_b2", "batch_renorm_t32_b2"):
-        lines.append(_difference(cell, scores(runs, cell), scores(runs, cell, plain_top1), ""))
+        lines.append(_difference(cell, scores(runs, cell, precise_top1), scores(runs, cell, plain_top1), ""))
     return [*lines, ""]
 
 

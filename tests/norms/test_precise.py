@@ -66,19 +66,6 @@ def test_sub_batch_norm_gets_the_statistics_of_each_part():
         torch.testing.assert_close(found["1.running_var"][part].double(), variance, rtol=1e-5, atol=1e-6)
 
 
-def test_batch_renorm_corrects_towards_trainings_averages_while_it_is_measured():
-    options = {"warmup_steps": 0, "r_ramp_end": 0, "d_ramp_end": 0}
-    net = tiny_net("batch_renorm", **options)
-    for x in batches(3, seed=2):
-        net(x)  # training's averages
-    alone = [measure(net, [x]) for x in batches()]
-    together = measure(net, batches())
-    means = torch.stack([found["4.running_mean"] for found in alone])
-    squares = torch.stack([found["4.running_var"] for found in alone]) + means.square()
-    torch.testing.assert_close(together["4.running_mean"], means.mean(0))
-    torch.testing.assert_close(together["4.running_var"], squares.mean(0) - means.mean(0).square())
-
-
 def test_a_mean_far_from_zero_leaves_the_variance_exact():
     net = nn.Sequential(nn.BatchNorm3d(1)).train()
     generator = torch.Generator().manual_seed(0)
@@ -87,7 +74,7 @@ def test_a_mean_far_from_zero_leaves_the_variance_exact():
     assert measure(net, clips)["0.running_var"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["bn", "sync_bn", "sub_bn", "batch_renorm"])
+@pytest.mark.parametrize("norm", ["bn", "sync_bn", "sub_bn"])
 def test_measuring_changes_nothing(norm):
     net = tiny_net(norm, momentum=0.3)
     net(batches()[0])
@@ -139,7 +126,7 @@ def test_a_layer_that_saw_nothing_is_left_out():
 
 def test_layers_are_those_whose_statistics_batches_move():
     found = {norm for norm in NORMS if statistics_layers(nn.Sequential(make_norm(norm)(64)))}
-    assert found == {"bn", "sync_bn", "sub_bn", "batch_renorm"}
+    assert found == {"bn", "sync_bn", "sub_bn"}
     assert statistics_layers(nn.BatchNorm2d(4, track_running_stats=False)) == {}
     assert statistics_layers(nn.InstanceNorm3d(4, track_running_stats=True)) == {}
     assert list(statistics_layers(nn.BatchNorm1d(4))) == [""]

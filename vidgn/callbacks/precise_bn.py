@@ -35,7 +35,8 @@ class PreciseBN(L.Callback):
     checkpoint keeps the averages beside the net, so that a resumed run does too. Only
     `save_weights_only=True` between validations, which shows callbacks nothing, writes the averages.
 
-    Does nothing, and says so once, where no norm keeps running statistics.
+    Does nothing, and says so once, where no norm keeps running statistics, or only batch_renorm does, which is trained
+    towards them (`statistics_layers`).
     Source: video-nonlocal-net COMPUTE_PRECISE_BN, lib/utils/bn_helper.py and tools/train_net_video.py:167-190.
 
     Args:
@@ -64,7 +65,7 @@ class PreciseBN(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say so where there is nothing to do."""
         if not statistics_layers(pl_module):
-            rank_zero_info("precise_bn: no norm of this net keeps running statistics; nothing to recompute.")
+            rank_zero_info("precise_bn: no norm of this net has running averages to replace; nothing to recompute.")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember which modules train: a resumed run may begin with its validation."""

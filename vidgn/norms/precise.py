@@ -8,15 +8,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidgn.norms.batch import SubBatchNorm3d
-from vidgn.norms.renorm import BatchRenorm3d
 
 Statistics = dict[str, Tensor]  # buffers by their names in the net: NAME.running_mean, NAME.running_var
 
 
 def statistics_layers(net: nn.Module) -> dict[str, nn.Module]:
-    """Find the layers that average statistics over training batches: bn, sync_bn, sub_bn, batch_renorm.
+    """Find the layers whose running averages may be replaced: bn, sync_bn, sub_bn.
 
-    Frozen norms, whose statistics no batch moves, and norms without any are not among them.
+    Frozen norms, whose statistics no batch moves, and norms without any are not among them, nor is batch_renorm: it is
+    trained towards its own averages, and with others in their place it is another net (experiments/README.md: up to 65
+    points of top-1 are lost).
     """
     return {
         name: layer
@@ -47,17 +48,12 @@ class Moments:
         """Count every batch that runs through the net; running averages and counters stay as they are."""
         buffers = [buffer for layer in self.layers.values() for buffer in layer.buffers(recurse=False)]
         before = [buffer.clone() for buffer in buffers]
-        momenta = {name: layer.momentum for name, layer in self.layers.items()}
         hooks = [layer.register_forward_pre_hook(self._adder(name)) for name, layer in self.layers.items()]
         try:
-            for layer in self.layers.values():
-                layer.momentum = 0.0  # type: ignore[assignment]  # batch_renorm corrects towards training's averages
             yield
         finally:
             for hook in hooks:
                 hook.remove()
-            for name, layer in self.layers.items():
-                layer.momentum = momenta[name]
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
 
@@ -107,4 +103,4 @@ def _join(name: str, buffer: str) -> str:
     return f"{name}.{buffer}" if name else buffer
 
 
-_LAYERS = (_BatchNorm, SubBatchNorm3d, BatchRenorm3d)  # the first is torch's bn of 1 to 3 axes and sync_bn
+_LAYERS = (_BatchNorm, SubBatchNorm3d)  # the first is torch's bn of 1 to 3 axes and sync_bn
