@@ -170,7 +170,7 @@ def test_pictures_have_one_frame_and_one_view(folder):
 
 
 def test_the_data_set_decides_the_loaders():
-    assert data_module("shapes") is data_module("images") is PictureDataModule
+    assert data_module("exposures") is data_module("images") is PictureDataModule
     assert data_module("motions") is data_module("folder") is VideoDataModule
 
 

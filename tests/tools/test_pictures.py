@@ -43,24 +43,24 @@ def told(folder):
 
 def test_pictures_are_trained_with_the_papers_recipe(pictures):
     out = (pictures / "stdout.txt").read_text()
-    assert "4 classes; clips 1 frames x stride 1, crop 32, batch 4" in out
+    assert "5 classes; clips 1 frames x stride 1, crop 32, batch 4" in out
     assert "pictures: 1 centre crop of 32, short side 37, softmax averaged over positions" in out
-    assert json.loads((pictures / "metrics.json").read_text())["videos_scored"] == 4
+    assert json.loads((pictures / "metrics.json").read_text())["videos_scored"] == 5
     describe = told(pictures)
     assert describe["model"] == {"name": "c2d_r50", "width": 8, "dropout": 0.0}
-    assert (describe["clip"], describe["data"]["name"]) == ({"clip_len": 1, "span": 1}, "shapes")
+    assert (describe["clip"], describe["data"]["name"]) == ({"clip_len": 1, "span": 1}, "exposures")
 
 
 def test_an_interrupted_run_on_pictures_goes_on_to_the_same_weights(run, tmp_path):
     words = (*TINY, "test=false")
-    for folder, more in (("whole", ()), ("parts", ("trainer.max_steps=5",)), ("parts", ())):
+    for folder, more in (("whole", ()), ("parts", ("trainer.max_steps=6",)), ("parts", ())):
         outcome = run("train", *words, *more, f"hydra.run.dir={tmp_path / folder}")
         assert outcome.status == 0, outcome.err
     assert "going on from" in outcome.out
     whole, resumed = (
         torch.load(tmp_path / folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in ("whole", "parts")
     )
-    assert whole["global_step"] == resumed["global_step"] == 8
+    assert whole["global_step"] == resumed["global_step"] == 10
     assert [
         name for name, value in whole["state_dict"].items() if not torch.equal(value, resumed["state_dict"][name])
     ] == []
@@ -129,7 +129,7 @@ def test_an_i3d_starts_from_it_inflated(run, pictures, tiny, tmp_path):
             "data=motions holds videos, which task=image does not take; use task=video, or data=images",
         ),
         (("model=i3d_r50",), "A clip of 1 frames must have a multiple of 8"),
-        (("clip_len=8", "span=8"), "clip_len (8) and span (8) must be 1 for the pictures of data=shapes"),
+        (("clip_len=8", "span=8"), "clip_len (8) and span (8) must be 1 for the pictures of data=exposures"),
         (("num_crops=3",), "num_clips (1) and num_crops (3) must be 1 for pictures"),
     ],
 )
@@ -141,12 +141,12 @@ def test_a_mistake_is_one_sentence(run, tmp_path, words, message):
 
 
 def test_a_task_takes_its_own_data():
-    check_task(OmegaConf.create({"task": {"name": "image"}, "data": {"name": "shapes"}}))
+    check_task(OmegaConf.create({"task": {"name": "image"}, "data": {"name": "exposures"}}))
     check_task(OmegaConf.create({"task": {"name": "video"}, "data": {"name": "folder"}}))
-    with pytest.raises(ValueError, match=r"data=shapes holds pictures, which task=video does not take; use task=image"):
-        check_task(OmegaConf.create({"task": {"name": "video"}, "data": {"name": "shapes"}}))
+    with pytest.raises(ValueError, match=r"data=exposures holds pictures, which task=video does not take; use task=image"):
+        check_task(OmegaConf.create({"task": {"name": "video"}, "data": {"name": "exposures"}}))
     with pytest.raises(ValueError, match=r"task.name \(images\) is unknown; use task=video or task=image"):
-        check_task(OmegaConf.create({"task": {"name": "images"}, "data": {"name": "shapes"}}))
+        check_task(OmegaConf.create({"task": {"name": "images"}, "data": {"name": "exposures"}}))
 
 
 def test_pictures_from_weights_keep_the_recipe_of_pictures():

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SHAPES = ("disc", "square", "triangle", "diamond")
 SCALES = (0.6, 1.5)  # one repeat of the layer in frame sides, smallest and largest
 _LAYER = 128  # pixels of one repeat of the layer; a power of two, so that wrapping is a mask
 
@@ -23,24 +22,6 @@ class Trajectory(NamedTuple):
     scale: NDArray[np.float64]  # one repeat of the layer, in frame sides
 
 
-def draw_frame(rng: np.random.Generator, *, shape: str, side: int) -> NDArray[np.uint8]:
-    """Draw one frame whose shapes are all of one kind; its pose is any that a video can have.
-
-    Args:
-        rng: of everything else that is drawn.
-        shape: one of SHAPES.
-        side: height and width in pixels.
-
-    Returns:
-        (side, side, 3) uint8 RGB.
-    """
-    look = draw_look(rng, side, kind=SHAPES.index(shape))
-    x, y, angle, level = rng.random((4, 1))
-    low, high = SCALES
-    (frame,) = render(look, Trajectory(x, y, 2 * np.pi * angle, low * (high / low) ** level), side)
-    return np.asarray(frame)
-
-
 class Look(NamedTuple):
     """What a picture is made of."""
 
@@ -49,17 +30,17 @@ class Look(NamedTuple):
     cover: NDArray[np.bool_]  # (_LAYER * _LAYER,), where the layer has a shape
 
 
-def draw_look(rng: np.random.Generator, side: int, *, kind: int | None = None) -> Look:
-    """Draw the pixels of background and layer, whose shapes are all of one kind; None: each of any kind."""
+def draw_look(rng: np.random.Generator, side: int) -> Look:
+    """Draw the pixels of background and layer."""
     background = _texture(rng, int(rng.integers(2, 6)), side, darkest=0, brightest=80)
     colour = np.zeros((_LAYER, _LAYER, 3), np.uint8)
     cover = np.zeros((_LAYER, _LAYER), np.bool_)
     grid = np.arange(_LAYER, dtype=np.float32) / _LAYER
     for _ in range(rng.integers(4, 7)):
-        drawn, size, angle = int(rng.integers(4)), rng.uniform(0.14, 0.22), rng.uniform(0, 2 * np.pi)
+        shape, size, angle = int(rng.integers(4)), rng.uniform(0.14, 0.22), rng.uniform(0, 2 * np.pi)
         dx, dy = (((grid - np.float32(at) + 0.5) % 1 - 0.5) / np.float32(size) for at in rng.random(2))
         u, v = _turned(dx, dy, np.cos(angle), np.sin(angle))
-        inside = _inside(drawn if kind is None else kind, u, v) > 0
+        inside = _inside(shape, u, v) > 0
         texture = _texture(rng, int(rng.integers(3, 9)), _LAYER, darkest=100, brightest=255)
         colour[inside] = texture[inside]
         cover |= inside

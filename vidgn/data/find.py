@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from vidgn.data.exposures import ExposuresSpec, prepare_exposures
 from vidgn.data.manifest import Manifest
 from vidgn.data.motions import MotionsSpec, prepare_motions
 from vidgn.data.picture_folders import read_picture_folders
-from vidgn.data.shapes import ShapesSpec, prepare_shapes
 from vidgn.data.shards import read_shards
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-PICTURES = ("images", "shapes")  # data sets of pictures, for task=image
+PICTURES = ("images", "exposures")  # data sets of pictures, for task=image
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class DataSpec:
     """Which videos, and how they are read.
 
     Attributes:
-        name: motions, folder or kinetics400; of pictures: shapes or images.
-        root: folder of the videos; for motions and shapes the cache folder (None: `cache_folder()`).
+        name: motions, folder or kinetics400; of pictures: exposures or images.
+        root: folder of the videos; for motions and exposures the cache folder (None: `cache_folder()`).
         train: for kinetics400 the annotation file or path-label list (None: looked for under root); for
-            motions and shapes the number per class.
+            motions and exposures the number per class.
         val: the same for validation, which is also the test of kinetics400.
         test: for motions the videos per class.
         classes: file with class names, for lists whose labels are numbers.
@@ -137,9 +137,9 @@ def _motions(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     return {split: Manifest.from_folder(folder, split=split) for split in wanted.splits}
 
 
-def _shapes(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
-    shapes = ShapesSpec(**_sizes(spec), seed=spec.seed)
-    folder = prepare_shapes(spec.root or cache_folder(), spec=shapes, progress=wanted.progress)
+def _exposures(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    exposures = ExposuresSpec(**_sizes(spec), seed=spec.seed)
+    folder = prepare_exposures(spec.root or cache_folder(), spec=exposures, progress=wanted.progress)
     return read_picture_folders(folder, splits=wanted.splits)
 
 
@@ -187,7 +187,7 @@ _SIDES = frozenset({"left", "right", "leftward", "rightward", "leftwards", "righ
     "clockwise", "counterclockwise", "anticlockwise", "cw", "ccw",
 }  # fmt: skip
 _READERS = {
-    "motions": _motions, "folder": _folder, "kinetics400": _kinetics400, "images": _images, "shapes": _shapes,
-    "shards": _shards,
+    "motions": _motions, "folder": _folder, "kinetics400": _kinetics400, "images": _images,
+    "exposures": _exposures, "shards": _shards,
 }  # fmt: skip
-_EMBEDDED = ("motions", "shapes", "shards")  # without a root
+_EMBEDDED = ("motions", "exposures", "shards")  # without a root

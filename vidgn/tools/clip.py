@@ -27,7 +27,7 @@ def check_task(config: DictConfig) -> None:
         raise ValueError(f"task.name ({task}) is unknown; use task=video or task=image.")
     if (task == "image") != (data in PICTURES):
         holds, needed = ("pictures", "image") if data in PICTURES else ("videos", "video")
-        others = "images or data=shapes" if task == "image" else "motions, folder or kinetics400"
+        others = "images or data=exposures" if task == "image" else "motions, folder or kinetics400"
         raise ValueError(
             f"data={data} holds {holds}, which task={task} does not take; use task={needed}, or data={others}."
         )

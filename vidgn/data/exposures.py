@@ -1,8 +1,19 @@
-"""The embedded pictures: still frames of the world of `motions`, named by the shape that is in them.
+"""The embedded pictures: long exposures of the world of `motions`, named by how the layer moved meanwhile.
 
-A picture is drawn by the code that draws a frame of a video: light textured shapes over a dark textured background,
-at a place, an angle and a scale that say nothing. All shapes of a picture are of one kind, which is its class, so the
-four classes ask for edges and corners: what a net needs to see a motion, too, once it looks at more than one frame.
+A picture is the mean of frames drawn by the code that draws a video, so that everything that moves is blurred along
+its way. The blur has an axis and no direction: which of two opposite motions it was, a picture cannot tell.
+
+    class         while the shutter was open, the layer
+    ------------  -------------------------------------
+    still         stood
+    horizontally  slid to the left or to the right
+    vertically    slid up or down
+    turned        turned about a point, either way
+    zoomed        grew or shrank
+
+They are a preparation for videos since an inflated kernel is the same in all of its frames: the mean over frames is
+what an inflated net sees of a clip before it learns more. The class with everything else the same, a still picture of
+one of four shapes, does not prepare: at these sizes a net hardly learns it (benchmarks/image_to_video.md).
 """
 
 import json
@@ -14,15 +25,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgn.data.drawing import SHAPES, draw_frame
-from vidgn.data.motions import locked
+from vidgn.data.drawing import Trajectory, draw_look, render
+from vidgn.data.motions import draw_trajectory, locked
 
-CLASSES = tuple(sorted(SHAPES))
-_STREAM = 0x736870  # keeps these draws apart from those of motions ("shp" in ASCII)
+_WAYS = {
+    "horizontally": ("move_left", "move_right"),
+    "still": ("move_left",),  # of which one frame is taken
+    "turned": ("rotate_clockwise", "rotate_counterclockwise"),
+    "vertically": ("move_down", "move_up"),
+    "zoomed": ("zoom_in", "zoom_out"),
+}
+CLASSES = tuple(_WAYS)
+_EXPOSURES = (16, 32)  # frames; a kernel of 5 frames at a stride of 4 spans 17
+_EVERY = 2  # frames between two that are averaged
+_STREAM = 0x657870  # keeps these draws apart from those of motions ("exp" in ASCII)
 
 
 @dataclass(frozen=True)
-class ShapesSpec:
+class ExposuresSpec:
     """What decides the pixels of the data set; a change of any value makes another cache folder.
 
     Attributes:
@@ -33,7 +53,7 @@ class ShapesSpec:
         seed: of all random draws.
     """
 
-    train: int = 240
+    train: int = 400
     val: int = 40
     test: int = 40
     side: int = 80
@@ -42,15 +62,17 @@ class ShapesSpec:
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if value < (0 if name == "seed" else 1):
-                raise ValueError(f"shapes: {name} ({value}) must be at least 1; leave it out for the default.")
+                raise ValueError(f"exposures: {name} ({value}) must be at least 1; leave it out for the default.")
 
     @property
     def folder_name(self) -> str:
         """Name of the cache folder of exactly this data set."""
-        return "shapes1-" + "-".join(f"{name[:2]}{value}" for name, value in asdict(self).items())
+        return "exposures1-" + "-".join(f"{name[:2]}{value}" for name, value in asdict(self).items())
 
 
-def prepare_shapes(cache: str | Path, *, spec: ShapesSpec, progress: Callable[[int, int], None] | None = None) -> Path:
+def prepare_exposures(
+    cache: str | Path, *, spec: ExposuresSpec, progress: Callable[[int, int], None] | None = None
+) -> Path:
     """Write the data set under `cache` unless it is there, and return its folder, `SPLIT/CLASS/NUMBER.png`.
 
     The folder appears under its name only when it is whole; two runs at once wait for each other.
@@ -69,7 +91,7 @@ def prepare_shapes(cache: str | Path, *, spec: ShapesSpec, progress: Callable[[i
     return folder
 
 
-def draw_picture(label: str, *, spec: ShapesSpec, key: tuple[int, int]) -> NDArray[np.uint8]:
+def draw_picture(label: str, *, spec: ExposuresSpec, key: tuple[int, int]) -> NDArray[np.uint8]:
     """Draw one picture.
 
     Args:
@@ -86,10 +108,15 @@ def draw_picture(label: str, *, spec: ShapesSpec, key: tuple[int, int]) -> NDArr
     if label not in CLASSES:
         raise ValueError(f"label ({label!r}) must be one of {', '.join(CLASSES)}.")
     rng = np.random.Generator(np.random.Philox(key=[spec.seed, _STREAM], counter=[0, key[0], key[1], 0]))
-    return draw_frame(rng, shape=label, side=spec.side)
+    look = draw_look(rng, spec.side)
+    exposure = int(rng.integers(*_EXPOSURES))
+    trajectory = draw_trajectory(rng, str(rng.choice(_WAYS[label])), exposure)
+    shown = slice(0, 1) if label == "still" else slice(0, exposure, _EVERY)
+    frames = render(look, Trajectory(*(pose[shown] for pose in trajectory)), spec.side)
+    return np.asarray(frames.mean(0).round(), np.uint8)
 
 
-def _write_all(folder: Path, spec: ShapesSpec, progress: Callable[[int, int], None] | None) -> None:
+def _write_all(folder: Path, spec: ExposuresSpec, progress: Callable[[int, int], None] | None) -> None:
     from PIL import Image
 
     part = folder.with_name(folder.name + ".part")
