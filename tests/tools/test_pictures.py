@@ -143,7 +143,9 @@ def test_a_mistake_is_one_sentence(run, tmp_path, words, message):
 def test_a_task_takes_its_own_data():
     check_task(OmegaConf.create({"task": {"name": "image"}, "data": {"name": "exposures"}}))
     check_task(OmegaConf.create({"task": {"name": "video"}, "data": {"name": "folder"}}))
-    with pytest.raises(ValueError, match=r"data=exposures holds pictures, which task=video does not take; use task=image"):
+    with pytest.raises(
+        ValueError, match=r"data=exposures holds pictures, which task=video does not take; use task=image"
+    ):
         check_task(OmegaConf.create({"task": {"name": "video"}, "data": {"name": "exposures"}}))
     with pytest.raises(ValueError, match=r"task.name \(images\) is unknown; use task=video or task=image"):
         check_task(OmegaConf.create({"task": {"name": "images"}, "data": {"name": "exposures"}}))
