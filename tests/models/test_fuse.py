@@ -9,12 +9,13 @@ from torch import nn
 
 from vidgn.models.fuse import FusedResBlock, fuse
 from vidgn.models.fuse_compile import compile_net
-from vidgn.models.fuse_conv import FORMS, ViewConv3d, applicable_forms, channels_last, prepare
+from vidgn.models.fuse_conv import FORMS, ViewConv3d, applicable_forms, prepare
 from vidgn.models.fuse_fold import fold_batch_norms
 from vidgn.models.fuse_tune import explain, tune
 from vidgn.models.table import build_model
 from vidgn.norms.fused import GroupNormAct3d
 from vidgn.norms.kernels_compiled import channels_last_norm
+from vidgn.norms.kernels_layout import channels_last
 from vidgn.norms.layers import GroupNorm3d, make_norm
 
 FRAMES = {

@@ -25,6 +25,8 @@ def net():
 
 def test_the_words_of_a_run_become_a_record():
     assert speed_spec(WORDS) == SpeedSpec("auto", False, False, "normal")
+    assert not speed_spec(WORDS | {"trainer": {"precision": None}}).half
+    assert speed_spec(WORDS | {"trainer": {"precision": "bf16-mixed"}}).half
     assert speed_spec({"fuse": True, "compile": True, "cuda_graphs": False}).memory == "normal"  # eval.py has none
 
 
@@ -53,7 +55,8 @@ def test_cuda_graphs_need_a_gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "accelerator", "fused"),
     [
-        (SpeedSpec(), "cpu", False),  # slower for narrow nets unless it is compiled
+        (SpeedSpec(), "cpu", False),  # no faster in float32 unless it is compiled
+        (SpeedSpec(half=True), "cpu", True),
         (SpeedSpec(compile=True), "cpu", True),
         (SpeedSpec(memory="low"), "cpu", True),  # nothing else has low memory
         (SpeedSpec(), "cuda", True),

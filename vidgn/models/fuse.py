@@ -15,7 +15,8 @@ from typing import Literal, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from vidgn.models.fuse_conv import prepare
+from vidgn.models.fuse_conv import ViewConv3d, prepare
+from vidgn.models.fuse_step import Unit, block_step, can_step, pair_pool, stem_step
 from vidgn.norms.fused import GroupNormAct3d
 from vidgn.norms.layers import GroupNorm3d
 
@@ -30,7 +31,8 @@ def fuse(net: ModuleT, *, memory: Literal["normal", "low"] = "normal") -> Module
     Args:
         net: any module; what is not made of pytorchvideo's blocks keeps its ReLUs apart from its norms.
         memory: `low` keeps fewer activations for the backward pass: what a norm and its ReLU give to the next
-            layer is computed again (28 % less of an I3D's; the same bits). torch.compile makes that choice itself.
+            layer is computed again, and on a CPU the last convolution of a block, too; the same bits.
+            torch.compile makes that choice itself.
 
     Raises:
         ValueError: an unknown `memory`.
@@ -64,6 +66,9 @@ class FusedResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give relu(norm_c(conv_c(...)) + shortcut)."""
+        units = self._units()
+        if units is not None and can_step(x, *units):
+            return block_step(x, units, low_memory=self.low_memory)
         shortcut = x
         for layer in (self.branch1_conv, self.branch1_norm):
             shortcut = shortcut if layer is None else layer(shortcut)
@@ -74,6 +79,18 @@ class FusedResBlock(nn.Module):
         x = self._between("norm_b", "act_b", conv_c, x)
         y: Tensor = norm_c(x, residual=shortcut)
         return y
+
+    def _units(self) -> tuple[Unit, Unit, Unit, Unit | None] | None:
+        """Return the convolutions with their norms, or None if there is more than those."""
+        branch = self.branch2
+        pairs = [(getattr(branch, f"conv_{key}"), getattr(branch, f"norm_{key}")) for key in "abc"]
+        pairs += [(self.branch1_conv, self.branch1_norm)] if self.branch1_conv is not None else []
+        if any(type(conv) is not ViewConv3d or type(norm) is not GroupNormAct3d for conv, norm in pairs):
+            return None
+        if branch.act_a is not None or branch.act_b is not None:
+            return None
+        a, b, c, *projection = (Unit(conv, norm) for conv, norm in pairs)
+        return a, b, c, projection[0] if projection else None
 
     def _between(self, norm_name: str, act_name: str, conv: nn.Module, x: Tensor) -> Tensor:
         """Normalize, apply what is left of the activation, convolve."""
@@ -95,6 +112,9 @@ class FusedStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give pool(relu(norm(conv(x))))."""
+        unit = Unit(cast("ViewConv3d", self.conv), self.norm)
+        if type(self.pool) is ExactMaxPool3d and not x.requires_grad and can_step(x, unit):
+            return stem_step(x, unit, self.pool, low_memory=self.low_memory)
         x = self.conv(x)
         if self.pool is None:
             return cast("Tensor", self.norm(x))
@@ -109,9 +129,17 @@ class ExactMaxPool3d(nn.MaxPool3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Pool (N, C, T, H, W) in its dtype."""
+        if input.device.type == "cpu" and not torch.compiler.is_compiling() and self._is_of_pairs():
+            return pair_pool(input)
         with torch.autocast(input.device.type, enabled=False):
             y: Tensor = super().forward(input)
         return y
+
+    def _is_of_pairs(self) -> bool:
+        moves = (self.kernel_size, self.stride, self.padding, self.dilation)
+        wanted = ((2, 1, 1), (2, 1, 1), (0, 0, 0), (1, 1, 1))
+        same = all(move in (want, want[1]) for move, want in zip(moves, wanted, strict=True) if want[0] == want[1])
+        return same and moves[:2] == wanted[:2] and not self.ceil_mode and not self.return_indices
 
 
 def recomputed(norm: nn.Module, x: Tensor, *, then: Callable[[Tensor], Tensor]) -> Tensor:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidgn.norms.kernels_layout import channels_last
+
 CHANNEL_STEP = 16  # channels that matrix units and vector registers take at once
 
 
@@ -71,17 +73,34 @@ def prepare(conv: nn.Conv3d) -> None:
 
 # Gathering costs a CPU more than full channels give it, and oneDNN's 1x1 convolution is up to twice as fast as MKL's
 # product on an AMD processor (benchmarks/net.md).
-_ON_CPU: Mapping[str, str] = {"fold": "conv3d", "matmul": "conv2d over H, W"}
+_ON_CPU: Mapping[str, str] = {"fold": "conv3d", "matmul": "conv2d over T"}
+
+
+def conv_gradients(conv: ViewConv3d, dy: Tensor, x: Tensor, *, needs_x: bool = True) -> tuple[Tensor, Tensor]:
+    """Give the gradients of x (empty unless it is needed) and of the kernel, in the form that computed y.
+
+    All are channels-last; the convolution has no bias. A bfloat16 x still gives a gradient in the kernel's dtype.
+    """
+    form = conv.form_of(x)
+    kernel, moves, samples = conv.weight.to(x.dtype), _moves(conv), x.shape[0]
+    shape = x.shape
+    if form == "conv2d over H, W":
+        dy, x, kernel, moves = _pictures(dy), _pictures(x), kernel.squeeze(2), tuple(m[1:] for m in moves)
+    elif form in ("conv2d over T", "matmul"):
+        dy, x, kernel = dy.flatten(3), x.flatten(3), kernel.squeeze(-1)
+        moves = tuple((m[0], rest) for m, rest in zip(moves, (1, 0, 1), strict=True))
+    dx, dkernel, _ = torch.ops.aten.convolution_backward(
+        dy, x, kernel, None, *moves, False, [0] * len(moves[0]), conv.groups, [needs_x, True, False]
+    )
+    dkernel = dkernel.to(conv.weight.dtype).reshape(conv.weight.shape)
+    if not needs_x:
+        return x.new_empty(0), dkernel
+    return (_clips(dx, samples=samples) if form == "conv2d over H, W" else dx.reshape(shape)), dkernel
 
 
 def applicable_forms(conv: nn.Conv3d) -> list[str]:
     """Name the forms that can compute a convolution, the one to expect most of first."""
     return [name for name, form in FORMS.items() if form.applies(conv)]
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Return x with C innermost: x itself if it is so, else a copy."""
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
 def computed_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
@@ -104,11 +123,9 @@ def _is_spatial(conv: nn.Conv3d) -> bool:
 
 
 def _spatial(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    pictures = x.movedim(1, -1).flatten(0, 1).movedim(-1, 1)  # (N T, C, H, W)
-    y = F.conv2d(
-        pictures, conv.weight.squeeze(2), conv.bias, conv.stride[1:], conv.padding[1:], conv.dilation[1:], conv.groups
-    )
-    return _clips(y, samples=x.shape[0])
+    kernel = conv.weight.squeeze(2)  # (O, I, kh, kw)
+    stride, padding, dilation = (move[1:] for move in _moves(conv))
+    return _clips(F.conv2d(_pictures(x), kernel, conv.bias, stride, padding, dilation, conv.groups), samples=x.shape[0])
 
 
 def _is_temporal(conv: nn.Conv3d) -> bool:
@@ -146,6 +163,11 @@ def _fold(conv: nn.Conv3d, x: Tensor) -> Tensor:
 
 def _plain(conv: nn.Conv3d, x: Tensor) -> Tensor:
     return nn.Conv3d.forward(conv, x)
+
+
+def _pictures(x: Tensor) -> Tensor:
+    """Make clips (N, C, T, H, W) pictures (N T, C, H, W)."""
+    return x.movedim(1, -1).flatten(0, 1).movedim(-1, 1)
 
 
 def _clips(pictures: Tensor, *, samples: int) -> Tensor:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vidgn.models.fuse_conv import FORMS, ViewConv3d, applicable_forms, channels_last, computed_dtype
+from vidgn.models.fuse_conv import FORMS, ViewConv3d, applicable_forms, computed_dtype
+from vidgn.norms.kernels_layout import channels_last
 
 MARGIN = 1.03  # a form replaces the default if it wins by more than two runs of one form differ
 ROUNDS = 5

@@ -22,17 +22,20 @@ class SpeedSpec(NamedTuple):
     """The words, checked.
 
     Args:
-        fuse: `auto` rewrites the net (`vidgn.models.fuse`) on CUDA, and on the CPU where it is compiled; True does so
-            anywhere and measures, once per machine, which form of each convolution is fastest; False never does.
+        fuse: `auto` rewrites the net (`vidgn.models.fuse`) on CUDA, and on the CPU where it is compiled, keeps little
+            or computes in bfloat16; True does so anywhere and measures, once per machine, which form of each
+            convolution is fastest; False never does.
         compile: by torch.compile, as one graph.
         cuda_graphs: replayed as one launch.
         memory: `low` computes what norms give to the next layer again in the backward pass.
+        half: whether `trainer.precision` is bfloat16.
     """
 
     fuse: bool | Literal["auto"] = "auto"
     compile: bool = False
     cuda_graphs: bool = False
     memory: Literal["normal", "low"] = "normal"
+    half: bool = False
 
 
 def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
@@ -41,7 +44,8 @@ def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
     Raises:
         ValueError: a value that is none of the choices, or words that contradict each other.
     """
-    given = SpeedSpec(words["fuse"], words["compile"], words["cuda_graphs"], words.get("memory", "normal"))
+    half = str((words.get("trainer") or {}).get("precision")).startswith("bf16")
+    given = SpeedSpec(words["fuse"], words["compile"], words["cuda_graphs"], words.get("memory", "normal"), half)
     if given.fuse not in (True, False, "auto"):
         raise ValueError(f"fuse ({given.fuse}) must be true, false or auto.")
     for name in ("compile", "cuda_graphs"):
@@ -67,8 +71,8 @@ def speed_up(net: nn.Module, spec: SpeedSpec, *, accelerator: str) -> None:
         accelerator: the word `trainer.accelerator`.
     """
     kind = device_type(accelerator)
-    # On a CPU a step of a narrow net that is fused but not compiled takes half as long again (benchmarks/net.md).
-    gains = kind == "cuda" or (kind == "cpu" and (spec.compile or spec.memory == "low"))
+    # On a CPU a step in float32 takes as long fused as not, if it is not compiled (benchmarks/net.md).
+    gains = kind == "cuda" or (kind == "cpu" and (spec.compile or spec.half or spec.memory == "low"))
     if spec.fuse is True or (spec.fuse == "auto" and gains):
         fuse(net, memory=spec.memory)
 
