@@ -7,51 +7,42 @@ The videos lie flat or in a folder per class (spaces as they are, or written as 
 root, `train/` (the split), `train_256/`, `videos/`, `videos/train/`, `videos_train/`.
 """
 
-import csv
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from vidgn.data.manifest_annotations import Annotations, Block
 from vidgn.data.manifest_listing import Folders
-from vidgn.data.manifest_rows import VIDEO_SUFFIXES, BadRow, Rows, RowsBuilder, decode_lines, read_lines
+from vidgn.data.manifest_rows import VIDEO_SUFFIXES, RowErrors, Rows, RowsBuilder
 from vidgn.data.remote import is_url
 
-_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _SPLIT_WORDS = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
 _BASES = ("", "{split}", "{split}_256", "videos", "videos/{split}", "videos_{split}")
 
 
-class _Annotation(NamedTuple):
-    """One row: the class name, the file name without its suffix, and the line it stood in."""
-
-    label: str
-    stem: str
-    row: int
-
-
 def read_kinetics(file: Path, *, root: str, split: str | None, classes: Sequence[str] | None) -> Rows:
     """Read an annotation file; see `Manifest.from_kinetics_csv`."""
-    builder = RowsBuilder(str(file))
-    names: set[str] = set()
-    splits: Counter[str] = Counter()
-    annotations: list[_Annotation] = []
-    for annotation, word in _annotations(file, builder):
-        names.add(annotation.label)
-        splits[word] += 1
-        if split is None or not word or word in _SPLIT_WORDS[split]:
-            annotations.append(annotation)
-    known = tuple(sorted(names)) if classes is None else tuple(classes)
-    _check_labels(annotations, known, builder)
-    builder.errors.raise_if_any()
-    if splits and not annotations:
+    annotations = Annotations(file, words=None if split is None else _SPLIT_WORDS[split])
+    blocks, labels, splits, errors = (
+        annotations.blocks,
+        list(annotations.labels),
+        annotations.splits,
+        annotations.errors,
+    )
+    known = tuple(sorted(labels)) if classes is None else tuple(classes)
+    _check_labels(blocks, labels, known, errors)
+    _check_stems(blocks, labels, errors)
+    errors.raise_if_any()
+    if splits and not blocks:
         raise ValueError(f"{file} has no row of split {split!r}; it has {dict(splits)}")
-    found, layouts = _locate(annotations, known, root=root, split=split)
-    index_of = {name: index for index, name in enumerate(known)}
-    builder.extend(found, [index_of[a.label] for a in annotations], [a.row for a in annotations])
-    dropped = sum(splits.values()) - len(annotations)
+    dropped = splits.total() - sum(len(block.rows) for block in blocks)
     notes = [f"{dropped:,} rows of other splits are left out"] if dropped else []
+    builder = RowsBuilder(str(file))
+    layouts = _locate(blocks, labels, known, builder, root=root, split=split)
     return builder.finish(known, [*notes, layouts])
 
 
@@ -61,10 +52,9 @@ def read_stems(file: Path) -> list[str]:
     Raises:
         ValueError: Wrong header or rows; all are listed with their row numbers.
     """
-    builder = RowsBuilder(str(file))
-    stems = [annotation.stem for annotation, _ in _annotations(file, builder)]
-    builder.errors.raise_if_any()
-    return stems
+    annotations = Annotations(file)
+    annotations.errors.raise_if_any()
+    return [stem for block in annotations.blocks for stem in block.stems]
 
 
 def find_annotation(root: str, *, split: str) -> Path:
@@ -98,65 +88,30 @@ def find_annotation(root: str, *, split: str) -> Path:
     )
 
 
-def _annotations(file: Path, builder: RowsBuilder) -> Iterator[tuple[_Annotation, str]]:
-    """Yield each row and the word in its column `split` ("" where there is none)."""
-    column: dict[str, int] | None = None
-    for first, block in read_lines(file):
-        for row, line in decode_lines(first, block, errors=builder.errors):
-            try:
-                fields = next(csv.reader([line], strict=True))
-                if column is None:
-                    column = _columns(fields, file)
-                else:
-                    yield (
-                        _annotation(fields, column, row),
-                        fields[column["split"]] if "split" in column else "",
-                    )
-            except (csv.Error, BadRow) as err:
-                builder.errors.add(row, str(err))
+def _check_labels(blocks: list[Block], labels: list[str], known: tuple[str, ...], errors: RowErrors) -> None:
+    """Report labels that are no class."""
+    wrong = np.array([label not in set(known) for label in labels], bool) if not set(labels) <= set(known) else None
+    for block in blocks if wrong is not None else ():
+        for row, label in zip(block.rows[wrong[block.labels]], block.labels[wrong[block.labels]], strict=True):
+            errors.add(int(row), f"label {labels[label]!r} is not one of the {len(known)} classes")
 
 
-def _columns(header: list[str], file: Path) -> dict[str, int]:
-    column = {name.strip().lower(): place for place, name in enumerate(header)}
-    missing = [name for name in _COLUMNS if name not in column]
-    if missing == ["label"]:
-        raise ValueError(
-            f"{file} has no column label: some copies of the Kinetics test split are unlabelled and cannot "
-            "be scored; use the val split"
-        )
-    if missing:
-        raise ValueError(f"{file} must begin with the header {','.join(_COLUMNS)},split; it begins with {header}")
-    return column
-
-
-def _annotation(fields: list[str], column: dict[str, int], row: int) -> _Annotation:
-    if len(fields) != len(column):
-        raise BadRow(f"{len(fields)} columns, the header has {len(column)}")
-    label, video, start, end = (fields[column[name]].strip() for name in _COLUMNS)
-    if not label or not video:
-        raise BadRow("no label" if not label else "no youtube_id")
-    if {"/", "\0"} & set(label + video) or video.startswith("."):
-        raise BadRow(f"label {label!r} or youtube_id {video!r} holds a character that no file name can have")
-    try:
-        first, last = int(float(start)), int(float(end))
-    except (ValueError, OverflowError):
-        raise BadRow(f"time_start {start!r} and time_end {end!r} must be seconds") from None
-    if not 0 <= first < last <= 999_999:
-        raise BadRow(f"time_start {start} must be 0 or more and less than time_end {end}")
-    return _Annotation(label, f"{video}_{first:06d}_{last:06d}", row)
-
-
-def _check_labels(annotations: list[_Annotation], known: tuple[str, ...], builder: RowsBuilder) -> None:
-    """Report labels that are no class, and videos that have two labels."""
-    allowed = set(known)
-    seen: dict[str, _Annotation] = {}
-    for annotation in annotations:
-        if annotation.label not in allowed:
-            builder.errors.add(annotation.row, f"label {annotation.label!r} is not one of the {len(known)} classes")
-        earlier = seen.setdefault(annotation.stem, annotation)
-        if earlier.label != annotation.label:
-            labels = f"{annotation.label!r} here and {earlier.label!r} in row {earlier.row}"
-            builder.errors.add(annotation.row, f"{annotation.stem} has label {labels}")
+def _check_stems(blocks: list[Block], labels: list[str], errors: RowErrors) -> None:
+    """Report videos that have two labels; equal hashes are compared in full."""
+    hashes = np.concatenate(
+        [np.zeros(0, np.int64), *(np.fromiter(map(hash, b.stems), np.int64, len(b.rows)) for b in blocks)]
+    )
+    order = np.sort(hashes)
+    repeated = set(order[1:][np.diff(order) == 0].tolist())
+    first: dict[str, tuple[int, int]] = {}
+    for block in blocks if repeated else ():
+        for stem, label, row in zip(block.stems, block.labels.tolist(), block.rows.tolist(), strict=True):
+            if hash(stem) not in repeated:
+                continue
+            earlier, where = first.setdefault(stem, (label, row))
+            if earlier != label:
+                text = f"{labels[label]!r} here and {labels[earlier]!r} in row {where}"
+                errors.add(row, f"{stem} has label {text}")
 
 
 class _Place(NamedTuple):
@@ -168,25 +123,50 @@ class _Place(NamedTuple):
 
 
 def _locate(
-    annotations: list[_Annotation], classes: tuple[str, ...], *, root: str, split: str | None
-) -> tuple[list[str], str]:
-    """Return the name of each video below the root, and a sentence that says where they lie.
+    blocks: list[Block],
+    labels: list[str],
+    known: tuple[str, ...],
+    builder: RowsBuilder,
+    *,
+    root: str,
+    split: str | None,
+) -> str:
+    """Add the name of each video below the root; return a sentence that says where they lie. Blocks are used up.
 
     A video that is nowhere gets the name it would have where most others are.
     """
-    places = _places(classes, root=root, split=split)
+    by_label = _places(tuple(labels), root=root, split=split)
+    places = [by_label[label] for label in labels]
     counts: Counter[str] = Counter()
+    found = [_found(block, places, counts) for block in blocks]
+    usual = max(counts, key=lambda layout: counts[layout], default="ID.mp4")
+    expected = [_expected_folder(label, there, usual) for label, there in zip(labels, places, strict=True)]
+    class_of = np.array([known.index(label) if label in known else -1 for label in labels])
+    blocks.reverse()
+    for names in found:
+        block = blocks.pop()  # its memory is needed for the names
+        beginnings = map(expected.__getitem__, block.labels.tolist())
+        nowhere = (f"{beginning}{stem}.mp4" for beginning, stem in zip(beginnings, block.stems, strict=True))
+        if names is None:
+            whole = list(nowhere)
+        else:
+            whole = [other if name is None else name for name, other in zip(names, nowhere, strict=True)]
+        builder.extend(whole, class_of[block.labels], block.rows)
+    where = ", ".join(f"{layout} ({count:,})" for layout, count in counts.most_common())
+    return f"videos found: {where or 'none'}"
+
+
+def _found(block: Block, places: list[list[_Place]], counts: Counter[str]) -> list[str | None] | None:
+    """Return the name of each video that is there, and count the layouts; None where no folder holds any."""
+    if not any(place.files for label in np.unique(block.labels).tolist() for place in places[label]):
+        return None
     names: list[str | None] = []
-    for label, stem, _ in annotations:
+    for label, stem in zip(block.labels.tolist(), block.stems, strict=True):
         place = next((place for place in places[label] if stem in place.files), None)
         names.append(None if place is None else os.path.join(place.folder, place.files[stem]))
-        counts.update(() if place is None else (place.layout,))
-    usual = max(counts, key=lambda layout: counts[layout], default="ID.mp4")
-    for index, annotation in enumerate(annotations):
-        if names[index] is None:
-            names[index] = _expected_name(annotation, places[annotation.label], usual)
-    where = ", ".join(f"{layout} ({count:,})" for layout, count in counts.most_common())
-    return [name for name in names if name is not None], f"videos found: {where or 'none'}"
+        if place is not None:
+            counts[place.layout] += 1
+    return names
 
 
 def _places(classes: tuple[str, ...], *, root: str, split: str | None) -> dict[str, list[_Place]]:
@@ -220,8 +200,9 @@ class _Stems(dict[str, dict[str, str]]):
         return self[folder]
 
 
-def _expected_name(annotation: _Annotation, places: list[_Place], layout: str) -> str:
+def _expected_folder(label: str, places: list[_Place], layout: str) -> str:
+    """Return what stands before the file name of a missing video: nothing, or its folder and a slash."""
     folder = next((place.folder for place in places if place.layout == layout), None)
     if folder is None:
-        folder = os.path.dirname(layout).replace("CLASS", annotation.label)
-    return os.path.join(folder, f"{annotation.stem}.mp4")
+        folder = os.path.dirname(layout).replace("CLASS", label)
+    return os.path.join(folder, "")
