@@ -1,10 +1,14 @@
 """The pixels that one training clip shows, gathered frame by frame and resized all at once."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidgn.data.transforms import TrainView, resize_cut, source_box
+from vidgn.data.buffers import Buffers, resize_into
+from vidgn.data.transforms import TrainView, source_box
+
+_buffers = Buffers()
 
 
 class Cut:
@@ -22,7 +26,7 @@ class Cut:
         self._rows = slice(box.top, box.top + box.height)
         self._columns = slice(box.left, box.left + box.width)
         self._wanted = wanted
-        self._pixels = np.empty((len(wanted), box.height, box.width, 3), dtype=np.uint8)  # (T,h,w,3)
+        self._pixels = _buffers.empty((len(wanted), box.height, box.width, 3))  # (T,h,w,3)
 
     def take(self, index: int, frame: NDArray[np.uint8]) -> None:
         """Copy a frame to its places: none, one, or several where a short video loops."""
@@ -30,5 +34,11 @@ class Cut:
             self._pixels[place] = frame[self._rows, self._columns]
 
     def resized(self) -> Tensor:
-        """Return the clip, uint8 (3,T,S,S)."""
-        return resize_cut(self._pixels, self._view)
+        """Return the clip, uint8 (3,T,S,S), which lies in memory as (T,S,S,3); what `apply_train_view` makes."""
+        shape = (len(self._wanted), self._view.box.height, self._view.box.width, 3)
+        clip = torch.from_numpy(_buffers.empty(shape))
+        resize_into(self._pixels, clip)
+        if self._view.flip:
+            scaled, clip = clip, torch.from_numpy(_buffers.empty(shape))
+            torch.ops.aten.flip.out(scaled, [2], out=clip)
+        return clip.permute(3, 0, 1, 2)

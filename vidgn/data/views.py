@@ -20,16 +20,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidgn.data.board import Board
+from vidgn.data.buffers import Buffers, resize_into
 from vidgn.data.clips import ClipSpec, frame_indices, test_starts
 from vidgn.data.guard import DEADLINE_SECONDS, Guard
 from vidgn.data.helper import Arrays
 from vidgn.data.manifest import Manifest
 from vidgn.data.shared_memory import share
-from vidgn.data.transforms import Box, CropSpec, NumCrops, crop, resize, scaled_size, test_boxes
+from vidgn.data.transforms import Box, CropSpec, NumCrops, crop, scaled_size, test_boxes
 from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
 
 PIECE_FRAMES = 640  # ten clips of 64 frames; 230 MB at 256 x 455 px
 _GROUP = 8  # frames resized in one call: few calls, and the pixels stay in the cache
+_frames, _groups = Buffers(), Buffers()  # of their own: a group must not take the room of a video
 _MACHINE_FAULTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # never the fault of the video
 
 
@@ -225,13 +227,13 @@ def _resized(reader: Reader, wanted: NDArray[np.int64], *, short_side: int) -> T
     for place, (_, frame) in enumerate(pictures):
         if not place:
             size = scaled_size(*frame.shape[:2], short_side=short_side)
-            out = torch.empty((len(wanted), *size, 3), dtype=torch.uint8)
-            group = np.empty((_GROUP, *frame.shape), dtype=np.uint8)
+            out = torch.from_numpy(_frames.empty((len(wanted), *size, 3)))
+            group = _groups.empty((_GROUP, *frame.shape))
         if frame.shape[:2] == size:
             out[place].numpy()[:] = frame
             continue
         slot = place % _GROUP
         group[slot] = frame  # without padding: torch is three times slower on padded rows
         if slot == _GROUP - 1 or place == len(wanted) - 1:
-            out[place - slot : place + 1] = resize(group[: slot + 1], size=size).permute(1, 2, 3, 0)
+            resize_into(group[: slot + 1], out[place - slot : place + 1])
     return out.permute(3, 0, 1, 2)
