@@ -101,11 +101,10 @@ class Killer:
             same = digest(run) == expected
             found["kills"] += done
             found["identical"] += done * same
-            found["litter"] += len(files(run) - names)
-            print(
-                f"run {number}, {variant}, {readers} workers: {done} kills, {'identical' if same else 'DIFFERENT'}",
-                flush=True,
-            )
+            litter = sorted(files(run) - names)
+            found["litter"] += len(litter)
+            said = ["identical" if same else "DIFFERENT", *(f"left {name}" for name in litter)]
+            print(f"run {number}, {variant}, {readers} workers: {done} kills, {', '.join(said)}", flush=True)
             number += 1
         print(f"killed in: {', '.join(f'{name} {count}' for name, count in sorted(self.fell.items()))}", flush=True)
         return found
@@ -137,6 +136,7 @@ class Killer:
             found["torn"] += torn(run / "checkpoints")
             if left := survivors(process):
                 found["litter"] += len(left)
+                print(f"{run.name}: {len(left)} processes outlived it, killed at: {moment}", flush=True)
                 os.killpg(process, signal.SIGKILL)
         wait(self.start(run, variant, readers=readers))
         return done

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vidgn.checkpoint import read_state
 
-LINGER = 15.0  # seconds that reading processes have to notice that their run is gone; torch looks every 5
+LINGER = 60.0  # seconds that reading processes have to notice that their run is gone; torch looks every 5
 OWN = ("vidgn", "curves")  # parts of a checkpoint that hold paths, words and versions, or sizes of files
 
 
