@@ -31,7 +31,6 @@ GROUPS = (
     *(Cell("gn", 32, 4, num_groups=groups) for groups in (8, 2)),
     *(Cell("gn", 32, 4, channels=channels) for channels in (8, 4, 2)),
 )
-GROUP_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ class Job:
 
 def jobs(seeds: int) -> Iterator[Job]:
     """Yield all runs: for each seed the cells of Table 8 and the smaller batch, then all relatives, then the groups."""
-    for cells, count in (((*TABLE8, *SMALLER), seeds), (RELATIVES, seeds), (GROUPS, min(seeds, GROUP_SEEDS))):
-        for seed in range(count):
+    for cells in ((*TABLE8, *SMALLER), RELATIVES, GROUPS):
+        for seed in range(seeds):
             for cell in cells:
                 yield Job(cell, seed)
 
