@@ -88,7 +88,7 @@ def step(net: nn.Module, clips: Tensor, labels: Tensor, *, half: bool = False) -
             loss = nn.functional.cross_entropy(net.forward(clips).float(), labels)
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return run
 

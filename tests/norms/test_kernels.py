@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vidgn.norms import kernels
+from vidgn.norms import kernels, kernels_cpu
 from vidgn.norms.kernels import group_norm_act
 from vidgn.norms.kernels_table import Cut, Site, choose_cut, row_key
 
@@ -107,6 +107,18 @@ def test_a_large_mean_costs_what_float32_costs(layout):
     # E[x^2] - E[x]^2 would be wrong by 0.1 here; float32 itself holds x to 300 * 6e-8 = 2e-5 of a deviation.
     inputs = draw((1, 8, 4, 16, 16), torch.float32, layout, residual=False, mean=300.0, std=1.0)
     assert errors(inputs, 2, False)[0] < 1e-4
+
+
+@pytest.mark.parametrize(("mean", "dtype", "allowed"), [(0.0, torch.float32, 1e-6), (300.0, torch.float32, 1e-4),
+                                                        (1.0, torch.bfloat16, 4e-3)])  # fmt: skip
+@pytest.mark.parametrize("pixels", [(4, 8, 8), (4, 16, 16)])  # below and above what torch does group by group
+def test_the_forward_of_training_blocks_is_exact(mean, dtype, allowed, pixels):
+    x, weight, bias, rest = draw((1, 8, *pixels), dtype, "channels_last", residual=True, mean=mean, std=1.0)
+    y, _, _ = kernels_cpu.quick_forward(x.detach(), weight.detach(), bias.detach(), rest.detach(), 2, 1e-5, True)
+    wanted = reference(*(t.detach().double() for t in (x, weight, bias)), 2, rest.detach().double(), True)
+    assert y.dtype == dtype
+    assert y.is_contiguous(memory_format=torch.channels_last_3d)
+    assert (y.double() - wanted).norm() < allowed * wanted.norm()
 
 
 def test_dweight_of_bfloat16_is_a_hundred_times_nearer_than_torchs():

@@ -23,14 +23,17 @@ def compile_net(net: ModuleT, *, cuda_graphs: bool = False, frozen: bool = False
         net: a net; `VideoNet`'s `scores` and `features` are compiled as `forward` is.
         cuda_graphs: replay each graph as one launch, for batches so small that launching takes the time.
         frozen: take the weights for constants where no gradient is asked for: they are laid out once, as the
-            processor's convolutions want them, and later changes of them are not seen.
+            processor's convolutions want them, and later changes of them are not seen. Each shape of clips is then
+            compiled for itself.
     """
     # Else Dynamo reads the layer and its derivative again at each of 53 places: much of the time of compiling.
     torch.compiler.allow_in_graph(channels_last_norm)
     mode = "reduce-overhead" if cuda_graphs else "default"
     for name in ("forward", "scores", "features"):
         if hasattr(net, name):
-            compiled = torch.compile(getattr(net, name), fullgraph=True, mode=mode)
+            # Frozen convolutions of any size would be laid out otherwise than torch 2.15's compiler believes.
+            sizes = {"dynamic": False} if frozen else {}
+            compiled = torch.compile(getattr(net, name), fullgraph=True, mode=mode, **sizes)
             setattr(net, name, _frozen(compiled) if frozen else compiled)
     return net
 

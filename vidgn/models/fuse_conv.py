@@ -42,14 +42,18 @@ class ViewConv3d(nn.Conv3d):
 
     def form_of(self, input: Tensor) -> str:
         """Name the form that computes `input`."""
-        default = self.default_for(input.device)
+        default = self.default_for(input.device, samples=input.shape[0])
         if not self.forms:
             return default
         return self.forms.get((tuple(input.shape), computed_dtype(input.device, input.dtype)), default)
 
-    def default_for(self, device: torch.device) -> str:
+    def default_for(self, device: torch.device, *, samples: int) -> str:
         """Name the form that is used where nothing was measured."""
-        return self.default_form_on_cpu if device.type == "cpu" else self.default_form
+        if device.type != "cpu":
+            return self.default_form
+        if self.default_form == "matmul" and samples > 1 and not torch.compiler.is_compiling():
+            return "conv2d over T"  # fewer, larger pictures
+        return self.default_form_on_cpu
 
 
 class Form(NamedTuple):
@@ -73,7 +77,7 @@ def prepare(conv: nn.Conv3d) -> None:
 
 # Gathering costs a CPU more than full channels give it, and oneDNN's 1x1 convolution is up to twice as fast as MKL's
 # product on an AMD processor (benchmarks/net.md).
-_ON_CPU: Mapping[str, str] = {"fold": "conv3d", "matmul": "conv2d over T"}
+_ON_CPU: Mapping[str, str] = {"fold": "conv3d", "matmul": "conv2d over H, W"}
 
 
 def conv_gradients(conv: ViewConv3d, dy: Tensor, x: Tensor, *, needs_x: bool = True) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,7 @@ def tune(net: nn.Module, clip: Tensor, *, cache: Path | None = None) -> list[Cho
         key = f"{_machine(site.device)} | {mode} | {dtype} | {site.shape} | {conv.extra_repr()}"
         if key not in rows:
             rows[key] = _time_forms(site, backward=net.training)
-        form = _fastest(rows[key], default=conv.default_for(site.device))
+        form = _fastest(rows[key], default=conv.default_for(site.device, samples=site.shape[0]))
         conv.forms = {**conv.forms, (site.shape, dtype): form}
         layers = choices[key].layers if key in choices else ()
         choices[key] = Choice((*layers, site.name), site.shape, dtype, form, rows[key])
