@@ -27,7 +27,7 @@ COMMON = (
     "logger.names=[csv]", "trainer.enable_progress_bar=false",
 )  # fmt: skip
 PICTURES = ("task=image",)
-VIDEOS = ("clip_len=16", "data.train=30", "epochs=3", "num_clips=1", "optim=scratch")
+VIDEOS = ("clip_len=16", "data.train=60", "epochs=3", "num_clips=1", "optim=scratch")
 
 
 def main() -> None:

@@ -141,6 +141,24 @@ def test_a_bad_validation_picture_is_failed_and_counted_as_wrong(folder, tmp_pat
     assert [row.video for row in ledger.rows()] == ["val/dog/0.png"]
 
 
+def test_a_training_view_shows_no_less_than_it_may(folder):
+    """A picture whose halves differ: a view of all but a little of it has both."""
+    halves = np.zeros((40, 40, 3), np.uint8)
+    halves[:, 20:] = 200
+    Image.fromarray(halves).save(folder / "train" / "cat" / "x.png")
+    row = [manifest(folder).video_id(row) for row in range(7)].index("train/cat/x.png")
+
+    def both(min_area):
+        data = PictureDataset(manifest(folder), crop=CropSpec(32), seed=0, flip=True, stream="train", min_area=min_area)
+        views = [data[epoch, row].clips.float() for epoch in range(30)]
+        return sum(float(view.max() - view.min()) > 40 for view in views)
+
+    assert both(0.9) == 30
+    assert both(0.08) < 30
+    with pytest.raises(ValueError, match=r"data\.min_area \(0\) must be in \(0, 1\]; ImageNet's is 0\.08"):
+        both(0)
+
+
 def test_a_stream_is_train_or_val(folder):
     with pytest.raises(ValueError, match=r"stream \('test'\) must be 'train' or 'val'"):
         PictureDataset(manifest(folder), crop=CropSpec(32), seed=0, flip=True, stream="test")

@@ -41,6 +41,7 @@ class DataSpec:
         strict: the first bad video stops training, validation and test.
         passport: file of `vidgn scan`; what it does not call ok is left out of training and validation.
         shards: of shards, where the tars are; see `vidgn.data.shards.read_shards`.
+        min_area: smallest part of a picture that a training view shows; of pictures alone.
         intersect: passport or published list; the test scores only what it names too.
     """
 
@@ -61,6 +62,7 @@ class DataSpec:
     passport: str | None = None
     intersect: str | None = None
     shards: str | None = None
+    min_area: float = 0.08
 
 
 @dataclass(frozen=True)

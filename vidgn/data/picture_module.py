@@ -57,6 +57,7 @@ class PictureDataModule(VideoDataModule):
             seed=self.seed,
             flip=flip,
             stream=stream,
+            min_area=self.spec.min_area,
             quarantine=self.quarantine,
             deadline_seconds=self.spec.deadline_seconds,
         )

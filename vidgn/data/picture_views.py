@@ -3,7 +3,7 @@
 The augmentation of "Going Deeper with Convolutions" (arXiv 1409.4842) as fb.resnet.torch implements it, which
 "Group Normalization" sec. 4.1 names:
 
-    crop      8 % to 100 % of the area, sides 3/4 to 4/3, anywhere; bicubic to the crop     transforms.lua:131-164
+    crop      8 % (`min_area`) to all of the area, sides 3/4 to 4/3, anywhere; bicubic      transforms.lua:131-164
     colours   brightness, contrast, saturation times 0.6 to 1.4, in random order            transforms.lua:206-286
     light     along the principal components of ImageNet's colours, deviation 0.1           transforms.lua:184-204
     mirror    every other picture                                                           transforms.lua:166-173
@@ -25,7 +25,7 @@ from vidgn.data.transforms import Box, crop, scaled_size
 
 NUM_DRAWS = 64  # that `draw_picture_view` takes
 _ATTEMPTS = 10  # at a crop that fits, five draws each; then comes the centre
-_AREAS, _SIDES = (0.08, 1.0), (3 / 4, 4 / 3)
+_SIDES = (3 / 4, 4 / 3)
 _JITTER = 0.4
 _ORDERS = tuple(permutations(("brightness", "contrast", "saturation")))
 _GREY = torch.tensor([0.299, 0.587, 0.114])
@@ -45,9 +45,12 @@ class PictureView(NamedTuple):
 
 
 def draw_picture_view(
-    draws: Sequence[float] | NDArray[np.float64], *, height: int, width: int, flip: bool
+    draws: Sequence[float] | NDArray[np.float64], *, height: int, width: int, flip: bool, min_area: float = 0.08
 ) -> PictureView:
-    """Choose the view of a training picture of this size from `NUM_DRAWS` draws in [0, 1)."""
+    """Choose the view of a training picture of this size from `NUM_DRAWS` draws in [0, 1).
+
+    `min_area` is the smallest part of the picture that a view shows, ImageNet's by default.
+    """
     crops, rest = draws[: 5 * _ATTEMPTS], [float(draw) for draw in draws[5 * _ATTEMPTS : NUM_DRAWS]]
     factors = {name: 1 - _JITTER + 2 * _JITTER * draw for name, draw in zip(_ORDERS[0], rest[:3], strict=True)}
     order = _ORDERS[int(rest[3] * len(_ORDERS))]
@@ -55,7 +58,7 @@ def draw_picture_view(
     light = 255 * (_EIGENVECTORS * alpha * _EIGENVALUES).sum(1)
     red, green, blue = (float(value) for value in light)
     return PictureView(
-        _draw_box(crops, height=height, width=width),
+        _draw_box(crops, height=height, width=width, min_area=min_area),
         tuple((name, factors[name]) for name in order),
         (red, green, blue),
         flip and rest[10] < 0.5,
@@ -80,11 +83,11 @@ def centre_view(picture: NDArray[np.uint8], *, short_side: int, side: int) -> Te
     return crop(_resize(picture, size=size), Box(top, left, side, side))
 
 
-def _draw_box(draws: Sequence[float] | NDArray[np.float64], *, height: int, width: int) -> Box:
+def _draw_box(draws: Sequence[float] | NDArray[np.float64], *, height: int, width: int, min_area: float) -> Box:
     """Return the first crop drawn that fits, else the largest square in the middle."""
     for attempt in range(_ATTEMPTS):
         area, sides, swap, top, left = (float(draw) for draw in draws[5 * attempt : 5 * attempt + 5])
-        length = math.sqrt((_AREAS[0] + (_AREAS[1] - _AREAS[0]) * area) * height * width)
+        length = math.sqrt((min_area + (1 - min_area) * area) * height * width)
         ratio = _SIDES[0] + (_SIDES[1] - _SIDES[0]) * sides
         # Sides times and over the ratio, as the source has them: ratio squared is the ratio of the sides.
         box = [max(1, int(length / ratio + 0.5)), max(1, int(length * ratio + 0.5))]  # height, width

@@ -74,11 +74,12 @@ class PictureDataset(ClipDataset):
         seed: Of all draws.
         flip: Mirror half of the training pictures.
         stream: train or val.
+        min_area: Smallest part of a picture that a training view shows.
         quarantine: Where bad pictures are written down; without it one is an error.
         deadline_seconds: How long to wait for one picture, which then is a bad one; None: for ever.
 
     Raises:
-        ValueError: stream is neither, or deadline_seconds is not positive.
+        ValueError: stream is neither, min_area is not in (0, 1], or deadline_seconds is not positive.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class PictureDataset(ClipDataset):
         seed: int,
         flip: bool,
         stream: Literal["train", "val"],
+        min_area: float = 0.08,
         quarantine: Quarantine | None = None,
         deadline_seconds: float | None = DEADLINE_SECONDS,
     ) -> None:
@@ -96,6 +98,9 @@ class PictureDataset(ClipDataset):
             manifest, clip=_PICTURE, crop=crop, seed=seed, flip=flip, stream=stream, quarantine=quarantine,
             deadline_seconds=deadline_seconds,
         )  # fmt: skip
+        if not 0 < min_area <= 1:
+            raise ValueError(f"data.min_area ({min_area}) must be in (0, 1]; ImageNet's is 0.08.")
+        self.min_area = min_area
 
     def _open(self, path: str, epoch: int, video: int) -> tuple[Arrays, None]:
         picture = read_picture(path)
@@ -105,7 +110,7 @@ class PictureDataset(ClipDataset):
     def _random(self, picture: NDArray[np.uint8], epoch: int, index: int) -> Tensor:
         draws = random_draws(self.seed, epoch=epoch, video=index, view=_VIEW, count=NUM_DRAWS)
         height, width = picture.shape[:2]
-        view = draw_picture_view(draws, height=height, width=width, flip=self.flip)
+        view = draw_picture_view(draws, height=height, width=width, flip=self.flip, min_area=self.min_area)
         return apply_picture_view(picture, view, side=self.crop.crop)
 
 
