@@ -155,7 +155,7 @@ def test_no_activation_is_copied_to_another_layout(plain):
         net(clips())
     copies = [tuple(e.input_shapes[0]) for e in profile.events() if e.name == "aten::copy_" and e.input_shapes]
     # Activations have four or five axes; the clip itself is copied once, as it comes in.
-    assert [shape for shape in copies if len(shape) > 3] == [(2, 8, 64, 64, 3)]
+    assert [shape for shape in copies if len(shape) > 3] == [(2, 3, 8, 64, 64)]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
