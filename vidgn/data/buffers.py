@@ -52,7 +52,7 @@ def _reserve(size: int) -> NDArray[np.uint8]:
 
 def resize_into(frames: NDArray[np.uint8], out: Tensor) -> None:
     """Scale uint8 (T,H,W,3) into uint8 (T,h,w,3): to the bit what `vidgn.data.transforms.resize` gives."""
-    size = tuple(out.shape[1:3])
+    size = out.shape[1], out.shape[2]
     if size == frames.shape[1:3] or not _IS_NATIVE:
         out.copy_(resize(frames, size=size).permute(1, 2, 3, 0))
     else:

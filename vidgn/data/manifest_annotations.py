@@ -151,8 +151,8 @@ def _split(block: bytes, *, width: int) -> list[str]:
     commas = np.flatnonzero(codes == ord(","))
     if len(commas) != len(ends) * (width - 1):
         raise BadRow("other numbers of columns")
-    commas = commas.reshape(len(ends), width - 1)
-    if not (commas[:, -1] < ends).all() or not (commas[1:, 0] > ends[:-1]).all():
+    by_line = commas.reshape(len(ends), width - 1)
+    if not (by_line[:, -1] < ends).all() or not (by_line[1:, 0] > ends[:-1]).all():
         raise BadRow("other numbers of columns")
     return block.decode().replace("\n", ",").split(",")
 

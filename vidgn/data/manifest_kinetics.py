@@ -90,10 +90,12 @@ def find_annotation(root: str, *, split: str) -> Path:
 
 def _check_labels(blocks: list[Block], labels: list[str], known: tuple[str, ...], errors: RowErrors) -> None:
     """Report labels that are no class."""
-    wrong = np.array([label not in set(known) for label in labels], bool) if not set(labels) <= set(known) else None
-    for block in blocks if wrong is not None else ():
-        for row, label in zip(block.rows[wrong[block.labels]], block.labels[wrong[block.labels]], strict=True):
-            errors.add(int(row), f"label {labels[label]!r} is not one of the {len(known)} classes")
+    allowed = set(known)
+    wrong = np.array([label not in allowed for label in labels], dtype=bool)
+    for block in blocks if wrong.any() else ():
+        bad = wrong[block.labels]
+        for row, label in zip(block.rows[bad].tolist(), block.labels[bad].tolist(), strict=True):
+            errors.add(row, f"label {labels[label]!r} is not one of the {len(known)} classes")
 
 
 def _check_stems(blocks: list[Block], labels: list[str], errors: RowErrors) -> None:
