@@ -48,6 +48,12 @@ def test_copies_in_other_folders_are_matched_by_file_names_that_stand_once():
     assert pair(["-3B32lodo2M_000059_000069.mp4"], ["-3B32lodo2M_000059_000069"]) != {}
 
 
+def test_a_name_that_is_listed_twice_is_one_video():
+    assert pair(["x/a.mp4", "x/a.mp4"], ["y/a.mp4"]) == {"x/a.mp4": "y/a.mp4"}
+    assert pair(["x/a.mp4"], ["y/a.mp4", "y/a.mp4"]) == {"x/a.mp4": "y/a.mp4"}
+    assert pair(["x/a.mp4", "z/a.mp4", "x/a.mp4"], ["y/a.mp4"]) == {}  # two videos of one file name
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -77,7 +77,7 @@ def read_published(file: str | Path) -> list[str]:
 
 
 def pair(ours: Sequence[str], theirs: Iterable[str]) -> dict[str, str]:
-    """Return our name -> their name of the videos that both have.
+    """Return our name -> their name of the videos that both have; a name that is listed twice is one video.
 
     >>> pair(["val/run/a.mp4", "b.mp4", "x/c.mp4", "y/c.mp4"], ["a.mkv", "b.mp4", "c.mp4"])
     {'val/run/a.mp4': 'a.mkv', 'b.mp4': 'b.mp4'}
@@ -85,7 +85,7 @@ def pair(ours: Sequence[str], theirs: Iterable[str]) -> dict[str, str]:
     known = set(theirs)
     pairs = {name: name for name in ours if name in known}
     mine = [name for name in ours if name not in known]
-    counts = Counter(map(stem, known)), Counter(map(stem, ours))
+    counts = Counter(map(stem, known)), Counter(map(stem, set(ours)))
     by_stem = {stem(name): name for name in known - pairs.keys()}
     for name in mine:
         key = stem(name)
