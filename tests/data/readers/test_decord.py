@@ -151,7 +151,7 @@ def test_times_that_cannot_be_trusted_are_refused(craft, monkeypatch):
 
 
 def test_a_picture_of_another_size_at_a_key_is_refused(craft, monkeypatch):
-    picture = SimpleNamespace(height=48, width=32)
+    picture = SimpleNamespace(height=48, width=32, format=SimpleNamespace(name="yuv420p"))
     monkeypatch.setattr("vidgn.data.readers.decord.DecordReader.__len__", lambda self: 36)
     monkeypatch.setattr("vidgn.data.readers.pyav.PyavReader._upright_shape", lambda self: (48, 64))
     monkeypatch.setattr("vidgn.data.readers.decoder.PictureDecoder.decode", lambda *_, **__: iter([(0, picture)]))

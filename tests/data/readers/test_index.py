@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidgn.data.readers.index import FrameIndex, PacketFacts, Run, index_by_output, index_by_time
+from vidgn.data.readers.index import FrameIndex, PacketFacts, Run, index_by_output, index_by_time, reorder_depth
 
 
 def packets(times, *, keys=(0,), hidden=()):
@@ -110,3 +110,18 @@ def test_runs_go_forward_and_hold_every_wanted_frame_once(ranks, keys, wanted):
     for run in runs:
         assert all(run.start <= order[frame] <= run.last for frame in run.frames)
     assert all(before.last < after.start for before, after in pairwise(runs))
+
+
+@pytest.mark.parametrize(
+    ("times", "depth"),
+    [
+        ([0, 1, 2, 3], 0),
+        ([0, 3, 1, 2, 4], 1),  # P B B
+        ([0, 4, 2, 1, 3, 8, 6, 5, 7], 2),  # a B that others refer to
+        ([0, 9, 5, 3, 2, 1, 4, 8], 4),
+        ([0, None, 1], 0),  # nothing is known
+        ([], 0),
+    ],
+)
+def test_a_decoder_holds_back_as_many_pictures_as_come_before_one_that_is_shown_first(times, depth):
+    assert reorder_depth(packets(times)) == depth

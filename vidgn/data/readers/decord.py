@@ -103,8 +103,6 @@ def _obstacle(probe: PyavReader) -> str | None:
         return f"decord reads only H.264 exactly, not {facts.codec}"
     if not facts.formats & _CONTAINERS:
         return f"decord reads only mp4/mov and mkv exactly, not {min(facts.formats)}"
-    if facts.pixels not in _8_BIT:
-        return f"decord converts {facts.pixels} to other colours"
     if facts.num_video_streams > 1:
         return f"decord chooses another one of its {facts.num_video_streams} video streams"
     if not facts.is_progressive:
@@ -124,6 +122,8 @@ def _obstacle_in_keys(probe: PyavReader) -> str | None:
         pictures = [picture for _, picture in probe.decoder.decode(key, key)]
         if len(pictures) != 1:
             return f"packet {key} says that decoding can begin there, but it cannot"
+        if pictures[0].format.name not in _8_BIT:
+            return f"decord converts {pictures[0].format.name} to other colours"
         if (pictures[0].height, pictures[0].width) != (facts.height, facts.width):
             return "its pictures change size"
         matrix = display_matrix(pictures[0])

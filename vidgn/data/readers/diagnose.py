@@ -19,7 +19,7 @@ def damage(file: BinaryIO) -> str | None:
     head = file.read(64)
     if not size:
         return "empty file"
-    if head[4:8] in _FIRST_BOXES:
+    if is_iso_media(head):
         return _damage_of_boxes(file, size)
     if head[:4] == b"RIFF" and head[4:8] != b"\xff\xff\xff\xff":  # all ones: unknown
         return _shortfall(8 + int.from_bytes(head[4:8], "little"), size)
@@ -28,11 +28,16 @@ def damage(file: BinaryIO) -> str | None:
     return None
 
 
+def is_iso_media(head: bytes) -> bool:
+    """Whether a file that begins so is of the family of mp4 and mov; eight bytes are enough."""
+    return head[4:8] in _FIRST_BOXES
+
+
 def contents(file: BinaryIO) -> str:
     """Describe the first bytes of a file that no demuxer takes: quoted where they are text."""
     file.seek(0)
     head = file.read(48)
-    if head[4:8] in _FIRST_BOXES or head[:4] in (b"RIFF", _EBML):
+    if is_iso_media(head) or head[:4] in (b"RIFF", _EBML):
         return "its headers are damaged"
     text = head.decode("ascii", errors="replace")
     if all(char.isprintable() or char in "\r\n\t" for char in text.replace("\ufffd", "\0")):

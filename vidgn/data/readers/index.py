@@ -101,6 +101,26 @@ def index_by_time(packets: Sequence[PacketFacts]) -> FrameIndex | None:
     return FrameIndex(order=sorted(shown, key=known.__getitem__), rank=known, keys=keys)
 
 
+def reorder_depth(packets: Sequence[PacketFacts]) -> int:
+    """Return how many pictures a decoder must hold back to give them out in the order of their times; 0 without times.
+
+    As many as at most stand before another one in the file and are shown after it (H.264, E.2.1:
+    max_num_reorder_frames).
+    """
+    depth, latest = 0, list[int]()
+    for packet in packets:
+        if packet.time is None:
+            return 0
+        place = bisect_right(latest, packet.time)
+        depth = max(depth, len(latest) - place)
+        latest.insert(place, packet.time)
+        del latest[:-_MOST_REORDERED]
+    return depth
+
+
+_MOST_REORDERED = 16  # frames that a decoder of H.264 can hold (A.3.1, MaxDpbFrames)
+
+
 def index_by_output(order: Sequence[int], *, num_packets: int, keys: Sequence[int]) -> FrameIndex:
     """Order frames as a whole decode gave them; `order` holds the packet of each picture that came out."""
     rank = [num_packets] * num_packets  # never shown: never a start

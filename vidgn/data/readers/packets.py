@@ -13,8 +13,8 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from vidgn.data.readers.diagnose import contents, damage
-from vidgn.data.readers.index import PacketFacts
+from vidgn.data.readers.diagnose import contents, damage, is_iso_media
+from vidgn.data.readers.index import PacketFacts, reorder_depth
 from vidgn.data.remote import is_remote, open_file
 from vidgn.data.video import VideoDecodeError
 
@@ -32,7 +32,6 @@ class StreamFacts(NamedTuple):
 
     formats: frozenset[str]
     codec: str
-    pixels: str | None
     num_video_streams: int
     height: int
     width: int
@@ -72,6 +71,7 @@ class PacketSource:
                 if num_bytes <= _KEPT_BYTES:
                     kept.append(packet)
             self._check_complete()
+            self.reorder_depth = reorder_depth(self.packets)
             if leaves_media:
                 self._take_keys_from_index()
             if num_bytes <= _KEPT_BYTES:
@@ -178,6 +178,9 @@ class PacketSource:
             if why:
                 raise VideoDecodeError(self.path, why)
             self._file.seek(0)
+            if self._remote is None and is_iso_media(self._file.read(8)):
+                limits["skip_frame"] = "all"  # more packets are looked at for it, and no picture is decoded
+            self._file.seek(0)
             try:
                 container = av.open(self._file, "r", options=limits, metadata_errors="ignore")
             except av.FFmpegError as err:
@@ -238,7 +241,6 @@ def _choose_stream(container: InputContainer, path: str) -> tuple[VideoStream, S
     facts = StreamFacts(
         formats=frozenset(container.format.name.split(",")),
         codec=context.codec.name,
-        pixels=context.pix_fmt,
         num_video_streams=len(container.streams.video),
         height=context.height,
         width=context.width,
