@@ -59,6 +59,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=5000)
     parser.add_argument("--backends", nargs="+", default=["pyav", "decord"])
+    parser.add_argument(
+        "--deadline", type=float, default=30.0, help="seconds for one video; more where a job is paused"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON line last")
     given = parser.parse_args()
     found = {}
@@ -66,7 +69,7 @@ def main() -> None:
         make_files(Path(folder))
         for backend in given.backends:
             for kind in ("good", "damaged"):
-                growth = grow(Path(folder), kind=kind, backend=backend, clips=given.clips)
+                growth = grow(Path(folder), kind=kind, backend=backend, clips=given.clips, deadline=given.deadline)
                 found[f"{backend}_{kind}"] = growth.percent
                 print(f"{backend:7s} {kind:8s} {growth.clips} clips: {growth.percent:+.2f} %", flush=True)
                 print(f"  {growth.first} -> {growth.last}", flush=True)
@@ -74,12 +77,12 @@ def main() -> None:
         print(json.dumps(found))
 
 
-def grow(folder: Path, *, kind: str, backend: Backend, clips: int) -> Growth:
+def grow(folder: Path, *, kind: str, backend: Backend, clips: int, deadline: float = 30.0) -> Growth:
     """Read `clips` clips of the good or the damaged files in one worker, and see what it and its helper hold."""
     names = sorted(path.name for path in folder.glob(f"{kind}*"))
     rows = [(names[number % len(names)], 0) for number in range(clips)]
     manifest = Manifest.from_rows(rows, root=folder, classes=["x"])
-    loader = _training(manifest, backend) if kind == "good" else _testing(manifest, backend)
+    loader = _training(manifest, backend, deadline) if kind == "good" else _testing(manifest, backend, deadline)
     warm, first, done = max(200, clips // 10) if clips > 400 else clips // 3, None, 0
     batches: Iterator[Any] = iter(loader)
     (worker,) = loader._batches._workers
@@ -108,14 +111,18 @@ def make_files(folder: Path, *, count: int = 4) -> None:
             (folder / f"damaged{number}_{kind}.mp4").write_bytes(damaged)
 
 
-def _training(manifest: Manifest, backend: Backend) -> VideoLoader:
-    data = ClipDataset(manifest, clip=CLIP, crop=CROP, seed=0, flip=True, stream="train", backend=backend)
+def _training(manifest: Manifest, backend: Backend, deadline: float) -> VideoLoader:
+    data = ClipDataset(
+        manifest, clip=CLIP, crop=CROP, seed=0, flip=True, stream="train", backend=backend, deadline_seconds=deadline
+    )
     sampler = EpochSampler(len(data), batch=BATCH, seed=0, shuffle=True)
     return VideoLoader(data, batch_sampler=sampler, collate_fn=ClipBatch.collate, num_workers=1)
 
 
-def _testing(manifest: Manifest, backend: Backend) -> VideoLoader:
-    data = ViewDataset(manifest, clip=CLIP, crop=CROP, num_clips=1, num_crops=1, backend=backend)
+def _testing(manifest: Manifest, backend: Backend, deadline: float) -> VideoLoader:
+    data = ViewDataset(
+        manifest, clip=CLIP, crop=CROP, num_clips=1, num_crops=1, backend=backend, deadline_seconds=deadline
+    )
     return VideoLoader(data, batch_size=BATCH, collate_fn=ViewBatch.collate, num_workers=1)
 
 
