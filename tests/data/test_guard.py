@@ -33,18 +33,18 @@ def load(data, workers: int = 2, *, epoch: int = 0) -> list[ClipBatch]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_decoder_that_hangs_costs_one_video(tmp_path, workers):
-    data = clips(tmp_path, ["ok0", "hang1", "ok2", "ok3", "ok4", "ok5"], share=0.5, deadline_seconds=0.5)
+    data = clips(tmp_path, ["ok0", "hang1", "ok2", "ok3", "ok4", "ok5"], share=0.5, deadline_seconds=3)
     began = time.monotonic()
     batches = load(data, workers)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 200  # of 1000
     videos = torch.cat([batch.videos for batch in batches]).tolist()
     assert [videos[i] for i in (0, 2, 3, 4, 5)] == [0, 2, 3, 4, 5]
     assert videos[1] != 1
     assert torch.cat([batch.labels for batch in batches]).tolist()[1] == videos[1] % 2
     (row,) = Quarantine(tmp_path / "ledger.jsonl", num_videos=6).rows()
     assert (row.video, row.split, row.row, row.epoch) == ("hang1", "train", 1, 0)
-    assert row.error == "decoding took longer than the deadline of 0.5 s; its process was killed"
-    assert row.seconds >= 0.5
+    assert row.error == "decoding took longer than the deadline of 3 s; its process was killed"
+    assert row.seconds >= 3
 
 
 def test_the_substitute_is_a_function_of_seed_epoch_and_video(tmp_path):
@@ -120,7 +120,7 @@ def test_a_killed_reader_is_an_error_that_names_the_video(tmp_path, workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_in_testing_a_hang_is_a_failed_video(tmp_path, workers):
-    data = views(tmp_path, ["ok0", "hang1", "ok2"], deadline_seconds=0.5)
+    data = views(tmp_path, ["ok0", "hang1", "ok2"], deadline_seconds=3)
     (batch,) = DataLoader(data, batch_size=3, collate_fn=ViewBatch.collate, num_workers=workers)
     assert [error is None for error in batch.errors] == [True, False, True]
     assert re.search("hang1: decoding took longer than the deadline", str(batch.errors[1]))

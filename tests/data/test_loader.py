@@ -19,6 +19,14 @@ from .faulty import clips, faulty  # noqa: F401 - a fixture
 pytestmark = pytest.mark.usefixtures("faulty")
 
 
+def read(ours: VideoLoader) -> list:
+    """Read all, and say it as a run does where torch's signal handler tells of a death outside of `next`."""
+    try:
+        return list(ours)
+    except RuntimeError as err:
+        raise ours.explain(err) or err from err
+
+
 def loader(data, *, workers: int = 1, timeout: float = 30, batch: int = 1, **options) -> VideoLoader:
     sampler = EpochSampler(len(data), batch=batch, seed=0, shuffle=False)
     return VideoLoader(
@@ -37,22 +45,22 @@ def test_a_killed_worker_is_an_error_that_names_the_video(tmp_path, number, advi
     name = signal.Signals(number).name
     text = rf"^worker \d+ was killed by signal {number} \({name}\) while it read .*worker{number}_1; 1 workers; "
     with pytest.raises(WorkerDied, match=f"{text}.*{advice}"):
-        list(loader(data))
+        read(loader(data))
 
 
 def test_a_worker_that_hangs_is_named_in_time(tmp_path):
     data = clips(tmp_path, ["ok0", "hang1"], deadline_seconds=None)  # nothing else would end it
     others = {child.pid for child in torch.multiprocessing.active_children()}
     began = time.monotonic()
-    with pytest.raises(WorkerDied, match=r"no answer for 0\.5 s: worker \d+ hangs while it read .*hang1; 1 workers"):
-        list(loader(data, timeout=0.5))
-    assert time.monotonic() - began < 0.5 + 5
+    with pytest.raises(WorkerDied, match=r"no answer for 3 s: worker \d+ hangs while it read .*hang1; 1 workers"):
+        list(loader(data, timeout=3))
+    assert time.monotonic() - began < 200  # of 1000
     assert {child.pid for child in torch.multiprocessing.active_children()} <= others  # which this process waits for
 
 
 def test_a_long_batch_is_no_hang(tmp_path):
-    names = [f"slow{number}" for number in range(4)]
-    assert [batch.videos.tolist() for batch in loader(clips(tmp_path, names), timeout=1.0, batch=4)] == [[0, 1, 2, 3]]
+    names = [f"slow{number}" for number in range(14)]  # seven seconds together, half a second each
+    assert [batch.videos.tolist() for batch in loader(clips(tmp_path, names), timeout=6, batch=14)] == [[*range(14)]]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
