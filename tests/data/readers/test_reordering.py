@@ -29,6 +29,20 @@ def test_every_picture_comes_where_the_stream_does_not_say_how_far_it_reorders(c
             assert all(np.array_equal(frames[index], expected[index]) for index in wanted)
 
 
+def test_pictures_have_the_size_of_the_stream_where_the_table_states_another(craft):
+    path = craft("v.mp4", frames=12)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"avc1", data.index(b"stsd")) + 28  # width and height of the entry (ISO/IEC 14496-12, 12.1.3)
+    assert data[at : at + 4] == bytes([0, 64, 0, 48])
+    data[at + 3] = 20  # not what the decoder takes for cropping
+    path.write_bytes(data)
+    expected = plain_decode(path)
+    assert expected[0].shape == (48, 64, 3)
+    with open_video(path) as video:
+        assert (video.height, video.width) == (48, 64)
+        assert np.array_equal(video.read(np.arange(12)), np.stack(expected))
+
+
 def without_usability(source: Path, target: Path, options: dict[str, str]) -> None:
     """Copy H.264, cutting the usability information (H.264, annex E) off the one sequence parameter set."""
     with av.open(str(source)) as given, av.open(str(target), "w", options=options) as out:

@@ -57,9 +57,7 @@ class PictureDecoder:
             # Frame threads hide truncation and put errors off to a later frame.
             context.thread_type = "SLICE" if self._num_threads > 1 else "NONE"
         context.skip_frame = "DEFAULT"
-        if (
-            self._source.facts.codec == "h264"
-        ):  # a stream need not say it, and one that is told too little loses pictures
+        if self._source.facts.codec == "h264":  # told too little, it loses pictures; the stream need not tell
             context.reorder_depth = max(context.reorder_depth, self._source.reorder_depth)
         return context
 

@@ -137,6 +137,20 @@ class PacketSource:
             err.filename = err.filename or self.path
             raise
 
+    def learn_size(self) -> tuple[int, int]:
+        """Return height and width of the stream's first pictures, where the file's tables may state another size."""
+        if self._trusts_tables:
+            self._trusts_tables = False
+            options = _limits(self.max_pixels)
+            with (
+                self.blame("its headers"),
+                open_file(self.path) as file,
+                av.open(file, "r", options=options, metadata_errors="ignore") as again,
+            ):
+                _, seen = _choose_stream(again, self.path)
+            self.facts = self.facts._replace(height=seen.height, width=seen.width)
+        return self.facts.height, self.facts.width
+
     def close(self) -> None:
         """Close the container and the file."""
         self._pass += 1
@@ -172,13 +186,14 @@ class PacketSource:
 
     def _open(self) -> None:
         self.opens += 1
-        limits = {"format_whitelist": _FORMATS, "protocol_whitelist": "", "max_pixels": str(self.max_pixels)}
+        limits = _limits(self.max_pixels)
         with self.blame("its headers"):
             why = damage(self._file)
             if why:
                 raise VideoDecodeError(self.path, why)
             self._file.seek(0)
-            if self._remote is None and is_iso_media(self._file.read(8)):
+            self._trusts_tables = self._remote is None and is_iso_media(self._file.read(8))
+            if self._trusts_tables:
                 limits["skip_frame"] = "all"  # more packets are looked at for it, and no picture is decoded
             self._file.seek(0)
             try:
@@ -226,6 +241,10 @@ class PacketSource:
                 return
         self._container.close()
         self._open()
+
+
+def _limits(max_pixels: int) -> dict[str, str]:
+    return {"format_whitelist": _FORMATS, "protocol_whitelist": "", "max_pixels": str(max_pixels)}
 
 
 def _choose_stream(container: InputContainer, path: str) -> tuple[VideoStream, StreamFacts]:

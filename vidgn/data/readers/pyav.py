@@ -149,9 +149,11 @@ class PyavReader:
         raise VideoDecodeError(self.path, f"frame {lost} of {len(self)} is promised and cannot be decoded")
 
     def _to_rgb(self, picture: VideoFrame) -> NDArray[np.uint8]:
-        facts = self.source.facts
-        if (picture.height, picture.width) != (facts.height, facts.width):
-            sizes = f"{facts.width}x{facts.height} to {picture.width}x{picture.height}"
+        height, width = self.source.facts.height, self.source.facts.width
+        if (picture.height, picture.width) != (height, width):
+            height, width = self.source.learn_size()
+        if (picture.height, picture.width) != (height, width):
+            sizes = f"{width}x{height} to {picture.width}x{picture.height}"
             raise VideoDecodeError(self.path, f"the size of its pictures changes from {sizes} px")
         # One thread: a worker owns one core, and the pixels are the same.
         rgb = self._reformatter.reformat(
@@ -161,7 +163,7 @@ class PyavReader:
         (plane,) = rgb.planes
         pixels: Any = plane  # has the buffer protocol, which its type does not say
         strides = (plane.line_size, 3, 1)
-        image: NDArray[np.uint8] = np.ndarray((facts.height, facts.width, 3), np.uint8, buffer=pixels, strides=strides)
+        image: NDArray[np.uint8] = np.ndarray((height, width, 3), np.uint8, buffer=pixels, strides=strides)
         matrix = self._matrix_of(picture)
         if matrix is not None:
             try:
