@@ -103,11 +103,15 @@ def test_a_frozen_net_takes_its_weights_for_constants(monkeypatch):
     from torch._inductor import config
 
     seen = []
-    monkeypatch.setattr(torch, "compile", lambda function, **_: lambda x: seen.append(config.freezing) or function(x))
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda function, **words: lambda x: seen.append((config.freezing, words["dynamic"])) or function(x),
+    )
     net = compile_net(nn.Identity(), frozen=True)
     assert net.forward(3) == 3
     assert compile_net(nn.Identity()).forward(3) == 3
-    assert seen == [True, False]
+    assert seen == [(True, False), (False, None)]  # a frozen net is compiled for each shape
     assert not config.freezing
 
 

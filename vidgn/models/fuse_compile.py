@@ -32,8 +32,8 @@ def compile_net(net: ModuleT, *, cuda_graphs: bool = False, frozen: bool = False
     for name in ("forward", "scores", "features"):
         if hasattr(net, name):
             # Frozen convolutions of any size would be laid out otherwise than torch 2.15's compiler believes.
-            sizes = {"dynamic": False} if frozen else {}
-            compiled = torch.compile(getattr(net, name), fullgraph=True, mode=mode, **sizes)
+            dynamic = False if frozen else None
+            compiled = torch.compile(getattr(net, name), fullgraph=True, mode=mode, dynamic=dynamic)
             setattr(net, name, _frozen(compiled) if frozen else compiled)
     return net
 
