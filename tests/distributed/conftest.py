@@ -24,7 +24,7 @@ class Ran(NamedTuple):
 
     statuses: list[int]
     says: list[str]  # by each rank
-    steps: list[list[dict[str, Any]]]  # of each rank: epoch, videos, loss, rate
+    steps: list[list[dict[str, Any]]]  # of each rank: epoch, videos, loss, rate, weights held
 
     def order(self) -> list[int]:
         """The videos of all steps in the order of the job: ranks take turns within a step."""
@@ -67,12 +67,13 @@ def ranks(nursery: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFacto
         count: int,
         folder: Path,
         *words: str,
+        strategy: str = "ddp",
         at_step: dict[int, tuple[int, str]] | None = None,
         environment: dict[str, str] | None = None,
-        limit: float = 120,
+        limit: float = 250,
     ) -> Ran:
         log = tmp_path_factory.mktemp("ranks") / "log"
-        several = ("trainer.strategy=ddp", f"trainer.devices={count}") if count > 1 else ()
+        several = (f"trainer.strategy={strategy}", f"trainer.devices={count}") if count > 1 else ()
         drawn = () if "data=folder" in words else DRAWN
         request = {
             "words": [*drawn, *TINY, *several, *words, f"hydra.run.dir={folder}"],

@@ -42,10 +42,11 @@ def run(request: Request) -> list[int]:
     ranks = [start(request, rank, port) for rank in range(request["ranks"])]
     statuses: dict[int, int] = {}
     latest = time.monotonic() + request["limit"]
+    may_stop = any("SIGSTOP" in str(action) for _, action in request["at_step"].values())
     while len(statuses) < len(ranks):
         late = time.monotonic() > latest
         stopped = set(ranks) - set(statuses)
-        over = late or (stopped and all(is_stopped(rank) for rank in stopped))
+        over = late or (may_stop and stopped and all(is_stopped(rank) for rank in stopped))
         for rank in stopped:
             if over:
                 os.kill(rank, signal.SIGKILL)
@@ -104,6 +105,8 @@ def be_rank(rank: int, ranks: int, port: int) -> None:
 
 def watch(path: str, *, step: int, action: str) -> None:
     """Write down the videos and the loss of every step, and do something in one of them."""
+    from torch.distributed.tensor import DTensor
+
     from vidgn.classifier import VideoClassifier
 
     real = VideoClassifier.training_step
@@ -120,10 +123,12 @@ def watch(path: str, *, step: int, action: str) -> None:
             for name in action.split():
                 os.kill(os.getpid(), getattr(signal, name))
         loss = real(self, batch, batch_idx)
-        rate = self.optimizers().param_groups[0]["lr"]
+        groups = self.optimizers().param_groups
+        weights = [weight for group in groups for weight in group["params"]]
+        held = sum(weight.to_local().numel() if isinstance(weight, DTensor) else weight.numel() for weight in weights)
         with open(path, "a") as file:
-            line = {"epoch": self.current_epoch, "videos": batch.videos.tolist(), "loss": loss.item(), "rate": rate}
-            file.write(json.dumps(line) + "\n")
+            line = {"epoch": self.current_epoch, "videos": batch.videos.tolist(), "loss": loss.item()}
+            file.write(json.dumps({**line, "rate": groups[0]["lr"], "held": held}) + "\n")
         return loss
 
     VideoClassifier.training_step = training_step

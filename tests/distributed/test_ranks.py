@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vidgn.checkpoint import read_state
+from vidgn.data.motions import MotionsSpec, prepare_motions
 
 ORDER = [12, 23, 19, 17, 18, 3, 4, 9, 2, 1, 5, 11, 20, 10, 0, 6, 21, 8, 7, 22, 14, 15, 16, 13]  # seed 0, epoch 0
 
@@ -39,7 +40,7 @@ def four(ranks, tmp_path_factory):
 def two(ranks, tmp_path_factory):
     """Two ranks with batch 4."""
     folder = tmp_path_factory.mktemp("two")
-    return folder, ranks(2, folder, "batch=4")
+    return folder, ranks(2, folder, "batch=4", "keep_last=3")
 
 
 def test_two_ranks_of_batch_4_learn_as_one_of_batch_8(one, two):
@@ -68,7 +69,7 @@ def test_the_rate_is_linear_in_the_clips_of_all_ranks(one, four, two):
 def test_a_share_of_validation_may_be_smaller(ranks, cache, one, tmp_path):
     """13 videos: two ranks with batch 4 take 4 and 4, then 3 and 2; the mean is over videos, not over ranks."""
     root = tmp_path / "videos"
-    shutil.copytree(next(path for path in cache.iterdir() if path.is_dir()), root)
+    shutil.copytree(prepare_motions(cache, spec=MotionsSpec(train=2, val=1, test=1)), root)
     shutil.copy(next((root / "val" / "zoom_in").iterdir()), root / "val" / "zoom_in" / "more.mp4")
     words = ("data=folder", f"data.root={root}", "trainer.limit_train_batches=1")
     single = ranks(1, tmp_path / "one", *words, "batch=8")
@@ -81,7 +82,7 @@ def test_a_share_of_validation_may_be_smaller(ranks, cache, one, tmp_path):
 
 
 def test_a_rank_that_is_killed_ends_the_other_and_the_next_start_goes_on(ranks, two, tmp_path):
-    killed = ranks(2, tmp_path, "batch=4", at_step={1: (2, "SIGKILL")}, limit=60)
+    killed = ranks(2, tmp_path, "batch=4", at_step={1: (2, "SIGKILL")})
     assert killed.statuses == [2, -9]
     assert re.search(r"error: rank 0 of 2 lost another process of this run \(.*\); none said why", killed.says[0])
     again = ranks(2, tmp_path, "batch=4")
@@ -92,8 +93,32 @@ def test_a_rank_that_is_killed_ends_the_other_and_the_next_start_goes_on(ranks, 
         assert torch.equal(weights(tmp_path)[name], value), name
 
 
+def test_weights_that_are_shared_out_go_on_to_the_same_bits(ranks, two, tmp_path):
+    """trainer.strategy=fsdp: half of the weights on each rank, from the checkpoint of ddp to the one it would leave."""
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(two[0] / "checkpoints" / "last.2.ckpt", tmp_path / "checkpoints" / "last.ckpt")  # after a step of three
+    shared = ranks(2, tmp_path, "batch=4", strategy="fsdp")
+    assert shared.statuses == [0, 0], shared.says
+    assert shared.order() == ORDER[8:]
+    assert shared.losses() == two[1].losses()[1:]
+    all_weights = two[1].steps[0][0]["held"]
+    held = [rank[0]["held"] for rank in shared.steps]
+    assert sum(held) == all_weights
+    assert max(held) < 0.52 * all_weights
+    for name in ("train/error", "val/error", "val/loss"):
+        assert curve(tmp_path, name) == curve(two[0], name)
+    ours, theirs = (read_state(folder / "checkpoints" / "last.ckpt") for folder in (tmp_path, two[0]))
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    for name, value in theirs["state_dict"].items():
+        assert torch.equal(ours["state_dict"][name], value), name
+    momenta = [state["optimizer_states"][0]["state"] for state in (ours, theirs)]
+    assert momenta[0].keys() == momenta[1].keys()
+    for number, state in momenta[1].items():
+        assert torch.equal(momenta[0][number]["momentum_buffer"], state["momentum_buffer"]), number
+
+
 def test_the_rank_that_failed_first_is_named_with_its_fault(ranks, tmp_path):
-    failed = ranks(2, tmp_path, "batch=4", at_step={1: (1, "raise")}, limit=60)
+    failed = ranks(2, tmp_path, "batch=4", at_step={1: (1, "raise")})
     assert failed.statuses == [2, 2]
     assert "rank 1 failed first: ValueError: a fault of this rank alone" in failed.says[0]
     assert "error: a fault of this rank alone" in failed.says[1]
