@@ -149,7 +149,10 @@ def test_a_training_view_shows_no_less_than_it_may(folder):
     row = [manifest(folder).video_id(row) for row in range(7)].index("train/cat/x.png")
 
     def both(min_area):
-        data = PictureDataset(manifest(folder), crop=CropSpec(32), seed=0, flip=True, stream="train", min_area=min_area)
+        data = PictureDataset(
+            manifest(folder), crop=CropSpec(32), seed=0, flip=True, stream="train", min_area=min_area,
+            deadline_seconds=None,
+        )  # fmt: skip
         views = [data[epoch, row].clips.float() for epoch in range(30)]
         return sum(float(view.max() - view.min()) > 40 for view in views)
 
