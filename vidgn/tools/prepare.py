@@ -214,6 +214,7 @@ def _encode(video: Reader, part: Path, spec: PrepareSpec) -> None:
             "g": str(spec.gop), "threads": "1",
             # Every second frame is one that no other refers to: half of the clips with stride 2 pass them over.
             "bf": "1", "b_strategy": "0", "b-pyramid": "none",
+            "refs": "1", "partitions": "none",  # a twentieth less to decode, for a twentieth more bytes
         }  # fmt: skip
         stream.codec_context.gop_size = spec.gop
         for index, image in _scaled(video, spec):
