@@ -56,8 +56,9 @@ def videos(cache):
 
 
 @pytest.mark.slow
-def test_the_plain_line_starts_the_other_process_itself(tmp_path, videos):
-    (line,) = (line for line in LINES if line.startswith("python") and "devices=8" in line)
+@pytest.mark.parametrize("start", ["python", "torchrun --standalone"])  # the first starts the other process itself
+def test_either_line_for_one_machine_is_a_run_of_two(tmp_path, videos, start):
+    (line,) = (line for line in LINES if line.startswith(start) and "devices=8" in line)
     process = launched(line, tmp_path / "run", videos)
     said = process.communicate()[0]
     assert process.returncode == 0, said
