@@ -32,4 +32,5 @@ def test_a_worker_does_not_grow(benchmark, files, backend, kind):
     # decord's readers of damaged files wait for the garbage collector, with their files and threads.
     if (backend, kind) != ("decord", "damaged"):
         assert growth.last.files <= growth.first.files + 2
-        assert growth.last.threads <= growth.first.threads
+        at_work = int(backend == "decord")  # the thread of a reader that is open at that moment
+        assert growth.last.threads <= growth.first.threads + at_work
