@@ -120,6 +120,15 @@ def test_frames_that_were_not_written_are_noticed(tmp_path, monkeypatch):
         prepare_file(source, tmp_path / "b.mp4", spec=SPEC)
 
 
+def test_an_address_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"s3://bucket/a is an address; prepare reads and writes folders of this machine"
+    ):
+        prepare("s3://bucket/a", tmp_path)
+    with pytest.raises(ValueError, match=r"memory://a is an address"):
+        prepare(tmp_path, "memory://a")
+
+
 def test_wrong_folders_are_refused(tmp_path):
     write(tmp_path / "src/a.mp4")
     with pytest.raises(ValueError, match=r"lies in the source .*; give a folder beside it"):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from vidgn.data.helper import Helper, HelperDied, HelperTimeout
 from vidgn.data.manifest_listing import find_videos
+from vidgn.data.remote import is_url
 from vidgn.data.transforms import resize, scaled_size
 from vidgn.data.video import Reader, VideoDecodeError, open_video
 from vidgn.tools.pool import Engine, spread
@@ -92,9 +93,13 @@ def prepare(
         One row per video, in the order of names.
 
     Raises:
-        ValueError: the target is or lies in the source, two videos would get one name, or there are no videos.
+        ValueError: one of them is an address, the target is or lies in the source, two videos would get one name, or
+            there are no videos.
     """
     spec = spec or PrepareSpec()
+    for folder in map(str, (source, target)):
+        if is_url(folder):
+            raise ValueError(f"{folder} is an address; prepare reads and writes folders of this machine: copy it here")
     base, out = Path(source).resolve(), Path(target).resolve()
     names = _plan(base, out)
     out.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,8 @@ class PacketSource:
         self.path = path
         self.opens = 0  # how often the file was opened; more than once only where its start cannot be sought
         self.max_pixels = max_pixels
+        self.facts: StreamFacts
+        self._trusts_tables = False
         self._pass = 0
         self._kept: list[Packet[VideoStream]] | None = None
         self._places: list[tuple[int, int]] = []  # of packets whose bytes are fetched when they are wanted
