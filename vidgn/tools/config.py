@@ -93,6 +93,7 @@ _NOISE = (
     r"`?isinstance\(treespec, LeafSpec\)",  # Lightning 2.6.6 asks torch 2.15 in the old way
     r"Experiment logs directory .* exists",  # ours holds more than the logs
     r"The number of training batches",  # small data sets have fewer than log_every_n_steps
+    r"It is recommended to use `self\.log\(.*sync_dist=True",  # what we log is that of all ranks already
     r".*torch\.jit\.script",  # fvcore, which pytorchvideo imports
 )
 
