@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidgn.data.drawing import Trajectory, draw_look, render
-from vidgn.data.motions import draw_trajectory, locked
+from vidgn.data.motions import cache_name, check_sizes, draw_trajectory, locked
 
 _WAYS = {
     "horizontally": ("move_left", "move_right"),
@@ -60,14 +60,12 @@ class ExposuresSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < (0 if name == "seed" else 1):
-                raise ValueError(f"exposures: {name} ({value}) must be at least 1; leave it out for the default.")
+        check_sizes("exposures", asdict(self))
 
     @property
     def folder_name(self) -> str:
         """Name of the cache folder of exactly this data set."""
-        return "exposures1-" + "-".join(f"{name[:2]}{value}" for name, value in asdict(self).items())
+        return cache_name("exposures1", asdict(self))
 
 
 def prepare_exposures(

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgn.data.manifest_rows import BadRow, RowErrors, decode_lines, read_lines
+from vidgn.data.manifest_rows import BadRow, RowErrors, decode_lines, pieces, read_lines
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
-_PIECE_ROWS = 512  # where one row of a block is not ordinary, only so many are read one by one
 _LAST_SECOND = 999_999  # file names have six digits
 
 
@@ -75,11 +74,9 @@ class Annotations:
         """Read a block of whole lines, and in pieces where it is not ordinary."""
         if self._read_ordinary(first, block, column):
             return
-        lines = block.split(b"\n")
-        for start in range(0, len(lines), _PIECE_ROWS):
-            piece = b"\n".join(lines[start : start + _PIECE_ROWS])
-            if not self._read_ordinary(first + start, piece, column):
-                self._read_singly(first + start, piece, column)
+        for number, piece in pieces(first, block):
+            if not self._read_ordinary(number, piece, column):
+                self._read_singly(number, piece, column)
 
     def _read_ordinary(self, first: int, block: bytes, column: dict[str, int]) -> bool:
         """Add a block in which no field is quoted or needs cleaning and nothing is wrong; False for any other."""

@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterator
 
 from vidgn.data.manifest_classes import LabelIndex
-from vidgn.data.manifest_rows import BadRow, RowsBuilder
+from vidgn.data.manifest_rows import BadRow, RowsBuilder, pieces
 
 # Paths with these are cleaned row by row: `..`, `.`, doubled slashes, and a slash at the end.
 _TO_CLEAN = ("..", "//", "/.", "/ ", "/,", "/\t", '/"')
-_PIECE_ROWS = 512  # where one row of a block is not ordinary, only so many are read one by one
 
 
 class OrdinaryRows:
@@ -47,11 +46,9 @@ class OrdinaryRows:
         """
         if self._add(first, block, builder):
             return
-        lines = block.split(b"\n")
-        for start in range(0, len(lines), _PIECE_ROWS):
-            piece = b"\n".join(lines[start : start + _PIECE_ROWS])
-            if not self._add(first + start, piece, builder):
-                yield first + start, piece
+        for number, piece in pieces(first, block):
+            if not self._add(number, piece, builder):
+                yield number, piece
 
     def _add(self, first: int, block: bytes, builder: RowsBuilder) -> bool:
         try:

@@ -17,6 +17,7 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 _ERRORS_SHOWN = 50  # enough to see the pattern of what is wrong; the count says the rest
 _BLOCK_BYTES = 1 << 20  # files are read in blocks of whole lines: a long list never lies in memory twice
+_PIECE_ROWS = 512  # of a block in which one row is not ordinary
 
 
 class Rows(NamedTuple):
@@ -131,6 +132,16 @@ def clean_name(path: str, *, root: str, allow_outside: bool = False) -> str:
     if allow_outside or not (name.startswith(("/", "../")) or name == ".."):
         return name
     raise BadRow(f"the path {path!r} leaves the root {root}; set root to a folder above it, or allow_outside=True")
+
+
+def pieces(first: int, block: bytes) -> Iterator[tuple[int, bytes]]:
+    """Cut a block of whole lines, of which `first` is the number of the first, and yield the same of each piece.
+
+    Where one row of a block is not ordinary, only those of its piece are read one by one.
+    """
+    lines = block.split(b"\n")
+    for start in range(0, len(lines), _PIECE_ROWS):
+        yield first + start, b"\n".join(lines[start : start + _PIECE_ROWS])
 
 
 def read_lines(file: Path) -> Iterator[tuple[int, bytes]]:

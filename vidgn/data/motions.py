@@ -20,7 +20,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -68,16 +68,30 @@ class MotionsSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < (0 if name == "seed" else 1):
-                raise ValueError(f"motions: {name} ({value}) must be at least 1; leave it out for the default")
+        check_sizes("motions", asdict(self))
         if self.side % 2:
             raise ValueError(f"motions: side ({self.side}) must be even for 4:2:0 video; use {self.side + 1}")
 
     @property
     def folder_name(self) -> str:
         """Name of the cache folder of exactly this data set."""
-        return "motions1-" + "-".join(f"{name[:2]}{value}" for name, value in asdict(self).items())
+        return cache_name("motions1", asdict(self))
+
+
+def check_sizes(data: str, sizes: Mapping[str, int]) -> None:
+    """Check the numbers of a data set that is drawn.
+
+    Raises:
+        ValueError: one is below 1, or the seed below 0.
+    """
+    for name, value in sizes.items():
+        if value < (0 if name == "seed" else 1):
+            raise ValueError(f"{data}: {name} ({value}) must be at least 1; leave it out for the default")
+
+
+def cache_name(data: str, sizes: Mapping[str, int]) -> str:
+    """Return the name of the folder of a data set that is drawn, which no other numbers have."""
+    return f"{data}-" + "-".join(f"{name[:2]}{value}" for name, value in sizes.items())
 
 
 def prepare_motions(
