@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vidgn.data import manifest_annotations
+from vidgn.data import manifest_rows
 from vidgn.data.manifest_annotations import Annotations
 
 HEADER = "label,youtube_id,time_start,time_end,split"
@@ -105,5 +105,5 @@ def test_what_is_read_at_once_is_what_is_read_singly(tmp_path: Path, lines: list
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Annotations, "_read_ordinary", lambda *_: False)
         assert both == read(tmp_path / "a.csv", text, ("val",))
-        patch.setattr(manifest_annotations, "_PIECE_ROWS", 1)
+        patch.setattr(manifest_rows, "_PIECE_ROWS", 1)
         assert both == read(tmp_path / "a.csv", text, ("val",))
