@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidgn.data.manifest import Manifest, missing_message
+from vidgn.data.manifest import Manifest, Split, missing_message
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -157,6 +157,32 @@ class TestFolder:
         assert rows(test) == [("val/a/2.mp4", 0)]
         assert test.notes == (f"{tmp_path} has no test/: the test split is val/",)
 
+    @pytest.mark.parametrize("folder", ["test", "val"])  # without test/, val/ is the test
+    def test_a_test_needs_its_own_folder_alone_whose_classes_it_has(self, tmp_path: Path, folder: str) -> None:
+        touch(tmp_path, f"{folder}/run/a.mp4")
+        test = Manifest.from_folder(tmp_path, split="test")
+        assert (test.classes, rows(test)) == (("run",), [(f"{folder}/run/a.mp4", 0)])
+
+    def test_with_training_videos_a_test_has_their_classes_and_val_may_be_missing(self, tmp_path: Path) -> None:
+        touch(tmp_path, "train/jump/a.mp4", "train/run/b.mp4", "test/run/c.mp4")
+        test = Manifest.from_folder(tmp_path, split="test")
+        assert (test.classes, rows(test)) == (("jump", "run"), [("test/run/c.mp4", 1)])
+
+    @pytest.mark.parametrize(
+        ("split", "there", "message"),
+        [
+            ("test", "train", r"has train/ but neither test/ nor val/; add val/CLASS/ with the videos, or put one"),
+            ("val", "test", r"has test/ but no val/; add val/CLASS/ with the videos, or put one folder per class"),
+            ("train", "test", r"has test/ but not both train/ and val/; add the other, or put one folder per class"),
+        ],
+    )
+    def test_a_split_whose_folder_is_missing_is_an_error(
+        self, tmp_path: Path, split: Split, there: str, message: str
+    ) -> None:
+        touch(tmp_path, f"{there}/a/1.mp4", f"{there}/b/1.mp4")
+        with pytest.raises(ValueError, match=message):
+            Manifest.from_folder(tmp_path, split=split)
+
     def test_without_train_and_val_each_class_is_split(self, tmp_path: Path) -> None:
         touch(
             tmp_path,
@@ -238,6 +264,12 @@ class TestFolder:
     def test_a_wrong_folder_says_what_it_holds(self, tmp_path: Path, files: list[str], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             Manifest.from_folder(touch(tmp_path, *files), split="train")
+
+    @pytest.mark.parametrize("split", ["val", "test"])
+    def test_a_class_that_training_does_not_know_is_named(self, tmp_path: Path, split: Split) -> None:
+        touch(tmp_path, "train/a/1.mp4", "train/d/1.mp4", "val/b/1.mp4", "val/c/1.mp4")
+        with pytest.raises(ValueError, match=r"/val has 2 classes that .*/train has not: b, c; rename"):
+            Manifest.from_folder(tmp_path, split=split)
 
     def test_a_file_name_that_is_not_utf8_is_named(self, tmp_path: Path) -> None:
         touch(tmp_path, "train/a/1.mp4", "train/b/1.mp4", "val/a/1.mp4")

@@ -90,6 +90,23 @@ def test_a_test_on_kinetics_needs_the_validation_list_alone(run, ckpt, trained, 
     assert [row["score1"] for row in predictions(tmp_path / "run")] == [row["score1"] for row in predictions(trained)]
 
 
+@pytest.mark.parametrize("split", ["test", "val"])  # without test/, val/ is the test
+def test_a_test_on_a_folder_needs_the_folder_of_the_test_alone(run, ckpt, motions, trained, tmp_path, split):
+    shutil.copytree(motions / "test", tmp_path / "videos" / split)
+    words = ("eval", ckpt, "data=folder", f"data.root={tmp_path / 'videos'}")
+    outcome = run(*words, f"hydra.run.dir={tmp_path / 'run'}")
+    assert outcome.status == 0, outcome.err
+    assert [row["score1"] for row in predictions(tmp_path / "run")] == [row["score1"] for row in predictions(trained)]
+
+
+def test_a_test_on_a_folder_of_training_videos_says_what_is_missing(run, ckpt, motions, tmp_path):
+    shutil.copytree(motions / "test", tmp_path / "videos" / "train")
+    outcome = run("eval", ckpt, "data=folder", f"data.root={tmp_path / 'videos'}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert outcome.status != 0
+    assert "has train/ but neither test/ nor val/; add val/CLASS/ with the videos" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
 def test_classes_are_matched_by_name():
     rows = [("a.mp4", 0), ("b.mp4", 1), ("c.mp4", 1)]
     manifest = Manifest.from_rows(rows, root="/", classes=["run", "jump"])

@@ -138,13 +138,15 @@ class Manifest:
 
         `root/train/CLASS/*.mp4` beside `root/val/` and perhaps `root/test/` (else the test split is val, and
         a note says so), or `root/CLASS/*.mp4`: then each class is split by itself, drawn from `seed` in the
-        given fractions of train, val and test, with at least one video in each. Hidden files are ignored,
-        files that are no videos are noted.
+        given fractions of train, val and test, with at least one video in each. Splits other than train need their
+        own folder alone; without `root/train/` the class names are those in it. Hidden files are ignored, files that
+        are no videos are noted.
 
         Raises:
             FileNotFoundError, NotADirectoryError: There is no such folder.
-            ValueError: No class folders, fewer than two, one without videos, a class that train does not
-                know, or fewer than three videos of a class where the split is drawn.
+            ValueError: The folder of the split is missing (of train: that of val too). No class folders, fewer than
+                two to train, one without videos, a class that train does not know, or fewer than three videos of a
+                class where the split is drawn.
         """
         _check_split(split)
         base = check_root(root)

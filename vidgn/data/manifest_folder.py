@@ -1,4 +1,7 @@
-"""A folder per class: `train/CLASS/*.mp4` beside `val/`, or `CLASS/*.mp4` alone with a split of our own."""
+"""A folder per class: `train/CLASS/*.mp4` beside `val/`, or `CLASS/*.mp4` alone with a split of our own.
+
+Training needs train/ and val/; the test needs its own folder alone, test/ or val/.
+"""
 
 import os
 import zlib
@@ -28,25 +31,38 @@ def read_folder(root: str, *, split: str, seed: int, fractions: Sequence[float])
     present = [name for name in SPLITS if name in folders[""].folders]
     if len(present) == 1 and any(map(_is_video, folders[present[0]].files)):
         present = []  # a class of that name, say of trains
-    if {"train", "val"} <= set(present):
-        by_split = {name: _class_folders(folders, name) for name in present}
-        classes = _common_classes(root, by_split)
-        chosen = split if split in by_split else "val"
+    if present:
+        chosen = _needed(root, present, split=split)
+        needed = present if split == "train" else ("train", chosen)
+        by_split = {name: _class_folders(folders, name) for name in present if name in needed}
+        classes = _common_classes(root, by_split, chosen=chosen)
         notes = [] if chosen == split else [f"{root} has no test/: the test split is val/"]
         found = by_split[chosen]
-    elif present:
-        raise ValueError(
-            f"{root} has {', '.join(f'{name}/' for name in present)} but not both train/ and val/; add the "
-            "other, or put one folder per class into the root and let the split be drawn"
-        )
     else:
         whole = _class_folders(folders, "")
         classes = tuple(sorted(whole.videos))
         found = whole._replace(videos=_draw_split(root, whole.videos, split=split, seed=seed, fractions=fractions))
         notes = [f"{root} has no train/ and val/: {split} is drawn with seed {seed}, fractions {tuple(fractions)}"]
-    if len(classes) < 2:
+    if len(classes) < 2 and (not present or "train" in present):
         raise ValueError(f"{root} holds one class, {classes[0]!r}; a classifier needs at least two class folders")
     return _rows(root, found, classes=classes, notes=notes)
+
+
+def _needed(root: str, present: Sequence[str], *, split: str) -> str:
+    """Return the folder of `split`: training needs train/ and val/, any other split its own alone.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    here = ", ".join(f"{name}/" for name in present)
+    drawn = "or put one folder per class into the root and let the split be drawn"
+    if split == "train" and not {"train", "val"} <= set(present):
+        raise ValueError(f"{root} has {here} but not both train/ and val/; add the other, {drawn}")
+    chosen = "val" if split == "test" and "test" not in present else split
+    if chosen not in present:
+        wanted = "neither test/ nor val/" if split == "test" else f"no {split}/"
+        raise ValueError(f"{root} has {here} but {wanted}; add {chosen}/CLASS/ with the videos, {drawn}")
+    return chosen
 
 
 def _rows(root: str, found: _ClassFolders, *, classes: tuple[str, ...], notes: list[str]) -> Rows:
@@ -89,9 +105,9 @@ def _class_folders(folders: Folders, base: str) -> _ClassFolders:
     return _ClassFolders(videos, others)
 
 
-def _common_classes(root: str, by_split: dict[str, _ClassFolders]) -> tuple[str, ...]:
-    """Return the sorted class names; train must know every class of the other splits."""
-    classes = set(by_split["train"].videos)
+def _common_classes(root: str, by_split: dict[str, _ClassFolders], *, chosen: str) -> tuple[str, ...]:
+    """Return the sorted class names: those of train, which must know every class, and without it the split's own."""
+    classes = set(by_split.get("train", by_split[chosen]).videos)
     for split, found in by_split.items():
         unknown = sorted(set(found.videos) - classes)
         if unknown:
