@@ -4,11 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidgn.data.readers.index import FrameIndex, PacketFacts, Run, index_by_output, index_by_time, reorder_depth
+from vidgn.data.readers.facts import PacketTable
+from vidgn.data.readers.index import FrameIndex, Run, index_by_output, index_by_time, reorder_depth
 
 
 def packets(times, *, keys=(0,), hidden=()):
-    return [PacketFacts(time, 100, k in keys, k not in hidden) for k, time in enumerate(times)]
+    table = PacketTable()
+    for number, time in enumerate(times):
+        table.append(time=time, size=100, is_key=number in keys, shown=number not in hidden)
+    return table
 
 
 # Packets: I0 P3 B1 B2 | I4 P7 B5 B6; closed groups.
@@ -53,11 +57,22 @@ def test_hidden_packets_are_no_frames_but_may_be_starts():
         packets([0, 1, 1]),  # a time occurs twice
         packets([2, 0, 1]),  # shown before the first key packet
         packets([0, 1, 2], keys=(1,)),  # begins in the middle of a group
-        [],
+        packets([]),
     ],
 )
 def test_times_that_cannot_be_trusted_give_no_index(facts):
     assert index_by_time(facts) is None
+
+
+def test_an_index_by_time_takes_less_than_25_bytes_a_frame():
+    # Times that go beyond what a 32-bit number holds, one B-frame in three.
+    table = packets([2**40 + 512 * (k + (0, 1, -1)[k % 3]) for k in range(3000)], keys=range(0, 3000, 12))
+    index = index_by_time(table)
+    columns = (index.order, index.rank, index.keys, table.times, table.sizes)
+    different = {id(column): column for column in columns}.values()
+    assert sum(len(column) * column.itemsize for column in different) / 3000 < 25 - 1  # and a byte of flags
+    assert list(index.order[:6]) == [0, 2, 1, 3, 5, 4]
+    assert list(index.keys[:3]) == [0, 12, 24]
 
 
 def test_an_index_by_output_keeps_the_order_of_output():

@@ -155,6 +155,16 @@ def test_ten_clips_come_from_one_opening_and_one_pass(craft, decode_all):
     np.testing.assert_array_equal(got, truth[clips])
 
 
+@pytest.mark.parametrize(("spare", "is_kept"), [(0, True), (-1, False)])
+def test_kept_packets_count_with_what_each_takes_beside_its_bytes(spare, is_kept, craft, monkeypatch):
+    path = craft("plain.mp4", options=NO_B)
+    with open_video(path) as video:
+        sizes = [video.source.packets[number].size for number in range(36)]
+    monkeypatch.setattr(packets, "_KEPT_BYTES", sum(sizes) + 36 * 600 + spare)
+    with open_video(path) as video:
+        assert (video.source._kept is not None) is is_kept
+
+
 def test_nothing_is_decoded_before_the_key_or_after_the_last_wanted_frame(craft):
     # Keys at 0, 12, 24: frames 14 and 15 need packets 12 to 15, frame 25 needs 24 and 25.
     path = craft("plain.mp4", options=NO_B)

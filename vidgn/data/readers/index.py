@@ -12,14 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 
-class PacketFacts(NamedTuple):
-    """What a demuxer says of one packet: `time` in the stream's own ticks, `shown` unless an edit list hides it."""
-
-    time: int | None
-    size: int
-    is_key: bool
-    shown: bool
+from vidgn.data.readers.facts import PacketTable, column
 
 
 class Run(NamedTuple):
@@ -32,7 +27,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """Where the frames are.
+    """Where the frames are; a reader keeps it in columns (`array`), 16 bytes for a frame at most.
 
     `order[i]` is the packet of frame i. `rank[p]` grows with the time at which packet p is shown. `keys` are the
     packets at which decoding may begin, ascending.
@@ -52,19 +47,17 @@ class FrameIndex:
         before the key.
         """
         packet = self.order[frame]
-        for key in reversed(self.keys[: bisect_right(self.keys, packet)]):
+        for place in reversed(range(bisect_right(self.keys, packet))):
+            key = self.keys[place]
             if self.rank[key] <= self.rank[packet]:
                 return key
         return 0
 
     def has_open_groups(self) -> bool:
         """Tell whether a picture is decoded after a key packet and shown before it."""
-        keys, first_shown = set(self.keys), max(self.rank)
-        for number in reversed(range(len(self.rank))):
-            first_shown = min(first_shown, self.rank[number])
-            if number in keys and first_shown < self.rank[number]:
-                return True
-        return False
+        rank, keys = np.asarray(self.rank), np.asarray(self.keys)
+        first_shown = np.minimum.accumulate(rank[::-1])[::-1]  # of a packet and all after it, (P,)
+        return bool((first_shown[keys] < rank[keys]).any())
 
     def runs(self, frames: Iterable[int]) -> list[Run]:
         """Plan one forward pass over ascending frames that begins anew only where that saves packets."""
@@ -80,40 +73,39 @@ class FrameIndex:
 
     def earlier_starts(self, start: int) -> list[int]:
         """List where to begin when beginning at `start` fails: the key before it, then the first packet."""
-        before = self.keys[: bisect_right(self.keys, start - 1)]
-        return sorted({0, *before[-1:]} - {start}, reverse=True)
+        place = bisect_right(self.keys, start - 1)
+        return sorted({0, *self.keys[max(0, place - 1) : place]} - {start}, reverse=True)
 
 
-def index_by_time(packets: Sequence[PacketFacts]) -> FrameIndex | None:
+def index_by_time(packets: PacketTable) -> FrameIndex | None:
     """Order frames by the packets' times, where those can be trusted; None where they cannot.
 
     They cannot where a time is missing or occurs twice, or where a packet is shown before the first key packet:
     whether decoders drop such pictures depends on the codec.
     """
-    times = [packet.time for packet in packets]
-    shown = [number for number, packet in enumerate(packets) if packet.shown]
-    known = [time for time in times if time is not None]
-    if not packets or len(known) < len(times) or not packets[0].is_key:
+    if not len(packets) or not packets.has_all_times() or not packets[0].is_key:
         return None
-    if len({known[number] for number in shown}) < len(shown) or any(known[n] < known[0] for n in shown):
+    times, shown = np.asarray(packets.times), packets.shown()
+    order = shown[np.argsort(times[shown], kind="stable")]
+    seen = times[order]
+    if (seen[1:] == seen[:-1]).any() or (seen[:1] < times[0]).any():
         return None
-    keys = [number for number, packet in enumerate(packets) if packet.is_key]
-    return FrameIndex(order=sorted(shown, key=known.__getitem__), rank=known, keys=keys)
+    return FrameIndex(order=column(order), rank=packets.times, keys=packets.keys)
 
 
-def reorder_depth(packets: Sequence[PacketFacts]) -> int:
+def reorder_depth(packets: PacketTable) -> int:
     """Return how many pictures a decoder must hold back to give them out in the order of their times; 0 without times.
 
     As many as at most stand before another one in the file and are shown after it (H.264, E.2.1:
     max_num_reorder_frames).
     """
+    if not packets.has_all_times():
+        return 0
     depth, latest = 0, list[int]()
-    for packet in packets:
-        if packet.time is None:
-            return 0
-        place = bisect_right(latest, packet.time)
+    for time in packets.times:
+        place = bisect_right(latest, time)
         depth = max(depth, len(latest) - place)
-        latest.insert(place, packet.time)
+        latest.insert(place, time)
         del latest[:-_MOST_REORDERED]
     return depth
 
@@ -123,7 +115,7 @@ _MOST_REORDERED = 16  # frames that a decoder of H.264 can hold (A.3.1, MaxDpbFr
 
 def index_by_output(order: Sequence[int], *, num_packets: int, keys: Sequence[int]) -> FrameIndex:
     """Order frames as a whole decode gave them; `order` holds the packet of each picture that came out."""
-    rank = [num_packets] * num_packets  # never shown: never a start
-    for frame, number in enumerate(order):
-        rank[number] = frame
-    return FrameIndex(order=order, rank=rank, keys=keys)
+    frames = np.asarray(order, np.int64)
+    rank = np.full(num_packets, num_packets)  # never shown: never a start
+    rank[frames] = np.arange(len(frames))
+    return FrameIndex(order=column(frames), rank=column(rank), keys=keys)

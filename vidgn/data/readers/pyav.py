@@ -1,5 +1,6 @@
 """Exact frames by PyAV: one pass over the packets plans, a second one decodes what is needed and no more."""
 
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -99,14 +100,13 @@ class PyavReader:
             index = index_by_time(packets)
             if index is not None:
                 return True, index
-        order = [number for number, _ in self.decoder.decode(0, len(packets) - 1)]
+        order = array("i", (number for number, _ in self.decoder.decode(0, len(packets) - 1)))
         if not order:
             raise VideoDecodeError(self.path, "no frame of the video stream can be decoded")
-        if len(set(order)) < len(order):
+        if len(np.unique(order)) < len(order):
             raise VideoDecodeError(self.path, "its frames cannot be told apart: one packet gave two")
         restart = facts.codec in _RESTARTABLE_CODECS and facts.is_progressive
-        keys = [number for number, packet in enumerate(packets) if packet.is_key] if restart else [0]
-        return False, index_by_output(order, num_packets=len(packets), keys=keys)
+        return False, index_by_output(order, num_packets=len(packets), keys=packets.keys if restart else [0])
 
     def _deliver(self, wanted: list[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         for run in self.index.runs(wanted):

@@ -1,0 +1,70 @@
+"""What a demuxer says of the packets of a file, in columns: 13 bytes for each, however long the file is."""
+
+from array import array
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NO_TIME = -(1 << 63)  # FFmpeg's own mark of a missing time (AV_NOPTS_VALUE, libavutil/avutil.h)
+_KEY, _SHOWN = 1, 2
+
+
+class PacketFacts(NamedTuple):
+    """What a demuxer says of one packet: `time` in the stream's own ticks, `shown` unless an edit list hides it."""
+
+    time: int | None
+    size: int
+    is_key: bool
+    shown: bool
+
+
+class PacketTable:
+    """The facts of all packets, by their numbers.
+
+    Attributes:
+        times: In ticks; meaningless where a time is missing, see `has_all_times`.
+        sizes: In bytes.
+        keys: Numbers of the key packets, ascending.
+    """
+
+    def __init__(self) -> None:
+        self.times = array("q")
+        self.sizes = array("i")
+        self.keys = array("i")
+        self._flags = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._flags)
+
+    def __getitem__(self, number: int) -> PacketFacts:
+        time, flags = self.times[number], self._flags[number]
+        return PacketFacts(None if time == _NO_TIME else time, self.sizes[number], flags & _KEY > 0, flags & _SHOWN > 0)
+
+    def append(self, *, time: int | None, size: int, is_key: bool, shown: bool) -> None:
+        """Add the next packet."""
+        self.times.append(_NO_TIME if time is None else time)
+        self.sizes.append(size)
+        if is_key:
+            self.keys.append(len(self._flags))
+        self._flags.append(_KEY * is_key + _SHOWN * shown)
+
+    def mark_keys(self, marks: NDArray[np.bool_]) -> None:
+        """Say anew of every packet whether it is a key, (N,)."""
+        flags = np.frombuffer(self._flags, np.uint8)
+        flags &= ~np.uint8(_KEY)
+        flags |= marks.view(np.uint8)
+        self.keys = column(np.flatnonzero(marks))
+
+    def has_all_times(self) -> bool:
+        """Tell whether every packet has a time."""
+        return _NO_TIME not in self.times
+
+    def shown(self) -> NDArray[np.int64]:
+        """Return the numbers of the packets that no edit list hides, ascending."""
+        return np.flatnonzero(np.frombuffer(bytes(self._flags), np.uint8) & _SHOWN)
+
+
+def column(numbers: NDArray[np.int64]) -> "array[int]":
+    """Pack numbers of packets or frames, four bytes each; its items are Python's integers."""
+    return array("i", numbers.astype(np.int32).tobytes())
