@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from vidgn.data.axes import join_opposites
 from vidgn.data.exposures import ExposuresSpec, prepare_exposures
 from vidgn.data.manifest import Manifest
 from vidgn.data.motions import MotionsSpec, prepare_motions
@@ -42,6 +43,7 @@ class DataSpec:
         passport: file of `vidgn scan`; what it does not call ok is left out of training and validation.
         shards: of shards, where the tars are; see `vidgn.data.shards.read_shards`.
         min_area: smallest part of a picture that a training view shows; of pictures alone.
+        opposites: of motions, whether those that differ in their direction alone are classes of their own.
         intersect: passport or published list; the test scores only what it names too.
     """
 
@@ -63,6 +65,7 @@ class DataSpec:
     intersect: str | None = None
     shards: str | None = None
     min_area: float = 0.08
+    opposites: Literal["apart", "together"] = "apart"
 
 
 @dataclass(frozen=True)
@@ -134,9 +137,14 @@ class _Wanted(NamedTuple):
 
 
 def _motions(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    if spec.opposites not in ("apart", "together"):
+        raise ValueError(
+            f"data.opposites ({spec.opposites}) must be apart (12 classes) or together (7); set one of them."
+        )
     motions = MotionsSpec(**_sizes(spec), seed=spec.seed)
     folder = prepare_motions(spec.root or cache_folder(), spec=motions, progress=wanted.progress)
-    return {split: Manifest.from_folder(folder, split=split) for split in wanted.splits}
+    found = {split: Manifest.from_folder(folder, split=split) for split in wanted.splits}
+    return found if spec.opposites == "apart" else {split: join_opposites(found[split]) for split in found}
 
 
 def _exposures(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
