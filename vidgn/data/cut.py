@@ -25,17 +25,19 @@ class Cut:
         self._view = view
         self._rows = slice(box.top, box.top + box.height)
         self._columns = slice(box.left, box.left + box.width)
-        self._wanted = wanted
+        self._places: dict[int, list[int]] = {}
+        for place, index in enumerate(wanted.tolist()):
+            self._places.setdefault(index, []).append(place)
         self._pixels = _buffers.empty((len(wanted), box.height, box.width, 3))  # (T,h,w,3)
 
     def take(self, index: int, frame: NDArray[np.uint8]) -> None:
         """Copy a frame to its places: none, one, or several where a short video loops."""
-        for place in np.flatnonzero(self._wanted == index):
+        for place in self._places.get(index, ()):
             self._pixels[place] = frame[self._rows, self._columns]
 
     def resized(self) -> Tensor:
         """Return the clip, uint8 (3,T,S,S), which lies in memory as (T,S,S,3); what `apply_train_view` makes."""
-        shape = (len(self._wanted), self._view.box.height, self._view.box.width, 3)
+        shape = (len(self._pixels), self._view.box.height, self._view.box.width, 3)
         clip = torch.from_numpy(_buffers.empty(shape))
         resize_into(self._pixels, clip)
         if self._view.flip:

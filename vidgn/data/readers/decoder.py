@@ -6,6 +6,7 @@ neither the times in a file nor what a seek lands on can give a wrong frame.
 
 from collections.abc import Iterator
 
+from av import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
@@ -39,8 +40,11 @@ class PictureDecoder:
             if needed is not None:
                 context.skip_frame = "DEFAULT" if number in needed else "NONREF"
             self.packets_decoded += 1
-            with self._source.blame(f"packet {number}"):
+            try:
                 pictures = context.decode(packet)
+            except (FFmpegError, OSError):  # a context around every packet would cost time with each
+                with self._source.blame(f"packet {number}"):
+                    raise
             yield from _tagged(pictures)
         self._source.require(ticket)
         with self._source.blame(f"packet {last}"):
