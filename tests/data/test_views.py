@@ -110,6 +110,19 @@ def item(value: int, *, error: str | None = None) -> VideoViews:
     )
 
 
+def test_a_clip_is_cut_without_a_copy_of_all_frames() -> None:
+    frames = torch.arange(240 * 4 * 6 * 3).to(torch.uint8).view(240, 4, 6, 3)
+    counts = {"first_view": 0, "num_views": 3, "total_views": 3}
+    boxes = (Box(0, 0, 4, 4), Box(0, 1, 4, 4), Box(0, 2, 4, 4))
+    item = VideoViews(frames.permute(3, 0, 1, 2), torch.tensor([[0, 7, 239]]), boxes, 0, 0, **counts)
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profile:
+        found = list(item.views())
+    assert sum(max(0, event.self_cpu_memory_usage) for event in profile.key_averages()) < frames.nbytes / 10
+    for left, view in enumerate(found):
+        assert torch.equal(view, frames[[0, 7, 239], :, left : left + 4].permute(3, 0, 1, 2))
+
+
 class TestViewBatch:
     def test_lightning_moves_it(self) -> None:
         """Lightning calls `.to` only on what it takes for a batch that can move itself."""

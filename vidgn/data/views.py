@@ -63,8 +63,9 @@ class VideoViews:
 
     def views(self) -> Iterator[Tensor]:
         """Yield the views, uint8 (3,T,S,S'): all crops of the first clip, then of the second, ..."""
+        stored = self.frames.permute(1, 2, 3, 0)  # (U,H,W,3), as it lies in memory: else all of it is copied first
         for clip in self.index:
-            frames = self.frames.index_select(1, clip)
+            frames = stored.index_select(0, clip).permute(3, 0, 1, 2).contiguous()  # (3,T,H,W), for several crops
             for box in self.boxes:
                 yield crop(frames, box)
 
