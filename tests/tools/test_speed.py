@@ -9,6 +9,7 @@ from torch import nn
 
 from vidgn.models.fuse import ExactMaxPool3d, FusedResBlock
 from vidgn.models.fuse_conv import ViewConv3d
+from vidgn.models.fuse_int8 import Int8Conv3d
 from vidgn.models.resnet3d import I3DSpec, build_i3d
 from vidgn.norms import make_norm
 from vidgn.tools import speed
@@ -38,6 +39,8 @@ def test_the_words_of_a_run_become_a_record():
         ({"cuda_graphs": 1}, r"cuda_graphs \(1\) must be true or false"),
         ({"memory": "tiny"}, r"memory \(tiny\) must be normal or low"),
         ({"memory": "low", "fuse": False}, r"memory=low is a property of the fused net, but fuse=false; use fuse=auto"),
+        ({"quantize": "int4"}, r"quantize \(int4\) must be int8 or null"),
+        ({"quantize": "int8", "fuse": False}, r"quantize=int8 is a property of the fused net, but fuse=false"),
         ({"cuda_graphs": True}, r"cuda_graphs=true replays compiled graphs, but compile=false; add compile=true"),
     ],
 )
@@ -59,6 +62,12 @@ def test_cuda_graphs_need_a_gpu(monkeypatch):
         (SpeedSpec(half=True), "cpu", True),
         (SpeedSpec(compile=True), "cpu", True),
         (SpeedSpec(memory="low"), "cpu", True),  # nothing else has low memory
+        pytest.param(
+            SpeedSpec(quantize="int8"),
+            "cpu",
+            True,
+            marks=pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no VNNI"),
+        ),
         (SpeedSpec(), "cuda", True),
         (SpeedSpec(compile=True), "mps", False),
         (SpeedSpec(fuse=True), "mps", True),
@@ -68,6 +77,25 @@ def test_cuda_graphs_need_a_gpu(monkeypatch):
 def test_auto_fuses_where_that_is_faster(net, spec, accelerator, fused):
     speed_up(net, spec, accelerator=accelerator)
     assert any(isinstance(module, FusedResBlock) for module in net.modules()) == fused
+
+
+def test_eight_bit_convolutions_are_for_a_cpu(net):
+    with pytest.raises(ValueError, match="quantize=int8 is for a CPU, but the device is cuda; add"):
+        speed_up(net, SpeedSpec(quantize="int8"), accelerator="cuda")
+
+
+@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="this processor has no AVX-512 VNNI")
+def test_quantize_makes_every_convolution_one_of_integers_before_it_compiles(net, monkeypatch):
+    seen = []
+    monkeypatch.setattr(speed, "compile_net", lambda net, **options: seen.append(_kinds(net)))
+    spec = SpeedSpec(quantize="int8", compile=True)
+    speed_up(net, spec, accelerator="cpu")
+    Speed(spec, clip=(8, 32, 2), frozen=True).on_test_start(*trainer_and_module(net))
+    assert seen == [{Int8Conv3d}]
+
+
+def _kinds(net):
+    return {type(module) for module in net.modules() if isinstance(module, nn.Conv3d)}
 
 
 def test_low_memory_reaches_every_block(net):

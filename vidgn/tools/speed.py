@@ -1,7 +1,7 @@
-"""The words that decide how fast a run computes, and nothing else: fuse, compile, cuda_graphs, memory.
+"""The words that decide how fast a run computes, and nothing else: fuse, compile, cuda_graphs, memory, quantize.
 
 Results, parameters, their names and checkpoints are those of the plain net, so a run may be resumed or tested with
-other words than it began with.
+other words than it began with. The one that rounds more than bfloat16 does, quantize, is for tests alone.
 """
 
 import warnings
@@ -15,6 +15,7 @@ from torch import nn
 from vidgn.classifier import VideoClassifier
 from vidgn.models.fuse import fuse
 from vidgn.models.fuse_compile import compile_net
+from vidgn.models.fuse_int8 import check_processor, quantize
 from vidgn.models.fuse_tune import tune
 
 
@@ -23,12 +24,13 @@ class SpeedSpec(NamedTuple):
 
     Args:
         fuse: `auto` rewrites the net (`vidgn.models.fuse`) on CUDA, and on the CPU where it is compiled, keeps little
-            or computes in bfloat16; True does so anywhere and measures, once per machine, which form of each
+            or computes in less than float32; True does so anywhere and measures, once per machine, which form of each
             convolution is fastest; False never does.
         compile: by torch.compile, as one graph.
         cuda_graphs: replayed as one launch.
         memory: `low` computes what norms give to the next layer again in the backward pass.
         half: whether `trainer.precision` is bfloat16.
+        quantize: `int8` convolves in eight-bit integers on a CPU, in a test.
     """
 
     fuse: bool | Literal["auto"] = "auto"
@@ -36,6 +38,7 @@ class SpeedSpec(NamedTuple):
     cuda_graphs: bool = False
     memory: Literal["normal", "low"] = "normal"
     half: bool = False
+    quantize: Literal["int8"] | None = None
 
 
 def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
@@ -46,6 +49,7 @@ def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
     """
     half = str((words.get("trainer") or {}).get("precision")).startswith("bf16")
     given = SpeedSpec(words["fuse"], words["compile"], words["cuda_graphs"], words.get("memory", "normal"), half)
+    given = given._replace(quantize=words.get("quantize"))
     if given.fuse not in (True, False, "auto"):
         raise ValueError(f"fuse ({given.fuse}) must be true, false or auto.")
     for name in ("compile", "cuda_graphs"):
@@ -53,6 +57,10 @@ def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
             raise ValueError(f"{name} ({getattr(given, name)}) must be true or false.")
     if given.memory not in ("normal", "low"):
         raise ValueError(f"memory ({given.memory}) must be normal or low.")
+    if given.quantize not in (None, "int8"):
+        raise ValueError(f"quantize ({given.quantize}) must be int8 or null.")
+    if given.quantize and given.fuse is False:
+        raise ValueError("quantize=int8 is a property of the fused net, but fuse=false; use fuse=auto.")
     if given.memory == "low" and given.fuse is False:
         raise ValueError("memory=low is a property of the fused net, but fuse=false; use fuse=auto.")
     if given.cuda_graphs and not given.compile:
@@ -69,10 +77,18 @@ def speed_up(net: nn.Module, spec: SpeedSpec, *, accelerator: str) -> None:
         net: as it was built.
         spec: the words.
         accelerator: the word `trainer.accelerator`.
+
+    Raises:
+        ValueError: eight-bit convolutions on another device than a CPU.
+        RuntimeError: eight-bit convolutions, which this processor does not have.
     """
     kind = device_type(accelerator)
+    if spec.quantize:
+        if kind != "cpu":
+            raise ValueError(f"quantize=int8 is for a CPU, but the device is {kind}; add trainer.accelerator=cpu.")
+        check_processor()
     # On a CPU a step in float32 takes as long fused as not, if it is not compiled (benchmarks/net.md).
-    gains = kind == "cuda" or (kind == "cpu" and (spec.compile or spec.half or spec.memory == "low"))
+    gains = kind == "cuda" or (kind == "cpu" and (spec.compile or spec.half or spec.memory == "low" or spec.quantize))
     if spec.fuse is True or (spec.fuse == "auto" and gains):
         fuse(net, memory=spec.memory)
 
@@ -127,11 +143,14 @@ class Speed(L.Callback):
             return
         self._done = True
         net = cast("VideoClassifier", pl_module).net
+        frames, side, count = self.clip
         if self.spec.fuse is True:
-            frames, side, count = self.clip
             clip = torch.zeros(count, 3, frames, side, side, device=pl_module.device)
             with trainer.precision_plugin.forward_context():
                 tune(net, clip)
+        if self.spec.quantize:
+            noise = torch.randn(1, 3, frames, side, side, generator=torch.Generator().manual_seed(0))
+            quantize(net, noise)
         if self.spec.compile:
             # What torch says of its own compiler on each kind of machine is nobody's mistake here.
             warnings.filterwarnings("ignore", module=r"torch\._(inductor|dynamo|functorch)")
