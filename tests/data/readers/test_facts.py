@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -11,11 +13,15 @@ FACTS = [
 ]
 
 
+def described(facts):
+    return SimpleNamespace(pts=facts.time, size=facts.size, is_keyframe=facts.is_key, is_discard=not facts.shown)
+
+
 @pytest.fixture
 def table():
     table = PacketTable()
-    for facts in FACTS:
-        table.append(**facts._asdict())
+    table.extend([described(facts) for facts in FACTS[:3]])
+    table.extend([described(FACTS[3])])
     return table
 
 
@@ -38,7 +44,7 @@ def test_keys_can_be_marked_anew_and_nothing_else_changes(table):
 def test_a_missing_time_is_seen(table):
     assert not table.has_all_times()
     whole = PacketTable()
-    whole.append(time=-(2**63) + 1, size=1, is_key=True, shown=True)
+    whole.extend([described(FACTS[3])])
     assert whole.has_all_times()
 
 

@@ -1,4 +1,5 @@
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,12 @@ from vidgn.data.readers.index import FrameIndex, Run, index_by_output, index_by_
 
 def packets(times, *, keys=(0,), hidden=()):
     table = PacketTable()
-    for number, time in enumerate(times):
-        table.append(time=time, size=100, is_key=number in keys, shown=number not in hidden)
+    table.extend(
+        [
+            SimpleNamespace(pts=time, size=100, is_keyframe=number in keys, is_discard=number in hidden)
+            for number, time in enumerate(times)
+        ]
+    )
     return table
 
 
@@ -140,3 +145,9 @@ def test_runs_go_forward_and_hold_every_wanted_frame_once(ranks, keys, wanted):
 )
 def test_a_decoder_holds_back_as_many_pictures_as_come_before_one_that_is_shown_first(times, depth):
     assert reorder_depth(packets(times)) == depth
+
+
+@given(st.lists(st.integers(0, 40), max_size=60))
+def test_the_depth_is_how_many_stand_before_and_come_after(times):
+    before = [sum(earlier > time for earlier in times[:place]) for place, time in enumerate(times)]
+    assert reorder_depth(packets(times)) == min(16, max(before, default=0))

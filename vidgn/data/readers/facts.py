@@ -1,7 +1,8 @@
 """What a demuxer says of the packets of a file, in columns: 13 bytes for each, however long the file is."""
 
 from array import array
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,26 @@ class PacketFacts(NamedTuple):
     size: int
     is_key: bool
     shown: bool
+
+
+class Described(Protocol):
+    """What PyAV says of a packet; times in ticks."""
+
+    @property
+    def pts(self) -> int | None:
+        """When it is shown."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+    @property
+    def is_keyframe(self) -> bool:
+        """Whether decoding may begin here."""
+
+    @property
+    def is_discard(self) -> bool:
+        """Whether an edit list hides it."""
 
 
 class PacketTable:
@@ -41,13 +62,16 @@ class PacketTable:
         time, flags = self.times[number], self._flags[number]
         return PacketFacts(None if time == _NO_TIME else time, self.sizes[number], flags & _KEY > 0, flags & _SHOWN > 0)
 
-    def append(self, *, time: int | None, size: int, is_key: bool, shown: bool) -> None:
-        """Add the next packet."""
-        self.times.append(_NO_TIME if time is None else time)
-        self.sizes.append(size)
-        if is_key:
-            self.keys.append(len(self._flags))
-        self._flags.append(_KEY * is_key + _SHOWN * shown)
+    def extend(self, packets: Sequence[Described]) -> None:
+        """Add the next packets."""
+        keys = [packet.is_keyframe for packet in packets]
+        first = len(self._flags)
+        self.times.extend([_NO_TIME if time is None else time for time in [packet.pts for packet in packets]])
+        self.sizes.extend([packet.size for packet in packets])
+        self.keys.extend([number for number, is_key in enumerate(keys, first) if is_key])
+        self._flags += bytes(
+            [_KEY * is_key + _SHOWN * (not packet.is_discard) for is_key, packet in zip(keys, packets, strict=True)]
+        )
 
     def mark_keys(self, marks: NDArray[np.bool_]) -> None:
         """Say anew of every packet whether it is a key, (N,)."""

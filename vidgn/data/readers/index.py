@@ -101,8 +101,19 @@ def reorder_depth(packets: PacketTable) -> int:
     """
     if not packets.has_all_times():
         return 0
+    times = np.asarray(packets.times)
+    latest = np.maximum.accumulate(times)
+    above = np.zeros(len(times), np.int64)  # of packets up to `back` places before
+    for back in range(1, _MOST_REORDERED + 1):
+        above[back:] += times[:-back] > times[back:]
+        if not (latest[: -back - 1] > times[back + 1 :]).any():
+            return int(above.max(initial=0))
+    return _reorder_depth_of_any(packets.times)
+
+
+def _reorder_depth_of_any(times: Sequence[int]) -> int:
     depth, latest = 0, list[int]()
-    for time in packets.times:
+    for time in times:
         place = bisect_right(latest, time)
         depth = max(depth, len(latest) - place)
         latest.insert(place, time)

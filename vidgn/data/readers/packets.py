@@ -4,7 +4,7 @@ import errno
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple
 
 import av
@@ -26,8 +26,11 @@ from vidgn.data.video import VideoDecodeError
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac"
 _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 _KEPT_BYTES = 1 << 24  # a file of ordinary size is read once; of a larger one only the facts are kept
+_AT_ONCE = 32  # packets; a call for each costs time, and many could be large
 _PACKET_BYTES = 600  # what PyAV 18 takes for a packet beside its bytes, in files of 1,800 to 100,240 packets
 _VERBATIM = {"h264", "hevc", "mpeg4", "vp9", "libdav1d", "mjpeg"}  # in mp4 their packets are bytes of the file
+# Of mp4 and mov the tables say what FFmpeg otherwise learns from the first packets, whose pictures it decodes for it.
+_TABLES = {"skip_frame": "all", "probesize": "32"}
 _LONG_AGO = 1 << 50  # ticks; before the first time of any file
 
 
@@ -158,14 +161,14 @@ class PacketSource:
         """Learn the facts of all packets, and keep the packets of a file of ordinary size."""
         kept: list[Packet[VideoStream]] = []
         room = _KEPT_BYTES
-        for packet in self._demux_all():
-            size = packet.size
-            self.packets.append(time=packet.pts, size=size, is_key=packet.is_keyframe, shown=not packet.is_discard)
-            room -= size + _PACKET_BYTES
+        packets = self._demux_all()
+        while some := list(islice(packets, _AT_ONCE)):
+            self.packets.extend(some)
+            room -= sum(self.packets.sizes[-len(some) :]) + _PACKET_BYTES * len(some)
             if leaves_media:
-                self._places.append(packet.pos or 0)
+                self._places.extend([packet.pos or 0 for packet in some])
             if leaves_media or room >= 0:
-                kept.append(packet)
+                kept += some
             else:
                 kept.clear()
         if leaves_media or room >= 0:
@@ -206,19 +209,23 @@ class PacketSource:
                 raise VideoDecodeError(self.path, why)
             self._file.seek(0)
             self._trusts_tables = self._remote is None and is_iso_media(self._file.read(8))
-            if self._trusts_tables:
-                limits["skip_frame"] = "all"  # more packets are looked at for it, and no picture is decoded
-            self._file.seek(0)
-            try:
-                container = av.open(self._file, "r", options=limits, metadata_errors="ignore")
-            except av.FFmpegError as err:
-                raise VideoDecodeError(self.path, contents(self._file)) from err
+            container = self._demuxed(limits | _TABLES if self._trusts_tables else limits)
+            if self._trusts_tables and not _has_size(container):
+                container.close()
+                container = self._demuxed(limits | {"skip_frame": "all"})
         self._container = container
         self.stream, self.facts = _choose_stream(container, self.path)
         size = f"{self.facts.width}x{self.facts.height}"
         if self.facts.height * self.facts.width > self.max_pixels:
             raise VideoDecodeError(self.path, f"pictures of {size} px exceed max_pixels ({self.max_pixels})")
         self._start_demuxer()
+
+    def _demuxed(self, options: dict[str, str]) -> InputContainer:
+        self._file.seek(0)
+        try:
+            return av.open(self._file, "r", options=options, metadata_errors="ignore")
+        except av.FFmpegError as err:
+            raise VideoDecodeError(self.path, contents(self._file)) from err
 
     def _start_demuxer(self) -> None:
         assert self._container is not None
@@ -258,6 +265,11 @@ class PacketSource:
 
 def _limits(max_pixels: int) -> dict[str, str]:
     return {"format_whitelist": _FORMATS, "protocol_whitelist": "", "max_pixels": str(max_pixels)}
+
+
+def _has_size(container: InputContainer) -> bool:
+    """Tell whether FFmpeg knows how large the pictures are; it does not where they exceed `max_pixels`."""
+    return all(stream.codec_context.width > 0 for stream in container.streams.video if stream.codec_context)
 
 
 def _choose_stream(container: InputContainer, path: str) -> tuple[VideoStream, StreamFacts]:
