@@ -21,7 +21,9 @@ class Request(TypedDict):
     words: list[str]
     ranks: int
     log: str
-    at_step: dict[str, list[object]]  # rank -> [step, what it does there: names of signals, "raise" or "full"]
+    at_step: dict[
+        str, list[object]
+    ]  # rank -> [step, what it does there: names of signals, "raise", "full", or "nan" from it on]
     environment: dict[str, str]
     limit: float  # seconds
 
@@ -113,7 +115,7 @@ def watch(path: str, *, step: int, action: str) -> None:
 
     def training_step(self, batch, batch_idx):
         nonlocal action
-        if self.global_step == step:
+        if self.global_step == step and action != "nan":
             if action == "raise":
                 raise ValueError("a fault of this rank alone")
             if action == "full":  # no file may grow beyond 1 MB, as on a disk with no more room
@@ -123,6 +125,8 @@ def watch(path: str, *, step: int, action: str) -> None:
             for name in action.split():
                 os.kill(os.getpid(), getattr(signal, name))
         loss = real(self, batch, batch_idx)
+        if action == "nan" and self.global_step >= step:
+            loss = loss * float("nan")
         groups = self.optimizers().param_groups
         weights = [weight for group in groups for weight in group["params"]]
         held = sum(weight.to_local().numel() if isinstance(weight, DTensor) else weight.numel() for weight in weights)

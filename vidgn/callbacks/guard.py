@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -17,8 +17,24 @@ class NonFiniteError(ArithmeticError):
     """A loss or gradient was infinite or not a number; the weights are those before the step."""
 
 
+class Seen(NamedTuple):
+    """What one rank saw of a step that is not finite."""
+
+    loss: float
+    norm: float
+    videos: list[str]
+    spoilt: list[str]  # names of buffers that are no longer finite
+
+    @property
+    def is_at_fault(self) -> bool:
+        """Whether it began here; gradients are those of all ranks together and do not say."""
+        return bool(self.spoilt) or not math.isfinite(self.loss)
+
+
 class Guard(L.Callback):
     """Look at every loss and gradient before the optimizer does.
+
+    All ranks of a run stop together, with one sentence, or leave the step out together.
 
     torchtitan stops at the same place (torchtitan trainer.py, "non-finite loss"); Lightning trains on and
     overwrites the last checkpoint with weights that are not numbers. With a gradient scaler (16-mixed) infinite
@@ -72,7 +88,10 @@ class Guard(L.Callback):
         if trainer.world_size > 1:
             bad = trainer.strategy.reduce_boolean_decision(bad, all=False)
         if bad:
-            self._answer(trainer, pl_module, optimizer, loss=loss_value, norm=norm_value)
+            names = [self.video_name(int(row)) for row in self._batch.videos]
+            spoilt = [name for name, buffer in pl_module.named_buffers() if not bool(torch.isfinite(buffer).all())]
+            mine = Seen(loss_value, norm_value, names, spoilt)
+            self._answer(trainer, pl_module, optimizer, seen=_of_all_ranks(mine, trainer.world_size))
 
     def state_dict(self) -> dict[str, Any]:
         """Remember how many steps were left out."""
@@ -83,38 +102,43 @@ class Guard(L.Callback):
         self.skipped = state_dict["skipped"]
 
     def _answer(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        optimizer: torch.optim.Optimizer,
-        *,
-        loss: float,
-        norm: float,
+        self, trainer: L.Trainer, module: L.LightningModule, optimizer: torch.optim.Optimizer, *, seen: list[Seen]
     ) -> None:
-        rate = optimizer.param_groups[0]["lr"]
-        names = [self.video_name(int(row)) for row in self._batch.videos]
+        """Do what all ranks do at this step; each has what all of them saw."""
+        ranks = [rank for rank, one in enumerate(seen) if one.is_at_fault] or list(range(len(seen)))
+        first, rate = seen[ranks[0]], optimizer.param_groups[0]["lr"]
+        where = f" on rank {', '.join(map(str, ranks))} of {len(seen)}" if len(seen) > 1 else ""
+        names = [name for rank in ranks for name in seen[rank].videos]
         what = (
-            f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {self._batch_idx}): loss {loss}, "
-            f"gradient norm {norm}, rate {rate:g}, videos {', '.join(names[:16])}"
+            f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {self._batch_idx}): loss {first.loss}"
+            f"{where}, gradient norm {first.norm}, rate {rate:g}, videos {', '.join(names[:16])}"
         )
-        spoilt = [name for name, buffer in module.named_buffers() if not bool(torch.isfinite(buffer).all())]
-        may_skip = self.skipped < self.skip and not spoilt
-        if trainer.world_size > 1:
-            may_skip = trainer.strategy.reduce_boolean_decision(may_skip, all=True)
-        if may_skip:
+        spoilt = [name for one in seen for name in one.spoilt]
+        if self.skipped < self.skip and not spoilt:
             self.skipped += 1
             optimizer.zero_grad(set_to_none=True)  # SGD leaves parameters without a gradient as they are
             if trainer.is_global_zero:
                 print(f"warning: {what}; left out ({self.skipped} of skip_nonfinite={self.skip})", flush=True)
             return
-        dump = self.folder / f"nonfinite-step{trainer.global_step}-rank{trainer.global_rank}.pt"
-        state = self._state(trainer, module, names, loss=loss, norm=norm, rate=rate)
-        write_whole(dump, lambda file: torch.save(state, file))
+        dumps = [self.folder / f"nonfinite-step{trainer.global_step}-rank{rank}.pt" for rank in range(len(seen))]
+        self._dump(trainer, module, dumps[trainer.global_rank], ranks, seen, rate)
         why = f" and {spoilt[0]} is no longer finite" if spoilt else ""
         raise NonFiniteError(
             f"{what}{why}; the weights are as before it and the last checkpoint stands. Look at the step again with "
-            f"vidgn replay {dump}, lower optim.lr, or allow skip_nonfinite=N"
+            f"vidgn replay {dumps[ranks[0]]}, lower optim.lr, or allow skip_nonfinite=N"
         )
+
+    def _dump(
+        self, trainer: L.Trainer, module: L.LightningModule, path: Path, ranks: list[int], seen: list[Seen], rate: float
+    ) -> None:
+        """Keep the step of the ranks at fault; the others wait, as who starts them ends all when one has ended."""
+        mine = seen[trainer.global_rank]
+        state = self._state(trainer, module, mine.videos, loss=mine.loss, norm=mine.norm, rate=rate)  # by all ranks
+        try:
+            if trainer.global_rank in ranks:
+                write_whole(path, lambda file: torch.save(state, file))
+        finally:
+            trainer.strategy.barrier()
 
     def _state(
         self, trainer: L.Trainer, module: L.LightningModule, names: list[str], **values: float
@@ -136,6 +160,15 @@ class Guard(L.Callback):
                 **values,
             },
         }
+
+
+def _of_all_ranks(mine: Seen, world_size: int) -> list[Seen]:
+    """Return what each rank saw, in the order of ranks."""
+    if world_size == 1:
+        return [mine]
+    seen: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(seen, mine)
+    return seen
 
 
 def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
