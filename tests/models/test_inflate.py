@@ -24,6 +24,17 @@ def test_a_kernel_that_is_no_picture_kernel_is_refused():
         inflate(torch.zeros(8, 4, 1, 1), 0)
 
 
+def test_an_inflated_kernel_makes_of_a_reversed_clip_the_reversed_features():
+    """Why pictures do not prepare for classes that differ in their direction alone (benchmarks/image_to_video.md)."""
+    torch.manual_seed(0)
+    clip, kernel = torch.randn(1, 2, 8, 5, 5), inflate(torch.randn(4, 2, 3, 3), 5)
+    there, back = F.conv3d(clip, kernel, padding=(2, 1, 1)), F.conv3d(clip.flip(2), kernel, padding=(2, 1, 1))
+    torch.testing.assert_close(back.flip(2), there)
+    learnt = kernel + torch.randn_like(kernel)
+    there, back = F.conv3d(clip, learnt, padding=(2, 1, 1)), F.conv3d(clip.flip(2), learnt, padding=(2, 1, 1))
+    assert (back.flip(2) - there).abs().mean() > 1
+
+
 def random_picture_net(norm_layer) -> nn.Module:
     """torchvision's ResNet-50 with every weight random, and pool1 without padding, as in the video net."""
     torch.manual_seed(0)
