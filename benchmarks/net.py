@@ -20,6 +20,7 @@ from typing import Any
 import net_rounds
 import numpy as np
 import torch
+from net_engines import engines
 from net_rounds import group_norm_of, interleaved, randomized, ratio, table
 from net_train import CASES, QUICK_CASES, measure_training
 from torch import Tensor, nn
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="of the evaluation")
     parser.add_argument("--only", choices=("eval", "train"))
     parser.add_argument("--compile", action="store_true", help="training: compiled nets, too, which takes minutes")
+    parser.add_argument("--engines", action="store_true", help="evaluation: ONNX Runtime and OpenVINO, if installed")
     parser.add_argument(
         "--cpu", action="store_true", help="CPU seconds, for a machine that is never quiet (see net.md)"
     )
@@ -64,7 +66,7 @@ def main() -> None:
     if args.only != "eval":
         result |= measure_training(QUICK_CASES if args.quick else CASES, compiled=args.compile)
     if args.only != "train":
-        result |= measure_evaluation((32,) if args.quick else (32, 64), args.rounds, args.profile)
+        result |= measure_evaluation((32,) if args.quick else (32, 64), args.rounds, args.profile, args.engines)
     for name, (target, sense) in TARGETS.items():
         if name in result:
             value = result[name]
@@ -74,7 +76,9 @@ def main() -> None:
         print(json.dumps(result))
 
 
-def measure_evaluation(lengths: tuple[int, ...], rounds: int, profile: bool) -> dict[str, float | str | None]:
+def measure_evaluation(
+    lengths: tuple[int, ...], rounds: int, profile: bool, others: bool
+) -> dict[str, float | str | None]:
     """Time one clip of 224 px per mode, and compare the classes of real videos, ten clips each.
 
     The fast mode is the fastest whose five best classes are those of the baseline for every video.
@@ -88,6 +92,7 @@ def measure_evaluation(lengths: tuple[int, ...], rounds: int, profile: bool) -> 
         clip = next(iter(videos.values()))[:1] if videos else torch.randn(1, 3, frames, 224, 224)
         with torch.inference_mode():
             runs = modes(base, eager=frames == lengths[0])
+            runs |= engines(base, clip, threads=THREADS) if others else {}
             logits = {name: run(clip) for name, run in runs.items()}  # compiles
             times = interleaved({name: _call(run, clip) for name, run in runs.items()}, rounds)
             print(table(f"evaluation, one clip of {frames} frames, 224 px", times, "pytorchvideo"), flush=True)

@@ -24,7 +24,7 @@ def net():
 
 
 def clips(count=2):
-    return torch.randn(count, 3, 8, 32, 32, generator=torch.Generator().manual_seed(1))
+    return torch.randn(count, 3, 8, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
 def rounded(x, w, bias, **moves):
@@ -122,6 +122,12 @@ def test_convolutions_in_groups_stay_as_they_are():
     net = fuse(nn.Sequential(nn.Conv3d(3, 4, 1), nn.Conv3d(4, 4, 3, groups=4))).eval()
     quantize(net, clips(1))
     assert [type(layer) for layer in net] == [Int8Conv3d, ViewConv3d]
+
+
+def test_a_convolution_of_one_pixel_stays_as_it_is():
+    net = fuse(nn.Sequential(nn.Conv3d(3, 4, 1), nn.AdaptiveAvgPool3d(1), nn.Conv3d(4, 4, 1))).eval()
+    quantize(net, clips(1))
+    assert [type(layer) for layer in net] == [Int8Conv3d, nn.AdaptiveAvgPool3d, ViewConv3d]
 
 
 def test_a_net_that_trains_is_refused(net):

@@ -55,8 +55,8 @@ class Int8Conv3d(ViewConv3d):
 def quantize(net: ModuleT, clips: Tensor) -> ModuleT:
     """Let the convolutions of a fused net compute in eight-bit integers, in place; return the net.
 
-    Convolutions in groups stay as they are: they read more than they multiply. The net is for testing alone, and can
-    no longer be copied.
+    Convolutions in groups and those of a single pixel (squeeze and excitation) stay as they are: they read more than
+    they multiply. The net is for testing alone, and can no longer be copied.
 
     Args:
         net: what `fuse` rewrote, with its last weights, in eval mode on a CPU.
@@ -72,9 +72,8 @@ def quantize(net: ModuleT, clips: Tensor) -> ModuleT:
     convs = [module for module in net.modules() if type(module) is ViewConv3d and module.groups == 1]
     if not convs:
         raise ValueError("The net has no fused convolutions; call vidgn.models.fuse.fuse(net) first.")
-    signed = _with_negative_inputs(net, convs, clips)
-    for conv in convs:
-        _become_int8(conv, signed=conv in signed)
+    for conv, signed in _signs_of_inputs(net, convs, clips).items():
+        _become_int8(conv, signed=signed)
     return net
 
 
@@ -89,12 +88,13 @@ def check_processor() -> None:
         raise RuntimeError("quantize=int8 needs a processor with AVX-512 VNNI, and this one has none; leave it out.")
 
 
-def _with_negative_inputs(net: nn.Module, convs: list[ViewConv3d], clips: Tensor) -> set[nn.Module]:
-    found: set[nn.Module] = set()
+def _signs_of_inputs(net: nn.Module, convs: list[ViewConv3d], clips: Tensor) -> dict[ViewConv3d, bool]:
+    """Tell of each convolution of more than one pixel whether its input has values below 0."""
+    found: dict[ViewConv3d, bool] = {}
 
     def look(conv: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if bool((inputs[0] < 0).any()):
-            found.add(conv)
+        if inputs[0].shape[2:].numel() > 1:
+            found[cast("ViewConv3d", conv)] = bool((inputs[0] < 0).any())
 
     hooks = [conv.register_forward_pre_hook(look) for conv in convs]
     try:
