@@ -94,6 +94,24 @@ def test_quantize_makes_every_convolution_one_of_integers_before_it_compiles(net
     assert seen == [{Int8Conv3d}]
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_batch_norms_fold_into_a_fused_net_that_only_tests(frozen):
+    torch.manual_seed(0)
+    net = build_i3d(I3DSpec(num_classes=3, width=8, window=2, dropout=0.0), norm=make_norm("bn")).eval()
+    for norm in [module for module in net.modules() if isinstance(module, nn.BatchNorm3d)]:
+        nn.init.uniform_(norm.running_var, 0.5, 2.0)
+        nn.init.normal_(norm.running_mean)
+    clip = torch.randn(1, 3, 8, 64, 64)
+    with torch.no_grad():
+        wanted = net(clip)
+        spec = SpeedSpec(fuse=True)
+        speed_up(net, spec, accelerator="cpu")
+        spec = spec._replace(fuse="auto")  # measures nothing
+        Speed(spec, clip=(8, 64, 1), frozen=frozen).on_test_start(*trainer_and_module(net))
+        assert (net(clip) - wanted).abs().max() < 1e-5 * wanted.abs().max() + 1e-6
+    assert any(isinstance(module, nn.BatchNorm3d) for module in net.modules()) != frozen
+
+
 def _kinds(net):
     return {type(module) for module in net.modules() if isinstance(module, nn.Conv3d)}
 

@@ -15,6 +15,8 @@ from torch import nn
 from vidgn.classifier import VideoClassifier
 from vidgn.models.fuse import fuse
 from vidgn.models.fuse_compile import compile_net
+from vidgn.models.fuse_conv import ViewConv3d
+from vidgn.models.fuse_fold import fold_batch_norms
 from vidgn.models.fuse_int8 import check_processor, quantize
 from vidgn.models.fuse_tune import tune
 
@@ -143,6 +145,8 @@ class Speed(L.Callback):
             return
         self._done = True
         net = cast("VideoClassifier", pl_module).net
+        if self.frozen and any(isinstance(module, ViewConv3d) for module in net.modules()):
+            fold_batch_norms(net)
         frames, side, count = self.clip
         if self.spec.fuse is True:
             clip = torch.zeros(count, 3, frames, side, side, device=pl_module.device)
