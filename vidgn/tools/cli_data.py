@@ -46,7 +46,7 @@ def prepare(
     *,
     short_side: Annotated[int, typer.Option(help="px; smaller videos keep their size.")] = 256,
     gop: Annotated[int, typer.Option(help="Frames from one key frame to the next.")] = 12,
-    crf: Annotated[int, typer.Option(help="x264's constant rate factor.")] = 22,
+    crf: Annotated[int, typer.Option(help="x264's constant rate factor.")] = 23,
     engine: Annotated[str, typer.Option(help="local, or ray: the machines of a cluster that see both folders.")] = (
         "local"
     ),
