@@ -11,7 +11,7 @@ from vidgn.data.clips import ClipSpec
 from vidgn.data.module import DataSpec, VideoDataModule, ViewSpec, default_workers, mirror_changes, read_manifests
 from vidgn.data.quarantine import BadVideo, TooManyBadVideos
 from vidgn.data.transforms import CropSpec
-from vidgn.data.workers import WorkerDied
+from vidgn.data.workers import WorkerDied, end_with_parent
 
 SPEC = DataSpec("motions", train=1, val=1, test=1, flip=False, num_workers=0)
 
@@ -66,6 +66,12 @@ def test_workers_change_nothing(manifests):
         for a, b in zip(batches[one], batches[other], strict=True):
             assert torch.equal(a.clips, b.clips)
             assert torch.equal(a.videos, b.videos)
+
+
+def test_the_workers_of_all_loaders_end_with_the_run(manifests):
+    data = module(manifests, spec=replace(SPEC, num_workers=1))
+    loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+    assert [loader.worker_init_fn for loader in loaders] == [end_with_parent] * 3
 
 
 def test_validation_is_one_clip_per_video_and_every_video(manifests):

@@ -1,12 +1,15 @@
 """What a death of a worker is called while nobody holds its process yet."""
 
 import os
+import select
+import signal
 
 import pytest
 
 from vidgn.data import board as board_module
 from vidgn.data.board import Board
-from vidgn.data.workers import explain
+from vidgn.data.loader import VideoLoader
+from vidgn.data.workers import end_with_parent, explain
 
 KILLED = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
 
@@ -49,3 +52,38 @@ def test_a_death_before_any_video_has_torchs_words(text, said):
 def test_something_else_is_no_death():
     assert explain(RuntimeError("CUDA out of memory"), (), None) is None
     assert explain(ValueError(str(KILLED)), (), None) is None
+
+
+def be_killed_while_a_worker_begins(told: int) -> None:
+    """In a process of its own: a loader whose process is killed between the fork of its worker and its first step."""
+    alive, living = os.pipe()
+
+    def wait_for_the_death_of_the_parent() -> None:
+        os.close(living)
+        os.write(told, os.getpid().to_bytes(4, "little"))
+        os.read(alive, 1)
+
+    os.register_at_fork(
+        after_in_child=wait_for_the_death_of_the_parent,
+        after_in_parent=lambda: os.kill(os.getpid(), signal.SIGKILL),
+    )
+    next(iter(VideoLoader([1], num_workers=1, worker_init_fn=end_with_parent)))
+
+
+def test_a_worker_whose_parent_was_killed_before_it_began_ends_as_well():
+    """Of torch's own accord it would stay for ever: it looks for a parent other than the one it first saw."""
+    read, told = os.pipe()
+    process = os.fork()
+    if not process:
+        try:
+            be_killed_while_a_worker_begins(told)
+        finally:
+            os._exit(3)
+    os.close(told)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    worker = int.from_bytes(os.read(read, 4), "little")
+    ended, _, _ = select.select([read], [], [], 60)  # no process holds the other end any more
+    if not ended:
+        os.kill(worker, signal.SIGKILL)
+    os.close(read)
+    assert ended, f"worker {worker} outlived its parent"

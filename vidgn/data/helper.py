@@ -130,6 +130,14 @@ class _Child(NamedTuple):
     memory: mmap.mmap
 
 
+def die_with(owner: int) -> None:
+    """Ask the system to kill this process when the thread that forked it ends (Linux); `owner` is its process."""
+    with suppress(AttributeError, OSError):  # elsewhere an idle helper still ends with its pipe
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != owner:  # it ended before we asked
+        os._exit(1)
+
+
 def _start(function: Function, prepare: Callable[[], None]) -> _Child:
     flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
     memory = mmap.mmap(-1, _CAPACITY, flags=flags)
@@ -150,7 +158,9 @@ def _start(function: Function, prepare: Callable[[], None]) -> _Child:
 
 
 def _serve(function: Function, pipe: Connection, memory: mmap.mmap, owner: int) -> None:
-    _die_with(owner)
+    die_with(owner)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # prefer it when memory runs out (Linux)
+        file.write("500")
     gc.freeze()  # what is garbage of the parent is the parent's: a loader collected here would end its workers there
     faulthandler.disable()  # the parent tells of a crash, in one line
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # to a whole group: the parent's to handle
@@ -167,16 +177,6 @@ def _serve(function: Function, pipe: Connection, memory: mmap.mmap, owner: int) 
         except Exception as err:
             answer = (_portable(err), [], None)
         pipe.send(answer)
-
-
-def _die_with(owner: int) -> None:
-    """Ask the system to kill this process when its parent ends, and to prefer it when memory runs out (Linux)."""
-    with suppress(AttributeError, OSError):  # elsewhere an idle helper still ends with its pipe
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("500")
-    if os.getppid() != owner:  # it ended before we asked
-        os._exit(1)
 
 
 def _lay_out(memory: mmap.mmap, arrays: Arrays) -> list[tuple[Any, ...]]:

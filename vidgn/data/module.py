@@ -19,7 +19,7 @@ from vidgn.data.sampler import EpochSampler, ShardSampler
 from vidgn.data.shared_memory import require_room
 from vidgn.data.transforms import CropSpec
 from vidgn.data.views import VideoViews, ViewBatch, ViewDataset
-from vidgn.data.workers import explain
+from vidgn.data.workers import end_with_parent, explain
 
 __all__ = [
     "DataSpec",
@@ -213,7 +213,8 @@ class VideoDataModule(L.LightningDataModule):
         count = self._num_workers()
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         timeout = patience(self.spec.deadline_seconds, num_workers=count)
-        return {"num_workers": count, "timeout": timeout, "pin_memory": on_gpu}
+        begin = end_with_parent if count else None
+        return {"num_workers": count, "timeout": timeout, "pin_memory": on_gpu, "worker_init_fn": begin}
 
     def _keep(self, loader: VideoLoader) -> VideoLoader:
         self._loaders.append(loader)

@@ -1,5 +1,6 @@
 """What became of a loader's workers, and what they were reading."""
 
+import multiprocessing
 import re
 import signal
 import threading
@@ -9,6 +10,7 @@ from multiprocessing.process import BaseProcess
 
 from vidgn.data.board import Board
 from vidgn.data.guard import ReaderKilled
+from vidgn.data.helper import die_with
 from vidgn.data.quarantine import TooManyBadVideos
 from vidgn.data.shared_memory import FULL
 from vidgn.data.video import VideoDecodeError
@@ -25,6 +27,18 @@ _JOIN_SECONDS = 2.0  # a killed process that waits for a dead disk does not end
 
 class WorkerDied(RuntimeError):
     """A worker of the loader was killed, crashed or hangs; the message names what it was reading."""
+
+
+def end_with_parent(worker: int) -> None:
+    """End this worker with the process that began it: the `worker_init_fn` of loaders that the main thread iterates.
+
+    torch's worker looks every 5 s whether its parent is still the one it had when it looked first
+    (torch/utils/data/_utils/worker.py, ManagerWatchdog). One whose parent was killed before that looks for ever, and
+    holds the lock of the run's folder.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None and multiprocessing.get_start_method() != "forkserver":
+        die_with(parent.pid)
 
 
 def explain(err: BaseException, workers: Workers, board: Board | None) -> WorkerDied | None:
