@@ -27,7 +27,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.remains import children, digest, files, survivors, torn
+from benchmarks.processes import children, end, survivors, wait
+from benchmarks.remains import digest, files, torn
 
 WORDS = (
     "epochs=2", "batch=4", "num_clips=2", "model.width=8",
@@ -44,7 +45,6 @@ VARIANTS = {
 KILLS_PER_RUN = 3
 MOMENTS = ("anywhere", "step", "save", "worker", "validation", "test")  # in the order of a run
 PHASES = ("start", "step", "save", "validation", "test")  # what a run is doing
-PATIENCE = 300.0  # seconds until a run that does not end counts as hanging
 
 
 def main() -> None:
@@ -168,7 +168,7 @@ class Killer:
         if moment == "worker" and reading:
             os.kill(self.draw.choice(reading), signal.SIGKILL)
             self.fell["worker"] += 1
-            return _end(process) != 0
+            return end(process) != 0
         os.kill(process, signal.SIGKILL)
         self.fell[PHASES[self.shared[0]]] += 1
         os.waitpid(process, 0)
@@ -238,23 +238,6 @@ def show_phases(shared: mmap.mmap) -> None:
     show(Keep, "save", PHASES.index("save"))
     show(VideoClassifier, "validation_step", PHASES.index("validation"))
     show(VideoClassifier, "test_step", PHASES.index("test"))
-
-
-def wait(process: int) -> None:
-    """Wait for a run that must succeed."""
-    if status := _end(process):
-        raise SystemExit(f"a run that nobody killed ended with status {status}; see its .log file")
-
-
-def _end(process: int) -> int:
-    """Return the status of a run, which must end by itself."""
-    for _ in range(round(PATIENCE / 0.01)):  # not by a clock: what stands still as a whole may go on as a whole
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.killpg(process, signal.SIGKILL)
-    raise SystemExit(f"a run did not end within {PATIENCE:.0f} s after a kill")
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.processes import end, wait
 
 TRAINING = (
     "data.train=2", "data.val=1", "data.test=1", "data.num_workers=0", "epochs=1", "num_clips=2", "model.width=8",
@@ -36,7 +36,6 @@ TESTING = (
     "trainer.enable_progress_bar=false",
 )  # fmt: skip
 COPIES, BROKEN = 2, 2  # of each of the twelve test videos; videos that cannot be read
-PATIENCE = 300.0  # seconds until a test that does not end counts as hanging
 
 
 def main() -> None:
@@ -213,23 +212,6 @@ def _write_all_digits() -> None:
         (result.folder / "digits.json").write_text(json.dumps(predictions))
 
     evaluate.write_result = write  # type: ignore[attr-defined]
-
-
-def wait(process: int) -> None:
-    """Wait for a process that must succeed."""
-    if status := end(process):
-        raise SystemExit(f"a run ended with status {status}; see its .log file")
-
-
-def end(process: int) -> int:
-    """Return the status of a process, which must end by itself."""
-    for _ in range(round(PATIENCE / 0.01)):  # not by a clock: what stands still as a whole may go on as a whole
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(process, signal.SIGKILL)
-    raise SystemExit(f"a run did not end within {PATIENCE:.0f} s")
 
 
 def _count(found: dict[str, int], *, same: bool, name: str) -> None:

@@ -1,16 +1,13 @@
 """What a run leaves behind, in sums that two equal runs share; `kill.py` and the tests compare runs by it."""
 
-import contextlib
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from vidgn.checkpoint import read_state
 
-LINGER = 60.0  # seconds that reading processes have to notice that their run is gone; torch looks every 5
 OWN = ("vidgn", "curves")  # parts of a checkpoint that hold paths, words and versions, or sizes of files
 
 
@@ -65,34 +62,6 @@ def torn(checkpoints: Path) -> int:
         except ValueError:
             wrong += 1
     return wrong
-
-
-def children(process: int) -> list[int]:
-    """Return the child processes, on Linux."""
-    found: list[int] = []
-    for path in Path(f"/proc/{process}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread has ended since
-            found += [int(word) for word in path.read_text().split()]
-    return found
-
-
-def survivors(group: int) -> list[int]:
-    """Return the processes of a killed run's group that do not end by themselves within LINGER seconds."""
-    for _ in range(round(LINGER / 0.05)):  # not by a clock: what stands still as a whole may go on as a whole
-        if not (found := _members(group)):
-            return []
-        time.sleep(0.05)
-    return found
-
-
-def _members(group: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended since
-            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
-            if int(its_group) == group and state != "Z":
-                found.append(int(path.parent.name))
-    return found
 
 
 def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:

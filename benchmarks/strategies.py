@@ -23,7 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.kill import DRAWN, WORDS
-from benchmarks.ranks import end, environments, start, wait
+from benchmarks.processes import end, wait
+from benchmarks.ranks import environments, start
 from benchmarks.remains import digest, files
 
 NORMS = {"gn": ("norm=gn",), "bn": ("norm=bn", "precise_bn=2"), "bn_averages": ("norm=bn", "precise_bn=null")}
