@@ -12,6 +12,7 @@ from vidgn.data import remote
 from vidgn.data.clips import ClipSpec
 from vidgn.data.find import DataSpec, read_manifests
 from vidgn.data.manifest import Manifest
+from vidgn.data.readers import packets
 from vidgn.data.remote import BLOCK, RemoteError, RemoteFile, Url, is_url, list_url, url_of
 from vidgn.data.transforms import CropSpec
 from vidgn.data.video import open_video
@@ -83,6 +84,72 @@ def test_an_index_alone_reads_no_pictures(folder: Path, server: FileServer, monk
     with open_video(url_of(server.url, "val/jump/d.mp4")) as video:
         assert len(video) == 96
     assert server.bytes_sent < 0.2 * size, server.bytes_sent / size
+
+
+FRAGMENTS = {
+    "keys.mp4": {"movflags": "frag_keyframe+empty_moov"},
+    "first_whole.mp4": {"movflags": "frag_keyframe"},
+    "dash.mp4": {"movflags": "dash+frag_keyframe+empty_moov"},
+    "cmaf.mov": {"movflags": "cmaf"},
+}
+
+
+@pytest.mark.parametrize("name", FRAGMENTS)
+def test_of_fragments_only_tables_and_the_clip_are_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "BLOCK", 4096)
+    size = put(tmp_path / name, options={"crf": "4", "bf": "3"}, container_options=FRAGMENTS[name])
+    assert facts(Url(f"memory://{name}")) == facts(tmp_path / name)
+    with open_video(Url(f"memory://{name}")) as video:
+        assert video.source._file.fetched < 0.15 * size  # type: ignore[attr-defined]
+        oracle = plain_decode(tmp_path / name)
+        assert same([frame.copy() for _, frame in video.frames(range(60, 68))], oracle[60:68])
+        assert video.source._file.fetched < 0.3 * size  # type: ignore[attr-defined]
+        assert same([frame.copy() for _, frame in video.frames(range(96))], oracle)
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "3"}])
+def test_of_a_file_too_large_to_keep_only_the_clip_is_read(
+    options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "BLOCK", 4096)
+    monkeypatch.setattr(packets, "_KEPT_BYTES", 0)
+    size = put(tmp_path / "large.mp4", options={"crf": "4", **options})
+    oracle = plain_decode(tmp_path / "large.mp4")
+    with open_video(Url("memory://large.mp4")) as video:
+        for clip in (range(60, 68), range(64, 76), range(8), range(10, 90, 20)):  # forwards, near by, and back
+            assert same([frame.copy() for _, frame in video.frames(clip)], [oracle[index] for index in clip])
+            assert clip.step > 1 or video.source._file.fetched < 0.6 * size  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("mpeg2video", {}),  # its packets in mp4 may be other than what lies in the file
+        ("libx264", {"x264-params": "tff=1"}),  # interlaced, which only the first packet says
+    ],
+)
+def test_what_the_first_packets_say_is_known_elsewhere_too(
+    codec: str, options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "BLOCK", 4096)
+    put(tmp_path / "first.mp4", codec=codec, options=options)
+    assert facts(Url("memory://first.mp4")) == facts(tmp_path / "first.mp4")
+    assert same(frames(Url("memory://first.mp4"), range(96)), plain_decode(tmp_path / "first.mp4"))
+
+
+def put(path: Path, **options: object) -> int:
+    """Write a noisy video here and at an address; return its size (bytes)."""
+    write_video(path, frames=96, width=256, height=192, **options)  # type: ignore[arg-type]
+    fsspec.filesystem("memory").pipe(f"/{path.name}", path.read_bytes())
+    return path.stat().st_size
+
+
+def facts(path: str | Path) -> tuple[object, ...]:
+    with open_video(path) as video:
+        source, index = video.source, video.index  # type: ignore[attr-defined]
+        return source.facts, list(source.packets), list(index.order), list(index.keys), source.reorder_depth
 
 
 def test_a_manifest_of_an_address_lists_and_opens(server: FileServer) -> None:

@@ -4,13 +4,15 @@ A path alone is never taken for an address: only a `Url` is, and only a manifest
 
     RemoteFile("https://host/a.mp4")      blocks of 64 KiB, fetched when they are first read
         moov                              read
-        mdat  ....XXXXXXX........         after `leave_media()` only what `fetch()` asked for; the rest reads as zeros
+        mdat  X...XXXXXXX........         after `leave_media()` only what `fetch()` asked for; the rest reads as zeros
 """
 
 import importlib
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote
 
@@ -22,7 +24,9 @@ BLOCK = 1 << 16  # bytes
 RETRIES = 3
 FIRST_PAUSE = 0.5  # seconds; doubled each time
 _URL = re.compile(r"(s3|gs|gcs|https?|memory|abfs|az|webdav|hdfs|hf)://.+", re.DOTALL)
-_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"udta", b"uuid")  # a fragmented file has others
+# A file of these boxes alone (ISO/IEC 14496-12, 4.3 and 8) keeps its pictures in mdat; the second line is of fragments.
+_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"udta", b"uuid",
+          b"styp", b"sidx", b"ssix", b"moof", b"mfra", b"prft", b"emsg")  # fmt: skip
 _NEVER = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # a second try says the same
 
 
@@ -136,7 +140,7 @@ class RemoteFile(RangeFile):
             raise RemoteError(f"{url}: the server does not say how long it is; it must, and serve ranges of bytes")
         self.size = size
         self._blocks: dict[int, bytes] = {}
-        self._media: list[tuple[int, int]] = []
+        self._media: list[tuple[int, int]] = []  # start and end of regions, ascending
 
     def read_at(self, start: int, end: int) -> bytes:
         """Return the bytes from `start` to `end`; what is left out reads as zeros."""
@@ -152,14 +156,28 @@ class RemoteFile(RangeFile):
         self._load(list(range(start // BLOCK, -(-end // BLOCK))))
 
     def leave_media(self) -> bool:
-        """From now on leave out the pictures of an mp4 file; return False where a file keeps other data among them."""
+        """From now on leave out the pictures of an mp4 file, but for the first block of them.
+
+        Returns:
+            False where a file keeps other data among them, and nothing is left out.
+        """
         regions = list(_media(self))
         self._media = regions if all(region is not None for region in regions) else []  # type: ignore[assignment]
+        if self._media:
+            start, end = self._media[0]
+            self.fetch(start, min(end, start + BLOCK))
         return bool(self._media)
+
+    def take_media(self) -> None:
+        """From now on leave nothing out."""
+        self._media = []
 
     def _left_out(self, number: int) -> bool:
         start, end = number * BLOCK, number * BLOCK + self._length(number)
-        return number not in self._blocks and any(a <= start and end <= b for a, b in self._media)
+        if number in self._blocks:
+            return False
+        place = bisect_right(self._media, start, key=itemgetter(0)) - 1
+        return place >= 0 and end <= self._media[place][1]
 
     def _length(self, number: int) -> int:
         return min(BLOCK, self.size - number * BLOCK)

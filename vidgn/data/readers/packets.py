@@ -1,14 +1,12 @@
 """The packets of one file's video stream by number, through PyAV's demuxers."""
 
 import errno
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -18,6 +16,7 @@ from av.video.stream import VideoStream
 from vidgn.data.readers.diagnose import contents, damage, is_iso_media
 from vidgn.data.readers.facts import PacketFacts, PacketTable
 from vidgn.data.readers.index import reorder_depth
+from vidgn.data.readers.places import VERBATIM, Places
 from vidgn.data.remote import is_remote, open_file
 from vidgn.data.video import VideoDecodeError
 
@@ -28,7 +27,6 @@ _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 _KEPT_BYTES = 1 << 24  # a file of ordinary size is read once; of a larger one only the facts are kept
 _AT_ONCE = 32  # packets; a call for each costs time, and many could be large
 _PACKET_BYTES = 600  # what PyAV 18 takes for a packet beside its bytes, in files of 1,800 to 100,240 packets
-_VERBATIM = {"h264", "hevc", "mpeg4", "vp9", "libdav1d", "mjpeg"}  # in mp4 their packets are bytes of the file
 # Of mp4 and mov the tables say what FFmpeg otherwise learns from the first packets, whose pictures it decodes for it.
 _TABLES = {"skip_frame": "all", "probesize": "32"}
 _LONG_AGO = 1 << 50  # ticks; before the first time of any file
@@ -62,18 +60,18 @@ class PacketSource:
         self._trusts_tables = False
         self._pass = 0
         self._kept: list[Packet[VideoStream]] | None = None
-        self._places = array("q")  # of packets whose bytes are fetched when they are wanted
+        self._places: Places | None = None  # of packets whose bytes are fetched when they are wanted
         self._file: BinaryIO = open_file(path)
         self._remote: Any = self._file if is_remote(path) else None
         self._container: InputContainer | None = None
         try:
             self._open()
             self.packets = PacketTable()
-            self._take_stock(leaves_media=self._leave_media())
+            self._take_stock()
             self._check_complete()
             self.reorder_depth = reorder_depth(self.packets)
-            if self._places:
-                self._take_keys_from_index()
+            if self._places is not None:
+                self.packets.mark_keys(self._places.keys(self.stream, codec=self.facts.codec))
         except BaseException:
             self.close()
             raise
@@ -96,21 +94,22 @@ class PacketSource:
             VideoDecodeError: The packets are not those of the first pass: the file has changed since.
             RuntimeError: Another pass has begun, or the source is closed.
         """
+        if self._places is not None:
+            self._places.fetch(start, last, sizes=self.packets.sizes)
         if self._kept is not None:
-            self._fetch(start, last)
             for number in range(start, last + 1):
-                yield number, self._kept[number]
+                yield number, self._filled(self._kept[number], number)
                 self.require(ticket)
             return
         while self._position <= last:
             number = self._position
             with self.blame(f"packet {number}"):
                 packet = next(self._demuxer, None)
-            if packet is None or _facts(packet) != self.packets[number]:
+            if packet is None or not self._is_known(packet, number):
                 raise VideoDecodeError(self.path, f"packet {number} is not what it was: the file has changed")
             self._position += 1
             if number >= start:
-                yield number, packet
+                yield number, self._filled(packet, number)
                 self.require(ticket)
 
     def require(self, ticket: int) -> None:
@@ -157,7 +156,7 @@ class PacketSource:
             self._container.close()
         self._file.close()
 
-    def _take_stock(self, *, leaves_media: bool) -> None:
+    def _take_stock(self) -> None:
         """Learn the facts of all packets, and keep the packets of a file of ordinary size."""
         kept: list[Packet[VideoStream]] = []
         room = _KEPT_BYTES
@@ -165,40 +164,26 @@ class PacketSource:
         while some := list(islice(packets, _AT_ONCE)):
             self.packets.extend(some)
             room -= sum(self.packets.sizes[-len(some) :]) + _PACKET_BYTES * len(some)
-            if leaves_media:
-                self._places.extend([packet.pos or 0 for packet in some])
-            if leaves_media or room >= 0:
+            if self._places is not None:
+                self._places.extend(some)
+            if room >= 0:
                 kept += some
             else:
                 kept.clear()
-        if leaves_media or room >= 0:
+        if room >= 0:
             self._kept = kept
 
-    def _leave_media(self) -> bool:
-        """Leave the packets' bytes where they are, if this file is elsewhere and its packets are pieces of it."""
-        if self._remote is None or self._remote.size > _KEPT_BYTES or self.facts.codec not in _VERBATIM:
-            return False
-        return bool(self._remote.leave_media())
+    def _filled(self, packet: "Packet[VideoStream]", number: int) -> "Packet[VideoStream]":
+        if self._places is not None:
+            self._places.fill(packet, number, size=self.packets.sizes[number])
+        return packet
 
-    def _take_keys_from_index(self) -> None:
-        """Mark as keys what the container's own table does: a demuxer that sees no bytes finds none.
-
-        A table that calls every packet of a predicting codec a key is not believed, except for the first.
-        """
-        keys = [entry.pos for entry in self.stream.index_entries if entry.is_keyframe]
-        marks = np.isin(np.asarray(self._places), np.array(keys, np.int64))
-        if marks.all() and self.facts.codec != "mjpeg":
-            marks[1:] = False
-        self.packets.mark_keys(marks)
-
-    def _fetch(self, start: int, last: int) -> None:
-        """Put their bytes into packets that were left empty."""
-        if self._places and self._kept is not None:
-            places, sizes = (column[start : last + 1] for column in (self._places, self.packets.sizes))
-            ends = [place + size for place, size in zip(places, sizes, strict=True)]
-            self._remote.fetch(min(places), max(ends))
-            for packet, place, end in zip(self._kept[start : last + 1], places, ends, strict=True):
-                packet.update(self._remote.read_at(place, end))
+    def _is_known(self, packet: "Packet[VideoStream]", number: int) -> bool:
+        """Tell whether a packet is what it was in the first pass; keys are not compared where no bytes were seen."""
+        facts = _facts(packet)
+        return facts == (
+            self.packets[number] if self._places is None else self.packets[number]._replace(is_key=facts.is_key)
+        )
 
     def _open(self) -> None:
         self.opens += 1
@@ -208,17 +193,32 @@ class PacketSource:
             if why:
                 raise VideoDecodeError(self.path, why)
             self._file.seek(0)
-            self._trusts_tables = self._remote is None and is_iso_media(self._file.read(8))
+            self._trusts_tables = is_iso_media(self._file.read(8))
+            leaves_media = self._trusts_tables and self._remote is not None and self._remote.leave_media()
             container = self._demuxed(limits | _TABLES if self._trusts_tables else limits)
             if self._trusts_tables and not _has_size(container):
                 container.close()
                 container = self._demuxed(limits | {"skip_frame": "all"})
         self._container = container
         self.stream, self.facts = _choose_stream(container, self.path)
+        if leaves_media:
+            self._leave_packets(limits | _TABLES)
         size = f"{self.facts.width}x{self.facts.height}"
         if self.facts.height * self.facts.width > self.max_pixels:
             raise VideoDecodeError(self.path, f"pictures of {size} px exceed max_pixels ({self.max_pixels})")
         self._start_demuxer()
+
+    def _leave_packets(self, options: dict[str, str]) -> None:
+        """Leave the bytes of packets where they lie until they are wanted; read those of other codecs."""
+        if self.facts.codec in VERBATIM:
+            self._places = self._places or Places(self._remote)
+            return
+        assert self._container is not None
+        self._remote.take_media()
+        self._container.close()
+        with self.blame("its headers"):
+            self._container = self._demuxed(options)
+        self.stream, self.facts = _choose_stream(self._container, self.path)
 
     def _demuxed(self, options: dict[str, str]) -> InputContainer:
         self._file.seek(0)
@@ -256,7 +256,7 @@ class PacketSource:
                 first = next(self._demuxer, None)
             except av.FFmpegError:
                 continue  # this container cannot seek so; the next way can
-            if first is not None and _facts(first) == self.packets[0]:
+            if first is not None and self._is_known(first, 0):
                 self._demuxer = chain([first], self._demuxer)
                 return
         self._container.close()
