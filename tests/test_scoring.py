@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vidgn.predictions import Begun
 from vidgn.scoring import ViewScorer
 
 
@@ -89,6 +90,53 @@ def test_pieces_of_a_video_are_one_video():
     whole = scored([Piece(3, [1, 2, 3, 4])], group=3)
     pieces = [Piece(3, [1, 2, 3], total_views=4), Piece(3, [4], first_view=3, total_views=4)]
     assert scored(pieces, group=3) == whole
+
+
+def long_video(number, num_pieces, *, first=0):
+    """Pieces of three views each, from piece `first` on."""
+    views = [[1 + (number + 3 * piece + view) % 9 for view in range(3)] for piece in range(num_pieces)]
+    total = 3 * num_pieces
+    return [Piece(number, views[k], first_view=3 * k, total_views=total) for k in range(first, num_pieces)]
+
+
+@pytest.mark.parametrize("group", [1, 2, 4, 5])
+def test_a_test_that_was_interrupted_between_pieces_goes_on_there_with_the_same_bits(group):
+    noted = []
+    scorer = ViewScorer(Net(), group=group, record=noted.append)
+    found = [*scorer.add([*long_video(6, 5), *long_video(7, 4)]), *scorer.finish()]
+    assert len(noted) == {1: 7, 2: 7, 4: 5, 5: 4}[group]  # once in a piece at most, never in the first of a video
+    for part in noted:
+        net, again = Net(), []
+        scorer = ViewScorer(net, group=group, begun={part.video: part}, record=again.append)
+        pieces = long_video(part.video, {6: 5, 7: 4}[part.video], first=part.views // 3)
+        (prediction,) = [*scorer.add(pieces), *scorer.finish()]
+        assert prediction == found[part.video - 6]
+        scored_again = sum(pixel > 0 for pixels in net.pixels for pixel in pixels)
+        assert scored_again == prediction.views - part.views
+        assert all(later.views > part.views for later in again)
+
+
+def test_what_is_known_of_a_video_in_part_is_the_sum_of_its_first_views():
+    noted = []
+    list(ViewScorer(Net(), group=2, record=noted.append).add(long_video(1, 2)))  # pixels 2, 3, 4, 5, 6, 7
+    (part,) = noted
+    assert (part.video, part.views, part.views_top1, part.views_top5) == (1, 4, 1, 4)  # 0.5 and 0.5: the first class
+    assert part.sums == pytest.approx((1.4, 2.6))
+
+
+def test_a_video_that_is_one_piece_is_never_known_in_part():
+    noted = []
+    scorer = ViewScorer(Net(), group=2, record=noted.append)
+    assert len([*scorer.add([Piece(0, [1, 2, 3]), Piece(1, [4, 5])]), *scorer.finish()]) == 2
+    assert noted == []
+
+
+@pytest.mark.parametrize("first", [0, 1, 3])  # of pieces; an interrupted test was in the piece with number 2
+def test_a_video_in_part_that_goes_on_elsewhere_ends_the_test(first):
+    begun = Begun(6, 7, (3.0, 4.0), 0, 7)
+    scorer = ViewScorer(Net(), group=2, begun={6: begun})
+    with pytest.raises(RuntimeError, match=f"view {3 * first} came where 7 was due"):
+        list(scorer.add(long_video(6, 5, first=first)))
 
 
 def test_views_of_other_sizes_never_share_a_group_and_few_groups_are_open():

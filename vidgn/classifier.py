@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from vidgn.norms import is_norm
 from vidgn.optim import OptimSpec, build_optimizer
 from vidgn.predictions import (
+    Begun,
     Prediction,
     accuracies,
     distributed,
@@ -59,7 +60,9 @@ class VideoClassifier(L.LightningModule):
         num_views: of the whole test, over all ranks; None: more than `view_batch`.
         predictions: of the last test, in manifest order.
         earlier: those of a test that goes on, made before it was interrupted.
+        begun: what an interrupted test has scored of videos that come in several pieces.
         record: called with each prediction as soon as it is there.
+        record_begun: called in each piece of a video but its first with what is scored of it.
     """
 
     def __init__(
@@ -86,7 +89,9 @@ class VideoClassifier(L.LightningModule):
         self.num_views: int | None = None
         self.predictions: list[Prediction] = []
         self.earlier: Mapping[int, Prediction] = {}
+        self.begun: Mapping[int, Begun] = {}
         self.record: Callable[[Prediction], None] = lambda prediction: None
+        self.record_begun: Callable[[Begun], None] = lambda begun: None
         self._counts = torch.zeros(2, dtype=torch.int64)  # right and all training clips of this epoch on this rank
         num_classes, top5 = len(self.classes), min(5, len(self.classes))
         self.val_loss = MeanMetric()
@@ -144,7 +149,12 @@ class VideoClassifier(L.LightningModule):
     def scorer(self, num_views: int | None = None) -> ViewScorer:
         """Return what scores views, `view_batch` at a time, or all at once where the whole test has fewer."""
         group = self.view_batch if num_views is None else min(self.view_batch, max(1, num_views))
-        return ViewScorer(lambda clips: self.net.scores(self.normalize(clips)), group=group)  # type: ignore[operator]
+        return ViewScorer(
+            lambda clips: self.net.scores(self.normalize(clips)),  # type: ignore[operator]
+            group=group,
+            begun=self.begun,
+            record=self.record_begun,
+        )
 
     def on_test_epoch_start(self) -> None:
         """Forget the predictions of an earlier test."""

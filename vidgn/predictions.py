@@ -21,6 +21,16 @@ class Prediction(NamedTuple):
     views_top5: int = 0
 
 
+class Begun(NamedTuple):
+    """What is scored of a video that comes in several pieces: its first `views` views."""
+
+    video: int  # row of the manifest
+    views: int
+    sums: tuple[float, ...]  # (Q,) of the views' softmax
+    views_top1: int
+    views_top5: int
+
+
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
     """Return how many classes come before the label, (N,): those with a higher score, ties by index.
 

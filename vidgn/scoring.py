@@ -9,14 +9,16 @@ the other views where the norm is independent of the batch; `benchmarks/reliabil
 every group has the same size, and the views of a video are added up one by one in their order.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from vidgn.predictions import Prediction, label_ranks
+from vidgn.predictions import Begun, Prediction, label_ranks
 
 _OPEN_SHAPES = 4  # groups being filled at a time: full frames of videos of different sizes
 
@@ -58,16 +60,27 @@ class ViewScorer:
     Args:
         scores: takes clips uint8 (group,3,T,S,S') to the softmax (group,Q).
         group: views per call.
+        begun: what an interrupted test has scored of videos; of these the pieces come from the one it was in.
+        record: called once in each piece of a video after its first, when all views that came are scored.
 
     Raises:
         ValueError: the group is empty.
     """
 
-    def __init__(self, scores: Callable[[Tensor], Tensor], *, group: int) -> None:
+    def __init__(
+        self,
+        scores: Callable[[Tensor], Tensor],
+        *,
+        group: int,
+        begun: Mapping[int, Begun] = MappingProxyType({}),
+        record: Callable[[Begun], None] = lambda begun: None,
+    ) -> None:
         if group < 1:
             raise ValueError(f"view_batch ({group}) must be at least 1 view.")
         self.group = group
         self._scores = scores
+        self._begun = begun
+        self._record = record
         self._videos: dict[int, _Video] = {}  # begun and not done
         self._groups: dict[tuple[int, ...], _Group] = {}  # by the shape of a view, the last one used at the end
 
@@ -79,12 +92,16 @@ class ViewScorer:
             FloatingPointError: scores are not finite.
         """
         for piece in pieces:
-            video = self._videos.setdefault(piece.video, _Video(piece.label, piece.total_views))
-            if piece.first_view != video.taken:
+            if piece.video not in self._videos:
+                self._videos[piece.video] = self._open(piece)
+            video = self._videos[piece.video]
+            scored, video.scored = video.scored, 0
+            if piece.first_view + scored != video.taken:
                 raise RuntimeError(_wrong(piece.video, f"view {piece.first_view} came where {video.taken} was due"))
             video.error = video.error or piece.error
+            video.piece = piece.first_view
             end = piece.first_view + piece.num_views
-            for view in piece.views():
+            for view in islice(piece.views(), scored, None):
                 video.taken += 1
                 if video.taken > end:
                     raise RuntimeError(_wrong(piece.video, f"more than {piece.num_views} views came"))
@@ -116,6 +133,17 @@ class ViewScorer:
         yield from self._flush()
         self._videos.clear()
 
+    def _open(self, piece: Piece) -> "_Video":
+        """Begin with a video, or go on in the piece in which an interrupted test was."""
+        video = _Video(piece.label, piece.total_views)
+        begun = self._begun.get(piece.video)
+        if begun is not None:
+            video.taken, video.sum = begun.views, torch.tensor(begun.sums, dtype=torch.float64)
+            video.counts = (begun.views, begun.views_top1, begun.views_top5)
+            video.noted = piece.first_view
+            video.scored = min(max(0, begun.views - piece.first_view), piece.num_views)
+        return video
+
     def _flush(self) -> Iterator[Prediction]:
         for shape in list(self._groups):
             yield from self._run(self._groups.pop(shape))
@@ -146,6 +174,7 @@ class ViewScorer:
             self._videos[number].count(row, rank)
         for number in dict.fromkeys(numbers):
             yield from self._done(number)
+            self._note(number)
 
     def _done(self, number: int) -> Iterator[Prediction]:
         """Yield the prediction of a video if this was the last that was due."""
@@ -154,6 +183,15 @@ class ViewScorer:
         if video.taken == video.total and not waiting:
             del self._videos[number]
             yield video.prediction(number)
+
+    def _note(self, number: int) -> None:
+        """Record how far a video is, where it is not done and nothing that came waits for its group."""
+        video = self._videos.get(number)
+        if video is not None and video.noted < video.piece and video.counts[0] == video.taken:
+            assert video.sum is not None
+            views, top1, top5 = video.counts
+            self._record(Begun(number, views, tuple(video.sum.tolist()), top1, top5))
+            video.noted = video.piece
 
 
 @dataclass
@@ -174,6 +212,9 @@ class _Video:
     error: str | None = None
     sum: Tensor | None = None  # (Q,) float64
     counts: Sequence[int] = (0, 0, 0)  # views scored, right, right among five
+    scored: int = 0  # views at the beginning of the next piece that an interrupted test has scored
+    piece: int = 0  # first view of the piece that is read, and of that in which it was last recorded
+    noted: int = 0
 
     def count(self, row: Tensor, rank: int) -> None:
         self.sum = row.clone() if self.sum is None else self.sum.add_(row)

@@ -29,6 +29,16 @@ def test_all_pieces_of_a_video_go_to_one_rank_in_order(num_items, world_size, do
         assert len(items) == pieces * len(videos)
 
 
+@settings(max_examples=100, deadline=None)
+@given(num_items=sizes, world_size=ranks, begun=st.dictionaries(st.integers(0, 59), st.integers(0, 2)))
+def test_pieces_that_are_done_are_left_out(num_items, world_size, begun):
+    whole = [ShardSampler(num_items, rank=r, world_size=world_size, pieces=3) for r in range(world_size)]
+    left = [ShardSampler(num_items, rank=r, world_size=world_size, pieces=3, begun=begun) for r in range(world_size)]
+    for items, rest in zip(whole, left, strict=True):
+        assert list(rest) == [item for item in items if item % 3 >= begun.get(item // 3, 0)]
+        assert len(rest) == len(list(rest))
+
+
 @settings(max_examples=200, deadline=None)
 @given(num_items=sizes, batch=st.integers(1, 8), world_size=ranks, steps=st.integers(0, 60), epoch=st.integers(0, 3))
 def test_an_epoch_goes_on_as_if_it_had_not_stopped(num_items, batch, world_size, steps, epoch):

@@ -186,6 +186,10 @@ class TestPieces:
         facts = [(piece.first_view, piece.num_views, piece.total_views, bool(piece.error)) for piece in data]
         assert facts == [(0, 3, 15, True), (3, 6, 15, True), (9, 6, 15, True)]
 
+    def test_views_hold_whole_pieces(self, tmp_path: Path) -> None:
+        data = views(tmp_path, "a", num_clips=5)  # pieces of 3, 6 and 6 views
+        assert [data.pieces_within(count) for count in (0, 2, 3, 8, 9, 14, 15)] == [0, 0, 1, 1, 2, 2, 3]
+
     def test_a_clip_longer_than_a_piece_is_a_piece(self) -> None:
         assert piece_bounds(3, clip_len=64) == [0, 1, 2, 3]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vidgn.predictions import Prediction
+from vidgn.predictions import Begun, Prediction
 from vidgn.tools.journal import Journal
 
 GOOD = Prediction(3, 1, (0.1, 1 / 3), None, 10, 9, 10)
@@ -31,6 +31,27 @@ def test_a_line_that_was_cut_off_is_mended(tmp_path):
     assert list(again.read()) == [3]
     again.add(GOOD._replace(video=8))
     assert list(again.read()) == [3, 8]
+
+
+def test_a_video_in_part_is_no_prediction_and_the_one_with_most_views_counts(tmp_path):
+    ranks = [Journal(tmp_path, rank=rank, key=KEY) for rank in range(2)]
+    parts = [Begun(5, views, (0.1 * views, 1 / 3), 2, views) for views in (30, 10, 20)]
+    for part, rank in zip(parts, (0, 1, 1), strict=True):
+        ranks[rank].add_begun(part)
+    ranks[1].add(GOOD)
+    assert Journal(tmp_path, rank=0, key=KEY).read() == {3: GOOD}
+    assert Journal(tmp_path, rank=0, key=KEY).read_begun() == {5: parts[0]}
+    assert Journal(tmp_path, rank=0, key={}).read_begun() == {}
+
+
+@pytest.mark.parametrize("line", ['{"begun": [5, 1, [0.5], 1}', '{"begun": 3}', '{"begun": [1, 2]}'])
+def test_a_whole_line_that_is_no_video_in_part_is_named(tmp_path, line):
+    journal = Journal(tmp_path, rank=0, key=KEY)
+    journal.add(GOOD)
+    journal.path.write_text(journal.path.read_text() + line + "\n")
+    assert journal.read() == {3: GOOD}
+    with pytest.raises(ValueError, match=r"predictions\.rank0\.jsonl is damaged .* remove it"):
+        journal.read_begun()
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "3", "[1, 2, 0.5, null]"])

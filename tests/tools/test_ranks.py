@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from vidgn.data import views as views_module
 from vidgn.data.sampler import ShardSampler
-from vidgn.data.views import VideoViews
-from vidgn.predictions import Prediction
+from vidgn.data.views import VideoViews, ViewDataset
+from vidgn.predictions import Begun, Prediction
 from vidgn.tools.journal import Journal
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,33 @@ def test_a_view_that_is_missing_or_double_ends_the_test(run, trained, tmp_path, 
     assert outcome.status == 1
     assert message in outcome.err
     assert not (tmp_path / "predictions.csv").exists()
+
+
+def test_a_test_in_pieces_gives_the_same_bits_and_goes_on_between_them(run, trained, tmp_path, monkeypatch):
+    """Three clips of eight frames: one piece, or three of them; interrupted in the third piece of the fourth video."""
+    words = (f"ckpt={trained}/checkpoints/best.ckpt", "num_clips=3", "num_crops=3", "view_batch=2")
+    assert run("eval", *words, f"hydra.run.dir={tmp_path / 'whole'}").status == 0
+    monkeypatch.setattr(views_module, "PIECE_FRAMES", 8)
+    words = (*words, f"hydra.run.dir={tmp_path / 'pieces'}")
+    with monkeypatch.context() as patch:
+        real, left = Journal.add_begun, iter(range(8))
+
+        def add_begun(self: Journal, begun: Begun) -> None:
+            real(self, begun)
+            if next(left) == 7:
+                raise OSError("interrupted")
+
+        patch.setattr(Journal, "add_begun", add_begun)
+        assert "interrupted" in run("eval", *words).err
+    read, getitem = [], ViewDataset.__getitem__
+    monkeypatch.setattr(ViewDataset, "__getitem__", lambda self, item: (read.append(item), getitem(self, item))[1])
+    outcome = run("eval", *words)
+    assert outcome.status == 0, outcome.err
+    assert "going on with the test: 3 of 12 videos are scored, 1 in part" in outcome.out
+    assert read == list(range(3 * 3 + 2, 3 * 12))
+    names = [tmp_path / name / "predictions.csv" for name in ("whole", "pieces")]
+    assert names[0].read_bytes() == names[1].read_bytes()
+    assert not list((tmp_path / "pieces").glob("*.jsonl"))
 
 
 def test_a_video_of_the_journal_that_lacks_views_ends_the_test(run, trained, tmp_path, monkeypatch):

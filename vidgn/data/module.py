@@ -49,6 +49,7 @@ class VideoDataModule(L.LightningDataModule):
 
     Attributes:
         done: gives the test videos (rows) that are scored already, when the test begins.
+        begun: gives how many views are scored of videos that are not done; asked after `done`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class VideoDataModule(L.LightningDataModule):
         self.seed = seed
         self.ledger = ledger
         self.done: Callable[[], Collection[int]] = tuple
+        self.begun: Callable[[], Mapping[int, int]] = dict
         self._place: dict[str, int] | None = None
         self._train_loader: TrainLoader | None = None
         self._loaders: list[VideoLoader] = []
@@ -146,8 +148,14 @@ class VideoDataModule(L.LightningDataModule):
             strict=self.spec.strict,
         )
         rank, world_size = self._rank()
+        done = self.done()
         sampler = ShardSampler(
-            len(self.manifests["test"]), rank=rank, world_size=world_size, done=self.done(), pieces=dataset.num_pieces
+            len(self.manifests["test"]),
+            rank=rank,
+            world_size=world_size,
+            done=done,
+            pieces=dataset.num_pieces,
+            begun={video: dataset.pieces_within(views) for video, views in self.begun().items()},
         )
         return self._keep(
             VideoLoader(

@@ -4,7 +4,8 @@ permutation(seed, epoch)     7 2 5 0 | 4 6 1 3 | 9 8          one order for the 
 batch=2, world_size=2        rank 0 takes 7 5, 4 1            rank 1 takes 2 0, 6 3
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,25 +157,34 @@ class ShardSampler(Sampler[int]):
         world_size: Processes of the job.
         done: Videos that are scored already; the others are shared out.
         pieces: Items of each video.
+        begun: How many of its pieces are done, for videos of which only some are.
 
     Raises:
         ValueError: rank is not in 0..world_size-1.
     """
 
     def __init__(
-        self, num_items: int, *, rank: int = 0, world_size: int = 1, done: Collection[int] = (), pieces: int = 1
+        self,
+        num_items: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        done: Collection[int] = (),
+        pieces: int = 1,
+        begun: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         _check_rank(rank, world_size)
         left = [index for index in range(num_items) if index not in done] if done else range(num_items)
         self._videos = left[rank::world_size]
         self._pieces = pieces
+        self._begun = begun
 
     def __len__(self) -> int:
-        return len(self._videos) * self._pieces
+        return len(self._videos) * self._pieces - sum(self._begun.get(video, 0) for video in self._videos)
 
     def __iter__(self) -> Iterator[int]:
         for video in self._videos:
-            yield from range(video * self._pieces, (video + 1) * self._pieces)
+            yield from range(video * self._pieces + self._begun.get(video, 0), (video + 1) * self._pieces)
 
 
 _ORDER = ("num_items", "seed", "shuffle")  # what the order depends on

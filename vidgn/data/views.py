@@ -165,6 +165,10 @@ class ViewDataset(Dataset[VideoViews]):
     def __len__(self) -> int:
         return len(self.manifest) * self.num_pieces
 
+    def pieces_within(self, num_views: int) -> int:
+        """Count the pieces of a video that its first `num_views` views hold whole."""
+        return sum(end * self._crops_per_clip <= num_views for end in self._clips[1:])
+
     def __getitem__(self, item: int) -> VideoViews:
         """Read a piece of a video.
 

@@ -20,7 +20,7 @@ from vidgn.data.picture_module import PictureDataModule, data_module
 from vidgn.data.picture_module import protocol as picture_protocol
 from vidgn.data.transforms import CropSpec, Normalize
 from vidgn.optim import OptimSpec
-from vidgn.predictions import Prediction, accuracies, gather, merge_predictions
+from vidgn.predictions import Begun, Prediction, accuracies, gather, merge_predictions
 from vidgn.tools.build import build_net, build_trainer, check_view_spec, data_spec, device_word, versions
 from vidgn.tools.config import run_folder
 from vidgn.tools.journal import Journal
@@ -84,17 +84,22 @@ def _score(
 ) -> list[Prediction]:
     """Return a prediction of every video, those of an interrupted test from its journal."""
     before: dict[int, Prediction] = {}
+    begun: dict[int, Begun] = {}
 
     def done() -> dict[int, Prediction]:
         """Read the journal when the test begins on all ranks and none has written yet."""
-        before.update(journal.read() if journal is not None else {})
-        if before:
-            say(f"going on with the test: {len(before)} of {len(data.manifests['test'])} videos are scored")
+        if journal is not None:
+            before.update(journal.read())
+            begun.update({video: part for video, part in journal.read_begun().items() if video not in before})
+        if before or begun:
+            num_videos, parts = len(data.manifests["test"]), f", {len(begun)} in part" if begun else ""
+            say(f"going on with the test: {len(before)} of {num_videos} videos are scored{parts}")
         return before
 
-    data.done = done
+    data.done, data.begun = done, lambda: {video: part.views for video, part in begun.items()}
     classifier.record = journal.add if journal is not None else lambda prediction: None
-    classifier.predictions, classifier.earlier = [], before
+    classifier.record_begun = journal.add_begun if journal is not None else lambda part: None
+    classifier.predictions, classifier.earlier, classifier.begun = [], before, begun
     classifier.num_views = len(data.manifests["test"]) * data.test.num_views
     trainer.test(classifier, data, verbose=False)
     return merge_predictions([list(before.values()), gather(classifier.predictions)])
