@@ -91,7 +91,8 @@ def serving(root: Path) -> Iterator[FileServer]:
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An S3 whose buckets lie in the memory of this process; botocore is told its address."""
     moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()  # it remembers the address of the server before
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

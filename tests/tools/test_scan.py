@@ -197,12 +197,12 @@ def run_out_of_memory(path: str) -> None:
     ],
 )
 def test_a_decoder_that_hangs_or_dies_costs_one_video(folder, monkeypatch, decoder, status):
-    monkeypatch.setattr(scan_inspect, "_helper", Helper(lambda root, name: ((), scan_inspect.look(root, name))))
+    monkeypatch.setattr(scan_inspect, "_helper", Helper(lambda *words: ((), scan_inspect.look(*words))))
     with monkeypatch.context() as patch:
         patch.setattr(scan_inspect, "open_video", decoder)
-        assert scan_inspect.inspect(folder, "run/a.mp4", seconds=0.3).status == status
+        assert scan_inspect.inspect(str(folder), "run/a.mp4", seconds=0.3).status == status
     scan_inspect._helper.close()
-    assert scan_inspect.inspect(folder, "run/a.mp4", seconds=30).status == "ok"
+    assert scan_inspect.inspect(str(folder), "run/a.mp4", seconds=30).status == "ok"
 
 
 def test_what_was_not_read_is_read_again(folder, tmp_path):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from vidgn.data.manifest_rows import VIDEO_SUFFIXES
 from vidgn.data.remote import is_url, list_url
+from vidgn.data.remote_copy import find_below
 
 
 class Listing(NamedTuple):
@@ -61,7 +62,7 @@ class Folders:
 
 
 def find_videos(root: str) -> list[str]:
-    """Return the names of all videos below a folder, relative to it and sorted; links to folders are followed.
+    """Return the names of all videos below a folder or address, relative to it and sorted; links are followed.
 
     A link back to a folder that leads to itself is not followed for ever: each folder is listed once.
 
@@ -69,6 +70,8 @@ def find_videos(root: str) -> list[str]:
         ValueError: A name is not UTF-8.
         PermissionError: A folder cannot be read.
     """
+    if is_url(root):
+        return find_below(root, VIDEO_SUFFIXES)
     found: list[str] = []
     seen: set[str] = set()
     todo = [""]

@@ -94,6 +94,17 @@ def url_of(root: str, name: str) -> Url:
     return Url(f"{root.rstrip('/')}/{quote(name) if root.startswith('http') else name}")
 
 
+def about(url: str) -> dict[str, Any]:
+    """Return what the store says of a file: its `size` (bytes), and whatever else.
+
+    Raises:
+        FileNotFoundError: There is none.
+        RemoteError: The store does not answer.
+    """
+    system, path = _system(url)
+    return dict(_patiently(lambda: system.info(path), f"{url}: asking for its size"))
+
+
 def open_file(path: str) -> BinaryIO:
     """Open a file or a piece of one for reading, here or, where the path is a `Url`, elsewhere."""
     file: Any
@@ -135,7 +146,7 @@ class RemoteFile(RangeFile):
         self._system, self._path = _system(url)
         self._start = start
         if size is None:
-            size = _patiently(lambda: self._system.info(self._path)["size"], f"{url}: asking for its size")
+            size = about(url)["size"]
         if not isinstance(size, int):
             raise RemoteError(f"{url}: the server does not say how long it is; it must, and serve ranges of bytes")
         self.size = size
@@ -167,6 +178,10 @@ class RemoteFile(RangeFile):
             start, end = self._media[0]
             self.fetch(start, min(end, start + BLOCK))
         return bool(self._media)
+
+    def forget(self) -> None:
+        """Let go of what was fetched."""
+        self._blocks.clear()
 
     def take_media(self) -> None:
         """From now on leave nothing out."""

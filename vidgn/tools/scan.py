@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 from vidgn.data.manifest_listing import find_videos
+from vidgn.data.remote import is_url
+from vidgn.data.remote_copy import path_of, state_of
 from vidgn.tools.passport import VideoFacts, check_target, read_passport, summary, write_passport
 from vidgn.tools.passport_compare import compare_with, describe_differences
 from vidgn.tools.passport_figure import draw_histograms
@@ -36,7 +38,7 @@ def scan(
     Rows of an earlier or interrupted scan are kept where size and time of the file are the same.
 
     Args:
-        source: a folder, read recursively, or a text file with one path a line (relative to its folder).
+        source: a folder or address, read recursively, or a text file with one path a line (relative to its folder).
         target: the passport, NAME.parquet or NAME.jsonl.
         workers: processes.
         seconds: the longest that one video may take.
@@ -47,10 +49,10 @@ def scan(
         ImportError: pyarrow is missing, for Parquet.
     """
     out = check_target(target)
-    root, names = _find(Path(source))
+    root, names = _find(str(source))
     journal = out.with_name(out.name + ".part")  # lines of a scan that is under way
     known = {row.id: row for file in (out, journal) for row in _known(file)}
-    done = {name: known[name] for name in names if name in known and _is_same(root / name, known[name])}
+    done = {name: known[name] for name in names if name in known and _is_same(path_of(root, name), known[name])}
     todo = [name for name in names if name not in done]
     if progress is not None and done:
         progress(len(done), len(names))
@@ -121,13 +123,13 @@ def run_compare(first: str, second: str, *, out: TextIO, as_json: bool = False) 
     return int(any(found.values()))
 
 
-def _find(source: Path) -> tuple[Path, list[str]]:
-    if source.is_dir():
-        root = source.resolve()
-        names = find_videos(str(root))
+def _find(source: str) -> tuple[str, list[str]]:
+    if is_url(source) or os.path.isdir(source):
+        root = source.rstrip("/") if is_url(source) else str(Path(source).resolve())
+        names = find_videos(root)
     else:
-        root = source.resolve().parent
-        lines = source.read_text(encoding="utf-8-sig").split("\n")
+        root = str(Path(source).resolve().parent)
+        lines = Path(source).read_text(encoding="utf-8-sig").split("\n")
         names = list(dict.fromkeys(line.rstrip("\r") for line in lines if line.strip()))
     if not names:
         raise ValueError(f"there are no videos in {source}; give a folder of videos, or a list of paths.")
@@ -148,17 +150,17 @@ def _known(file: Path) -> list[VideoFacts]:
     return rows
 
 
-def _is_same(path: Path, row: VideoFacts) -> bool:
+def _is_same(path: str, row: VideoFacts) -> bool:
     try:
-        state = path.stat()
+        state = state_of(path)
     except OSError:
         return False
-    return (state.st_size, state.st_mtime_ns) == (row.bytes, row.mtime) and not row.status.startswith(NOT_READ)
+    return state == (row.bytes, row.mtime) and not row.status.startswith(NOT_READ)
 
 
 def _compare(seconds: float, row: VideoFacts) -> VideoFacts:
     """Look at a file again: its checksum and every frame."""
-    root = Path(row.path[: -len(row.id)] or os.sep)
+    root = row.path[: -len(row.id)].rstrip("/") or os.sep
     now = inspect(root, row.id, seconds=seconds)
     if now.status == "ok" and now.sha256 != row.sha256:
         return now._replace(status=CHANGED)

@@ -1,5 +1,6 @@
 """One row of a passport: read a file whole, in a process that can be killed."""
 
+import os
 import signal
 from hashlib import sha256
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import IO
 
 from vidgn.data.helper import Helper, HelperDied, HelperTimeout
 from vidgn.data.readers.pyav import PyavReader
+from vidgn.data.remote import RemoteError, Url
+from vidgn.data.remote_copy import local_copy, path_of, state_of
 from vidgn.data.retry import retried
 from vidgn.data.video import VideoDecodeError, open_video
 from vidgn.tools.passport import VideoFacts
@@ -14,18 +17,32 @@ from vidgn.tools.passport import VideoFacts
 NOT_READ = "not read: "  # begins a status that says nothing of the file; the next scan tries again
 
 
-def inspect(root: Path, name: str, *, seconds: float) -> VideoFacts:
+def inspect(root: str, name: str, *, seconds: float) -> VideoFacts:
     """Return the facts of one file: checksum, and every frame by a strict decode.
+
+    A file elsewhere is copied here first, once.
 
     What hangs or crashes the decoder is a status like any other: it happens in a helper process.
 
     Args:
-        root: folder.
+        root: folder or address.
         name: of the file, relative to it.
         seconds: after them the decoder is killed.
     """
+    path = path_of(root, name)
     try:
-        _, row = _helper.call(root, name, seconds=seconds)
+        with local_copy(path) as copy:
+            row = _inspect(root, name, copy, seconds=seconds)
+        if row.sha256 and isinstance(path, Url):
+            row = row._replace(mtime=state_of(path)[1])
+    except (RemoteError, FileNotFoundError, PermissionError) as err:
+        return failed(root, name, f"{NOT_READ}{type(err).__name__}: {err}")
+    return row
+
+
+def _inspect(root: str, name: str, path: str, *, seconds: float) -> VideoFacts:
+    try:
+        _, row = _helper.call(root, name, path, seconds=seconds)
     except HelperTimeout as err:
         what = f"{NOT_READ}the disk does not answer" if err.waits_for_disk else "decoding takes longer"
         return failed(root, name, f"{what} (deadline {seconds:g} s)")
@@ -37,25 +54,24 @@ def inspect(root: Path, name: str, *, seconds: float) -> VideoFacts:
     return row
 
 
-def look(root: Path, name: str) -> VideoFacts:
+def look(root: str, name: str, path: str) -> VideoFacts:
     """Read one file in this process; see `inspect`."""
     try:
-        return retried(lambda: _look(root, name))
+        return retried(lambda: _look(root, name, Path(path)))
     except OSError as err:
         return failed(root, name, f"{type(err).__name__}: {err.strerror}")
 
 
-def failed(root: Path, name: str, status: str) -> VideoFacts:
+def failed(root: str, name: str, status: str) -> VideoFacts:
     """Return the row of a file of which nothing is known but what is wrong."""
-    path = root / name
+    path = os.path.join(root, name)
     return VideoFacts(
-        id=name, path=str(path), label=path.parent.name, bytes=0, mtime=0, sha256="", codec="", width=0, height=0,
-        rotation=0, fps=0.0, frames_promised=0, frames=0, duration=0.0, status=status,
+        id=name, path=path, label=os.path.basename(os.path.dirname(path)), bytes=0, mtime=0, sha256="", codec="",
+        width=0, height=0, rotation=0, fps=0.0, frames_promised=0, frames=0, duration=0.0, status=status,
     )  # fmt: skip
 
 
-def _look(root: Path, name: str) -> VideoFacts:
-    path = root / name
+def _look(root: str, name: str, path: Path) -> VideoFacts:
     row = failed(root, name, "")
     try:
         with open_video(path) as video:  # refuses pipes and devices before anything is read
@@ -97,4 +113,4 @@ def _count(video: PyavReader) -> tuple[int, int]:
     return count, rotation
 
 
-_helper = Helper(lambda root, name: ((), look(root, name)))  # one in each process, forked on first use
+_helper = Helper(lambda root, name, path: ((), look(root, name, path)))  # one in each process, forked on first use
