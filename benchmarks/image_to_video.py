@@ -32,7 +32,7 @@ COMMON = (
 PICTURES = ("task=image", "data.train=800", "epochs=8")  # 1,000 steps of 32 pictures
 VIDEOS = ("clip_len=16", "data.train=60", "data.test=40", "num_clips=1", "optim=scratch")  # 90 steps of 8 an epoch
 ARMS = ("inflated", "scratch")
-RATES = {("gn", "together"): 0.06, ("gn", "apart"): 0.06, ("bn", "together"): 0.12, ("bn", "apart"): 0.24}  # optim.lr
+RATES = {("gn", "together"): 0.06, ("gn", "apart"): 0.06, ("bn", "together"): 0.12, ("bn", "apart"): 0.12}  # optim.lr
 
 
 def main() -> None:
