@@ -12,7 +12,9 @@ Workers = Annotated[int, typer.Option(help="Processes; 0: one per core.")]
 
 
 def scan(
-    source: Annotated[str, typer.Argument(metavar="DIR|LIST|PASSPORT", help="Videos, or a passport to look at.")],
+    source: Annotated[
+        str, typer.Argument(metavar="DIR|LIST|PASSPORT", help="Videos (a folder may be an address), or a passport.")
+    ],
     passport: Annotated[str, typer.Argument(metavar="PASSPORT", help="NAME.parquet or NAME.jsonl.")] = (
         "passport.parquet"
     ),
@@ -41,7 +43,7 @@ def scan(
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder of videos.")],
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder of videos, or an address.")],
     target: Annotated[str, typer.Argument(metavar="DST", help="Folder of the new files.")],
     *,
     short_side: Annotated[int, typer.Option(help="px; smaller videos keep their size.")] = 256,

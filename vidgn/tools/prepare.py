@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from vidgn.data.helper import Helper, HelperDied, HelperTimeout
 from vidgn.data.manifest_listing import find_videos
-from vidgn.data.remote import is_url
+from vidgn.data.remote import RemoteError, is_url
+from vidgn.data.remote_copy import local_copy, path_of
 from vidgn.data.transforms import resize, scaled_size
 from vidgn.data.video import Reader, VideoDecodeError, open_video
 from vidgn.tools.pool import Engine, spread
@@ -82,8 +83,8 @@ def prepare(
     with the same spec is not done again, so an interrupted run goes on where it was.
 
     Args:
-        source: folder, read recursively.
-        target: folder, made if it is missing.
+        source: folder or address, read recursively.
+        target: folder of this machine, made if it is missing.
         spec: how to write.
         workers: processes; with Ray, videos at a time (0: one per core of the cluster).
         engine: `ray` spreads the videos over a cluster, all of whose machines see both folders.
@@ -93,14 +94,15 @@ def prepare(
         One row per video, in the order of names.
 
     Raises:
-        ValueError: one of them is an address, the target is or lies in the source, two videos would get one name, or
-            there are no videos.
+        ValueError: the target is an address, or is or lies in the source, two videos would get one name, or there are
+            no videos.
+        RemoteError: the source cannot be listed.
     """
     spec = spec or PrepareSpec()
-    for folder in map(str, (source, target)):
-        if is_url(folder):
-            raise ValueError(f"{folder} is an address; prepare reads and writes folders of this machine: copy it here")
-    base, out = Path(source).resolve(), Path(target).resolve()
+    if is_url(str(target)):
+        raise ValueError(f"{target} is an address; prepare writes to a folder of this machine: copy it from there")
+    base = str(source).rstrip("/") if is_url(str(source)) else str(Path(source).resolve())
+    out = Path(target).resolve()
     names = _plan(base, out)
     out.mkdir(parents=True, exist_ok=True)
     done = _read_ledger(out, spec)
@@ -140,15 +142,16 @@ def prepare_file(source: str | Path, target: str | Path, *, spec: PrepareSpec) -
     return result
 
 
-def prepare_one(base: Path, out: Path, spec: PrepareSpec, name: str) -> Prepared:
-    """Prepare one video of a folder; what is wrong with it is in the row."""
-    source, target = base / name, out / target_name(name)
-    size = 0
+def prepare_one(base: str, out: Path, spec: PrepareSpec, name: str) -> Prepared:
+    """Prepare one video of a folder or address; what is wrong with it is in the row."""
+    source, target = path_of(base, name), out / target_name(name)
+    size, copy = 0, source
     try:
-        size = source.stat().st_size
-        frames, psnr = prepare_file(source, target, spec=spec)
-    except (VideoDecodeError, ValueError, FileNotFoundError) as err:
-        return Prepared(name, 0, size, 0, 0.0, str(err))
+        with local_copy(source) as copy:
+            size = os.stat(copy).st_size
+            frames, psnr = prepare_file(copy, target, spec=spec)
+    except (VideoDecodeError, ValueError, FileNotFoundError, RemoteError) as err:
+        return Prepared(name, 0, size, 0, 0.0, str(err).replace(copy, source))
     return Prepared(name, frames, size, target.stat().st_size, round(psnr, 2), None)
 
 
@@ -157,10 +160,10 @@ def target_name(name: str) -> str:
     return str(Path(name).with_suffix(".mp4"))
 
 
-def _plan(base: Path, out: Path) -> list[str]:
-    if out == base or base in out.parents:
+def _plan(base: str, out: Path) -> list[str]:
+    if not is_url(base) and Path(base) in (out, *out.parents):
         raise ValueError(f"the target {out} lies in the source {base}; give a folder beside it")
-    names = find_videos(str(base))
+    names = find_videos(base)
     if not names:
         raise ValueError(f"there are no videos in {base}; give a folder of video files")
     seen: dict[str, str] = {}
@@ -190,13 +193,13 @@ def _read_ledger(out: Path, spec: PrepareSpec) -> dict[str, Prepared]:
     return done
 
 
-def _guarded(base: Path, out: Path, spec: PrepareSpec, name: str) -> Prepared:
+def _guarded(base: str, out: Path, spec: PrepareSpec, name: str) -> Prepared:
     """Prepare one video in a process that can be killed: what crashes the decoder costs one video."""
     try:
         _, row = _helper.call(base, out, spec, name, seconds=_DEADLINE_SECONDS)
     except (HelperTimeout, HelperDied) as err:
         what = "it takes too long" if isinstance(err, HelperTimeout) else f"its process died (signal {err.signal})"
-        return Prepared(name, 0, 0, 0, 0.0, f"{base / name}: {what}")
+        return Prepared(name, 0, 0, 0, 0.0, f"{path_of(base, name)}: {what}")
     assert isinstance(row, Prepared)
     return row
 

@@ -4,12 +4,12 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple, TextIO, cast
 
 import numpy as np
 
 from vidgn.data.clips import frame_indices, train_start
+from vidgn.data.remote_copy import path_of
 from vidgn.data.video import open_video
 from vidgn.tools.pool import Engine
 from vidgn.tools.prepare import LEDGER, Prepared, PrepareSpec, prepare, target_name
@@ -36,7 +36,7 @@ def run_prepare(
     rows = prepare(
         source, target, spec=spec, workers=workers, engine=cast("Engine", engine), progress=ProgressBar("preparing")
     )
-    speed = measure_speed(Path(source), Path(target), rows)
+    speed = measure_speed(source, target, rows)
     failed = {row.name: row.error for row in rows if row.error is not None}
     if as_json:
         print(json.dumps({**totals(rows), **speed._asdict(), "failed": failed}), file=out)
@@ -76,21 +76,21 @@ def totals(rows: Sequence[Prepared]) -> dict[str, float]:
     }
 
 
-def measure_speed(source: Path, target: Path, rows: Sequence[Prepared]) -> Speed:
+def measure_speed(source: str, target: str, rows: Sequence[Prepared]) -> Speed:
     """Read clips of the same places of a few videos from both folders, by turns."""
     good = [row for row in rows if row.error is None]
     chosen = good[:: -(-len(good) // _TIMED)] if good else []
     before, after = [], []
     for row in chosen:
         for share in _STARTS:
-            before.append(_clip_seconds(source / row.name, share))
-            after.append(_clip_seconds(target / target_name(row.name), share))
+            before.append(_clip_seconds(path_of(source, row.name), share))
+            after.append(_clip_seconds(path_of(target, target_name(row.name)), share))
     if not chosen:
         return Speed(0, 0.0, 0.0)
     return Speed(len(chosen), round(1000 * statistics.median(before), 2), round(1000 * statistics.median(after), 2))
 
 
-def _clip_seconds(path: Path, share: float) -> float:
+def _clip_seconds(path: str, share: float) -> float:
     began = time.process_time()
     with open_video(path) as video:
         start = train_start(len(video), span=_SPAN, uniform=share)
