@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from vidgn.callbacks.guard import Guard, NonFiniteError
+from vidgn.callbacks.guard import Guard, NonFiniteError, Seen
 from vidgn.callbacks.keep import Keep
 from vidgn.callbacks.stop import Stop
 from vidgn.checkpoint import read_state
@@ -103,3 +104,35 @@ def test_without_checkpoints_a_stop_still_leaves_with_143(tmp_path):
     with pytest.raises(SystemExit, match="143"):
         fit(module, tmp_path, stop)
     assert len(module.seen) == 1  # the step was finished, the next not begun
+
+
+@pytest.mark.parametrize(
+    ("seen", "message", "dumps"),
+    [
+        # only the gradient, which is that of all ranks: nobody can say where it began
+        (
+            [Seen(0.5, float("inf"), ["a", "b"], []), Seen(0.7, float("inf"), ["c"], [])],
+            r"loss 0.5 on rank 0, 1 of 2, gradient norm inf, rate 0.1, videos a, b, c; .*nonfinite-step4-rank0.pt,",
+            [0, 1],
+        ),
+        # a buffer of one rank: its videos, its loss
+        (
+            [Seen(0.5, 1.0, ["a"], []), Seen(0.7, 1.0, ["c"], ["net.running_var"])],
+            r"loss 0.7 on rank 1 of 2, .*, videos c and net.running_var is no longer finite; .*step4-rank1.pt,",
+            [1],
+        ),
+    ],
+)
+def test_every_rank_says_the_same_of_all_ranks_and_those_at_fault_keep_the_step(tmp_path, seen, message, dumps):
+    waited = []
+    for rank in range(2):
+        guard, module = Guard(tmp_path, video_name=str, skip=0), Module(())
+        guard._batch = ClipBatch(
+            torch.ones((1, 1, 3, 1, 1, 1), dtype=torch.uint8), torch.tensor([0]), torch.tensor([0])
+        )
+        strategy = SimpleNamespace(barrier=lambda rank=rank: waited.append(rank), lightning_module_state_dict=dict)
+        trainer = SimpleNamespace(global_step=4, current_epoch=1, global_rank=rank, strategy=strategy)
+        with pytest.raises(NonFiniteError, match=message):
+            guard._answer(trainer, module, module.configure_optimizers(), seen=seen)
+    assert waited == [0, 1]
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == [f"nonfinite-step4-rank{rank}.pt" for rank in dumps]
