@@ -30,7 +30,7 @@ class Faulty:
     def __len__(self) -> int:
         return 8
 
-    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+    def frames(self, indices: Iterable[int], *, order: str = "rgb") -> Iterator[tuple[int, np.ndarray]]:
         name, wanted = Path(self.path).name, sorted(set(map(int, indices)))
         if name.startswith("hang"):
             ctypes.PyDLL(None).sleep(1000)  # for ever, holding the interpreter lock

@@ -27,7 +27,7 @@ class FakeReader:
     def __len__(self) -> int:
         return self.num_frames
 
-    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+    def frames(self, indices: Iterable[int], *, order: str = "rgb") -> Iterator[tuple[int, np.ndarray]]:
         FakeReader.passes += 1
         for index in sorted(set(map(int, indices))):
             yield index, np.full((self.height, self.width, 3), index % 256, dtype=np.uint8)

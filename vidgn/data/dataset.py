@@ -24,8 +24,9 @@ from vidgn.data.transforms import (
     CropSpec,
     TrainView,
     draw_train_view,
+    is_mirrored,
 )
-from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
+from vidgn.data.video import Backend, ChannelOrder, Reader, VideoDecodeError, open_video
 
 __all__ = ["ClipBatch", "ClipDataset", "ClipSample"]
 
@@ -155,11 +156,13 @@ class ClipDataset(Dataset[ClipSample]):
         span, num_frames = self.clip.span, len(reader)
         starts = np.array([train_start(num_frames, span=span, uniform=draw[0]) for draw in draws])
         indices = frame_indices(starts, clip_len=self.clip.clip_len, span=span, num_frames=num_frames)  # (K,T)
+        order: ChannelOrder = "bgr" if all(is_mirrored(draw[1:], flip=self.flip) for draw in draws) else "rgb"
         cuts: list[Cut] = []
-        for index, frame in reader.frames(np.unique(indices)):
+        for index, frame in reader.frames(np.unique(indices), order=order):
             if not cuts:  # the first picture tells the size; asking before would decode one more
                 cuts = [
-                    Cut(self._view(draw, frame), frame, wanted) for draw, wanted in zip(draws, indices, strict=True)
+                    Cut(self._view(draw, frame), frame, wanted, order=order)
+                    for draw, wanted in zip(draws, indices, strict=True)
                 ]
             for cut in cuts:
                 cut.take(index, frame)

@@ -26,6 +26,7 @@ from vidgn.data.pieces import Piece
 from vidgn.data.remote import Url, is_remote
 
 Backend = Literal["pyav", "decord"]
+ChannelOrder = Literal["rgb", "bgr"]
 
 # 4096 x 4096: above every common video, below what would fill a worker's memory with a few frames.
 MAX_PIXELS = 16_777_216
@@ -72,11 +73,12 @@ class Reader(Protocol):
     def __len__(self) -> int:
         """Count the frames exactly."""
 
-    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def frames(self, indices: Iterable[int], *, order: ChannelOrder = "rgb") -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield each distinct wanted frame once, in ascending order, from one forward pass.
 
         Yields:
-            The index and the upright RGB picture, uint8 (H, W, 3), whose rows may be padded in memory.
+            The index and the upright picture, uint8 (H, W, 3), its colours in this order; its rows may be padded in
+            memory.
 
         Raises:
             IndexError: An index is not in 0..len-1.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vidgn.data.readers.gather import distinct, gather
 from vidgn.data.readers.orientation import is_mirrored
 from vidgn.data.readers.pyav import PyavReader, display_matrix
-from vidgn.data.video import VideoDecodeError
+from vidgn.data.video import ChannelOrder, VideoDecodeError
 
 _CONTAINERS = {"mov", "matroska"}
 _8_BIT = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"}
@@ -55,7 +55,7 @@ class DecordReader:
     def __len__(self) -> int:
         return self._num_frames
 
-    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def frames(self, indices: Iterable[int], *, order: ChannelOrder = "rgb") -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.
 
         Raises:
@@ -63,7 +63,8 @@ class DecordReader:
         """
         if self._video is None:
             raise ValueError(f"the reader of {self.path} is closed; open the video again.")
-        return self._deliver(distinct(indices, num_frames=len(self), path=self.path))
+        pictures = self._deliver(distinct(indices, num_frames=len(self), path=self.path))
+        return pictures if order == "rgb" else ((index, image[..., ::-1]) for index, image in pictures)
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""

@@ -18,7 +18,7 @@ from vidgn.data.readers.gather import distinct, gather
 from vidgn.data.readers.index import FrameIndex, Run, index_by_output, index_by_time
 from vidgn.data.readers.orientation import upright
 from vidgn.data.readers.packets import PacketSource
-from vidgn.data.video import VideoDecodeError
+from vidgn.data.video import ChannelOrder, VideoDecodeError
 
 # Containers that store when a picture is shown; AVI, for one, stores only the order of decoding.
 _TIMED_FORMATS = {"mov", "matroska", "mpegts"}
@@ -66,7 +66,7 @@ class PyavReader:
         """Frames per second, on average; 0.0 where the file does not say."""
         return self.source.facts.fps
 
-    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def frames(self, indices: Iterable[int], *, order: ChannelOrder = "rgb") -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.
 
         Raises:
@@ -74,7 +74,7 @@ class PyavReader:
         """
         if self._is_closed:
             raise ValueError(f"the reader of {self.path} is closed; open the video again.")
-        return self._deliver(distinct(indices, num_frames=len(self), path=self.path))
+        return self._deliver(distinct(indices, num_frames=len(self), path=self.path), order)
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""
@@ -108,10 +108,10 @@ class PyavReader:
         restart = facts.codec in _RESTARTABLE_CODECS and facts.is_progressive
         return False, index_by_output(order, num_packets=len(packets), keys=packets.keys if restart else [0])
 
-    def _deliver(self, wanted: list[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _deliver(self, wanted: list[int], order: ChannelOrder) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         for run in self.index.runs(wanted):
             for frame, picture in self.decode_run(run):
-                yield frame, self._to_rgb(picture)
+                yield frame, self._to_array(picture, order)
 
     def decode_run(self, run: Run) -> Iterator[tuple[int, VideoFrame]]:
         """Decode a run's frames in ascending order, from an earlier key where the first one does not serve.
@@ -148,7 +148,7 @@ class PyavReader:
         lost = min(frame_of.values())
         raise VideoDecodeError(self.path, f"frame {lost} of {len(self)} is promised and cannot be decoded")
 
-    def _to_rgb(self, picture: VideoFrame) -> NDArray[np.uint8]:
+    def _to_array(self, picture: VideoFrame, order: ChannelOrder) -> NDArray[np.uint8]:
         height, width = self.source.facts.height, self.source.facts.width
         if (picture.height, picture.width) != (height, width):
             height, width = self.source.learn_size()
@@ -157,7 +157,7 @@ class PyavReader:
             raise VideoDecodeError(self.path, f"the size of its pictures changes from {sizes} px")
         # One thread: a worker owns one core, and the pixels are the same.
         rgb = self._reformatter.reformat(
-            picture, format="rgb24", interpolation=chroma_interpolation(picture.format.name), threads=1
+            picture, format=f"{order}24", interpolation=chroma_interpolation(picture.format.name), threads=1
         )
         # A view: rows end in padding, and the plane keeps its picture alive.
         (plane,) = rgb.planes
