@@ -148,11 +148,9 @@ def _locate(
     for names in found:
         block = blocks.pop()  # its memory is needed for the names
         beginnings = map(expected.__getitem__, block.labels.tolist())
-        nowhere = (f"{beginning}{stem}.mp4" for beginning, stem in zip(beginnings, block.stems, strict=True))
-        if names is None:
-            whole = list(nowhere)
-        else:
-            whole = [other if name is None else name for name, other in zip(names, nowhere, strict=True)]
+        whole = [f"{beginning}{stem}.mp4" for beginning, stem in zip(beginnings, block.stems, strict=True)]
+        if names is not None:
+            whole = [other if name is None else name for name, other in zip(names, whole, strict=True)]
         builder.extend(whole, class_of[block.labels], block.rows)
     where = ", ".join(f"{layout} ({count:,})" for layout, count in counts.most_common())
     return f"videos found: {where or 'none'}"
