@@ -42,7 +42,13 @@ def rounded(x, w, bias, **moves):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"),
-    [((1, 1, 1), (1, 1, 1), (0, 0, 0)), ((3, 1, 1), 1, (1, 0, 0)), ((1, 3, 3), (1, 2, 2), (0, 1, 1)), (3, 2, 1)],
+    [
+        ((1, 1, 1), (1, 1, 1), (0, 0, 0)),
+        ((3, 1, 1), 1, (1, 0, 0)),
+        ((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+        (3, 2, 1),
+        (1, (1, 2, 2), 0),
+    ],
 )
 def test_it_is_the_convolution_of_the_rounded_numbers(signed, bias, kernel, stride, padding):
     torch.manual_seed(0)

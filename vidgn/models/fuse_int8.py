@@ -33,6 +33,8 @@ class Int8Conv3d(ViewConv3d):
     """
 
     signed: bool  # whether the input has negative values
+    skip: tuple[slice, ...] | None  # what a kernel of one pixel looks at
+    moves: tuple[list[int], list[int], list[int]]  # stride, padding, dilation
     packed: Tensor  # the integers in the layout of the library's convolution
     scales: Tensor  # (O,)
 
@@ -42,10 +44,11 @@ class Int8Conv3d(ViewConv3d):
         top = (wide.abs() if self.signed else wide).amax((1, 2, 3, 4), keepdim=True).clamp_min(1e-30)
         zero, steps = (MIDDLE, LARGEST_WEIGHT) if self.signed else (0, LARGEST)
         integers = ((wide * (steps / top)).round() + zero).clamp(0, LARGEST).to(torch.uint8)
+        integers = integers if self.skip is None else integers[self.skip]
         zeros = torch.zeros_like(self.scales, dtype=torch.int32)
         dtype = computed_dtype(input.device, input.dtype)
         y: Tensor = torch.ops.onednn.qconv_pointwise(
-            channels_last(integers), 1.0, zero, self.packed, self.scales, zeros, None, *_moves(self), self.groups,
+            channels_last(integers), 1.0, zero, self.packed, self.scales, zeros, None, *self.moves, self.groups,
             1.0, 0, dtype, "none", [], "",
         )  # fmt: skip
         y = y.float() * (top / steps)
@@ -114,8 +117,11 @@ def _become_int8(conv: ViewConv3d, *, signed: bool) -> None:
     conv.__class__ = Int8Conv3d
     made = cast("Int8Conv3d", conv)
     made.signed, made.scales = signed, scales
-    made.packed = torch.ops.onednn.qconv_prepack(integers, scales, 1.0, zero, *_moves(conv), conv.groups)
-
-
-def _moves(conv: nn.Conv3d) -> tuple[list[int], list[int], list[int]]:
-    return list(conv.stride), [int(p) for p in conv.padding], list(conv.dilation)
+    stride, padding = list(conv.stride), [int(p) for p in conv.padding]
+    made.skip = None
+    if conv.kernel_size == (1, 1, 1) and not any(padding) and max(stride) > 1:
+        # oneDNN 3.x takes 14 ms for such a convolution, and 1 ms for one without stride (benchmarks/net.md).
+        made.skip = (slice(None), slice(None), *(slice(None, None, step) for step in stride))
+        stride = [1, 1, 1]
+    made.moves = stride, padding, list(conv.dilation)
+    made.packed = torch.ops.onednn.qconv_prepack(integers, scales, 1.0, zero, *made.moves, conv.groups)
