@@ -91,6 +91,7 @@ FRAGMENTS = {
     "first_whole.mp4": {"movflags": "frag_keyframe"},
     "dash.mp4": {"movflags": "dash+frag_keyframe+empty_moov"},
     "cmaf.mov": {"movflags": "cmaf"},
+    "global.mp4": {"movflags": "frag_keyframe+empty_moov+global_sidx+default_base_moof"},
 }
 
 

@@ -114,6 +114,17 @@ def test_a_stream_without_packets_is_an_error(craft):
         open_video(path)
 
 
+def test_fragments_that_a_box_has_pushed_away_are_an_error_and_say_so(craft):
+    # What FFmpeg 8.1 writes with movflags=frag_keyframe+empty_moov+global_sidx: a box before fragments whose places
+    # are written down already.
+    path = craft("v.mp4", container_options={"movflags": "frag_keyframe+empty_moov"})
+    data = path.read_bytes()
+    place = data.index(b"moof") - 4
+    path.write_bytes(data[:place] + b"\0\0\0\x40free" + bytes(56) + data[place:])
+    with pytest.raises(VideoDecodeError, match=r"its first fragment \(bytes \d+ to \d+\) says .* among its own tables"):
+        open_video(path)
+
+
 def test_an_unknown_codec_is_an_error(craft):
     path = craft("v.mp4")
     path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))

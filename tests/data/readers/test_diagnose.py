@@ -14,6 +14,15 @@ def long_box(kind, body):
 
 
 FTYP, MOOV, MDAT = box(b"ftyp", b"isom"), box(b"moov", bytes(20)), box(b"mdat", bytes(100))
+
+
+def fragment(*, base=None, offset=None, tables=b""):
+    """Return moof and mdat; `base` and `offset` say where the pictures lie, None: nothing."""
+    tfhd = box(b"tfhd", (b"\0\0\0\1" if base is not None else bytes(4)) + bytes(4) + (base or 0).to_bytes(8, "big"))
+    trun = box(b"trun", (b"\0\0\0\1" if offset is not None else bytes(4)) + bytes(4) + (offset or 0).to_bytes(4, "big"))
+    return box(b"moof", box(b"mfhd", bytes(8)) + box(b"traf", tfhd + trun) + tables) + MDAT
+
+
 EBML = b"\x1a\x45\xdf\xa3\x80"
 
 
@@ -31,6 +40,10 @@ def segment(size, body=bytes(10)):
         FTYP + MOOV + MDAT + box(b"junk", bytes(3), length=999),  # something behind the film
         b"RIFF" + (16).to_bytes(4, "little") + bytes(16),
         b"RIFF" + b"\xff" * 4 + bytes(16),  # length unknown
+        FTYP + MOOV + fragment(base=40, offset=84),  # its own place, and 84 bytes of tables
+        FTYP + MOOV + fragment(offset=84),  # its own place is meant
+        FTYP + MOOV + fragment(),  # says nothing
+        FTYP + MOOV + fragment(offset=84) + fragment(base=40, offset=300),  # a later one is not looked at
         segment(b"\x8a"),  # ten bytes
         segment(b"\x40\x0a"),  # ten bytes, in two
         segment(b"\xff"),  # length unknown, one byte
@@ -63,6 +76,20 @@ def test_a_whole_file_is_not_called_truncated(data):
 )
 def test_what_is_missing_is_counted(data, reason):
     assert damage(io.BytesIO(data)) == reason
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        FTYP + MOOV + box(b"free", bytes(32)) + fragment(base=40, offset=84),  # something was put before it
+        FTYP + MOOV + box(b"free", bytes(32)) + fragment(offset=75),  # one byte short of the end
+    ],
+)
+def test_a_fragment_that_looks_for_pictures_among_its_own_tables_is_named(data):
+    reason = damage(io.BytesIO(data))
+    assert reason is not None
+    assert reason.startswith("its first fragment (bytes 80 to 156) says that its pictures begin at byte 1")
+    assert reason.endswith("with movflags=global_sidx alone: add default_base_moof and mux again")
 
 
 @pytest.mark.parametrize(

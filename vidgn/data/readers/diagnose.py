@@ -1,12 +1,14 @@
 """Why a file cannot be a video: read from its first bytes and its outer boxes, without a decoder."""
 
 import os
+from collections.abc import Iterator
 from typing import BinaryIO
 
 # Top-level boxes that an ISO media file may begin with (ISO/IEC 14496-12, 4.3 and 8).
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
+_FRAGMENT_BYTES = 4096  # a fragment's boxes up to where its first run says where its pictures lie
 
 
 def damage(file: BinaryIO) -> str | None:
@@ -53,15 +55,49 @@ def _damage_of_boxes(file: BinaryIO, size: int) -> str | None:
         kind, length = header[4:8], int.from_bytes(header[:4], "big")
         if length == 1:  # a 64-bit length follows the kind
             length = int.from_bytes(header[8:16], "big")
-        seen.add(kind)
         if kind in (b"moov", b"mdat", b"moof") and position + length > size:
             if kind == b"mdat" and b"moov" not in seen:
                 break
             return _shortfall(position + length, size)
+        if kind == b"moof" and kind not in seen:
+            file.seek(position)
+            why = _damage_of_fragment(file.read(min(length, _FRAGMENT_BYTES)), at=position, length=length)
+            if why is not None:
+                return why
+        seen.add(kind)
         if length < 8:  # 0: up to the end of the file; less is no box
             break
         position += length
     return None if b"moov" in seen else "no index (moov): incomplete download?"
+
+
+def _damage_of_fragment(moof: bytes, *, at: int, length: int) -> str | None:
+    """Tell whether a fragment finds its first picture within its own tables (ISO/IEC 14496-12, 8.8.7 and 8.8.8).
+
+    FFmpeg 8.1 writes such files: `global_sidx` puts a box before fragments whose places are written down already.
+    """
+    base, first = at, None
+    for kind, start, end in _boxes(moof, 8, len(moof)):
+        for inner, body, _ in _boxes(moof, start, end) if kind == b"traf" else ():
+            flags = int.from_bytes(moof[body + 1 : body + 4], "big")
+            if inner == b"tfhd" and flags & 1:  # base-data-offset-present
+                base = int.from_bytes(moof[body + 8 : body + 16], "big")
+            if inner == b"trun" and flags & 1 and first is None:  # data-offset-present
+                first = base + int.from_bytes(moof[body + 8 : body + 12], "big", signed=True)
+    if first is None or not at <= first < at + length:
+        return None
+    return (
+        f"its first fragment (bytes {at} to {at + length}) says that its pictures begin at byte {first}, among its own "
+        "tables; FFmpeg writes such files with movflags=global_sidx alone: add default_base_moof and mux again"
+    )
+
+
+def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each box in a piece of a file, and where its body begins and ends."""
+    while at + 8 <= end:
+        length = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], at + 8, min(at + length, end)
+        at += max(length, 8)
 
 
 def _damage_of_segment(head: bytes, size: int) -> str | None:
