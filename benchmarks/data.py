@@ -4,8 +4,9 @@
 
 Tasks: (a) a random 32x2 training clip, short side 256..320, 224 crop; (b) the same as 64x1; (c) the 10-clip test of a
 whole video at short side 256. Each round runs every contestant once, one after another, on the same files; every
-contestant of (a) and (b) gets the same random starts, except pytorchvideo, which draws its own. Printed: the median
-of the rounds, and their spread. The floor decodes just what the clip needs and throws it away.
+contestant of (a) and (b) gets the same random starts, except pytorchvideo, which draws its own
+(torchcodec's clip samplers draw theirs in (c)). Printed: the median of the rounds, and their spread. The floor decodes
+just what the clip needs and throws it away. torchcodec needs FFmpeg's shared libraries; LD_LIBRARY_PATH may name them.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from peers import PEERS, Draw, Task, floor, skipped
 from vidgn.data.clips import ClipSpec, test_starts
 from vidgn.data.dataset import ClipDataset
 from vidgn.data.manifest import Manifest
-from vidgn.data.transforms import CropSpec
+from vidgn.data.transforms import CropSpec, source_box
 from vidgn.data.video import open_video
 from vidgn.data.views import ViewDataset
 from vidgn.tools.prepare import PrepareSpec, prepare
@@ -158,7 +159,8 @@ def _draws(files: list[Path], task: Task, seed: int) -> list[Draw]:
             starts = test_starts(count, num_clips=task.num_clips, span=task.span)
         stride = task.span // task.clip_len
         frames = (starts[:, None] + stride * np.arange(task.clip_len)) % count
-        found.append(Draw(frames, view.size, view.box, view.flip))
+        cut = source_box(view, height=height, width=width)
+        found.append(Draw(frames, view.size, view.box, view.flip, (cut.height, cut.width)))
     return found
 
 

@@ -25,12 +25,16 @@ class Task(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What is read of one file: frames int64 (K,T), the size to resize to, the crop, mirrored or not."""
+    """What is read of one file: frames int64 (K,T), the size to resize to, the crop of it, mirrored or not.
+
+    `cut` is height and width of the crop in stored pixels.
+    """
 
     frames: np.ndarray
     size: tuple[int, int]
     box: Box
     flip: bool
+    cut: tuple[int, int]
 
 
 Peer = Callable[[Sequence[Path], Task, Sequence[Draw]], int]
@@ -119,13 +123,56 @@ def pytorchvideo(files: Sequence[Path], task: Task, draws: Sequence[Draw]) -> in
 
 
 def torchcodec(files: Sequence[Path], task: Task, draws: Sequence[Draw]) -> int:
-    """`VideoDecoder.get_frames_at` in exact mode, one thread."""
-    from torchcodec.decoders import VideoDecoder
+    """`VideoDecoder.get_frames_at` of the distinct frames in one call, exact seeks, then resize.
 
+    Its own default, NCHW, and torchvision's resize: both are faster than NHWC and than its decoder's `Resize`.
+    """
     for path, draw in zip(files, draws, strict=True):
-        video = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
-        frames = video.get_frames_at(indices=np.unique(draw.frames).tolist()).data
-        _finish(frames.numpy(), task, draw)
+        video = _open_torchcodec(path, seek_mode="exact")
+        _finish_nchw(video.get_frames_at(np.unique(draw.frames).tolist()).data, task, draw)
+    return len(files) * task.num_clips
+
+
+def torchcodec_approximate(files: Sequence[Path], task: Task, draws: Sequence[Draw]) -> int:
+    """The same with approximate seeks: the file is not scanned, and frame i is where a constant rate puts it."""
+    for path, draw in zip(files, draws, strict=True):
+        video = _open_torchcodec(path, seek_mode="approximate")
+        _finish_nchw(video.get_frames_at(np.unique(draw.frames).tolist()).data, task, draw)
+    return len(files) * task.num_clips
+
+
+def torchcodec_clips(files: Sequence[Path], task: Task, draws: Sequence[Draw]) -> int:
+    """Its clip samplers; in training its decoder cuts the crop out of each frame, and one resize makes it 224.
+
+    The start of a training clip is the drawn one (the sampling range holds nothing else) and the size of the cut too;
+    its corner is `RandomCrop`'s own. The test has the sampler's own starts: the last clip ends with the video.
+    """
+    from torchcodec.samplers import clips_at_random_indices, clips_at_regular_indices
+    from torchcodec.transforms import RandomCrop
+
+    spacing = task.span // task.clip_len
+    for path, draw in zip(files, draws, strict=True):
+        if task.num_clips > 1:
+            video = _open_torchcodec(path, seek_mode="exact")
+            clips = clips_at_regular_indices(
+                video,
+                num_clips=task.num_clips,
+                num_frames_per_clip=task.clip_len,
+                num_indices_between_frames=spacing,
+            ).data
+            F.resize(clips.flatten(0, 1), TEST_SIDE, antialias=True).unflatten(0, clips.shape[:2]).transpose(1, 2)
+            continue
+        video = _open_torchcodec(path, seek_mode="exact", transforms=[RandomCrop(draw.cut)])
+        start = int(draw.frames[0, 0])
+        clip = clips_at_random_indices(
+            video,
+            num_frames_per_clip=task.clip_len,
+            num_indices_between_frames=spacing,
+            sampling_range_start=start,
+            sampling_range_end=start + 1,
+        ).data[0]
+        clip = F.resize(clip, [draw.box.height, draw.box.width], antialias=True)
+        (clip.flip(-1) if draw.flip else clip).transpose(0, 1)
     return len(files) * task.num_clips
 
 
@@ -161,12 +208,21 @@ def _plan(path: str, frames: tuple[int, ...]) -> tuple[list[tuple[int, int]], se
 
 def _finish(frames: np.ndarray, task: Task, draw: Draw) -> torch.Tensor:
     """Resize as torchvision's users do, cut and mirror; uint8 (U,H,W,3) -> (3,U,h,w)."""
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    return _finish_nchw(torch.from_numpy(frames).permute(0, 3, 1, 2), task, draw)
+
+
+def _finish_nchw(pixels: torch.Tensor, task: Task, draw: Draw) -> torch.Tensor:
     if task.num_clips > 1:
         return F.resize(pixels, TEST_SIDE, antialias=True).transpose(0, 1)
     top, left, side, _ = draw.box
     clip = F.resize(pixels, list(draw.size), antialias=True)[..., top : top + side, left : left + side]
     return (clip.flip(-1) if draw.flip else clip).transpose(0, 1)
+
+
+def _open_torchcodec(path: Path, **options: Any) -> Any:
+    from torchcodec.decoders import VideoDecoder
+
+    return VideoDecoder(str(path), num_ffmpeg_threads=1, **options)
 
 
 def _imresize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -182,6 +238,8 @@ _ALL: dict[str, tuple[str, Peer]] = {
     "mmaction2 order": ("decord", mmaction),
     "pytorchvideo": ("pytorchvideo.data", pytorchvideo),
     "torchcodec": ("torchcodec.decoders", torchcodec),
+    "torchcodec approx": ("torchcodec.decoders", torchcodec_approximate),
+    "torchcodec clips": ("torchcodec.samplers", torchcodec_clips),
 }
 
 
