@@ -43,6 +43,7 @@ def segment(size, body=bytes(10)):
         FTYP + MOOV + fragment(base=40, offset=84),  # its own place, and 84 bytes of tables
         FTYP + MOOV + fragment(offset=84),  # its own place is meant
         FTYP + MOOV + fragment(),  # says nothing
+        FTYP + MOOV + MDAT + fragment(base=48, offset=0),  # pictures before it
         FTYP + MOOV + fragment(offset=84) + fragment(base=40, offset=300),  # a later one is not looked at
         segment(b"\x8a"),  # ten bytes
         segment(b"\x40\x0a"),  # ten bytes, in two
@@ -83,12 +84,13 @@ def test_what_is_missing_is_counted(data, reason):
     [
         FTYP + MOOV + box(b"free", bytes(32)) + fragment(base=40, offset=84),  # something was put before it
         FTYP + MOOV + box(b"free", bytes(32)) + fragment(offset=75),  # one byte short of the end
+        FTYP + MOOV + box(b"sidx", bytes(32)) + fragment(base=40, offset=32),  # before itself
     ],
 )
-def test_a_fragment_that_looks_for_pictures_among_its_own_tables_is_named(data):
+def test_a_fragment_that_looks_for_pictures_among_tables_is_named(data):
     reason = damage(io.BytesIO(data))
     assert reason is not None
-    assert reason.startswith("its first fragment (bytes 80 to 156) says that its pictures begin at byte 1")
+    assert reason.startswith("its first fragment (bytes 80 to 156) says that its pictures begin at byte ")
     assert reason.endswith("with movflags=global_sidx alone: add default_base_moof and mux again")
 
 

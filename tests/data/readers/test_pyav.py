@@ -159,7 +159,7 @@ def test_ten_clips_come_from_one_opening_and_one_pass(craft, decode_all):
 
 @pytest.mark.parametrize(("spare", "is_kept"), [(0, True), (-1, False)])
 def test_kept_packets_count_with_what_each_takes_beside_its_bytes(spare, is_kept, craft, monkeypatch):
-    path = craft("plain.mp4", options=NO_B)
+    path = craft("plain.mkv", options=NO_B)
     with open_video(path) as video:
         sizes = [video.source.packets[number].size for number in range(36)]
     monkeypatch.setattr(packets, "_KEPT_BYTES", sum(sizes) + 36 * 600 + spare)

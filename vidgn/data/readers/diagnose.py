@@ -47,8 +47,15 @@ def contents(file: BinaryIO) -> str:
     return f"not a video: it begins with the bytes {head[:12].hex(' ')}"
 
 
+def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each box in a piece of a file, and where its body begins and ends; a long one ends it."""
+    while at + 8 <= end and (length := int.from_bytes(data[at : at + 4], "big")) >= 8:
+        yield data[at + 4 : at + 8], at + 8, min(at + length, end)
+        at += length
+
+
 def _damage_of_boxes(file: BinaryIO, size: int) -> str | None:
-    position, seen = 0, set()
+    position, seen, before = 0, set(), 0
     while position + 8 <= size:
         file.seek(position)
         header = file.read(16)
@@ -61,43 +68,40 @@ def _damage_of_boxes(file: BinaryIO, size: int) -> str | None:
             return _shortfall(position + length, size)
         if kind == b"moof" and kind not in seen:
             file.seek(position)
-            why = _damage_of_fragment(file.read(min(length, _FRAGMENT_BYTES)), at=position, length=length)
+            head = file.read(min(length, _FRAGMENT_BYTES))
+            why = _damage_of_fragment(head, at=position, length=length, tables=before)
             if why is not None:
                 return why
         seen.add(kind)
+        if kind == b"mdat":
+            before = position + length  # what follows is tables, up to the next pictures
         if length < 8:  # 0: up to the end of the file; less is no box
             break
         position += length
     return None if b"moov" in seen else "no index (moov): incomplete download?"
 
 
-def _damage_of_fragment(moof: bytes, *, at: int, length: int) -> str | None:
-    """Tell whether a fragment finds its first picture within its own tables (ISO/IEC 14496-12, 8.8.7 and 8.8.8).
+def _damage_of_fragment(moof: bytes, *, at: int, length: int, tables: int) -> str | None:
+    """Tell whether a fragment looks for its first picture in tables, which lie from `tables` up to its own end.
+
+    The places are those of ISO/IEC 14496-12, 8.8.7 and 8.8.8.
 
     FFmpeg 8.1 writes such files: `global_sidx` puts a box before fragments whose places are written down already.
     """
     base, first = at, None
-    for kind, start, end in _boxes(moof, 8, len(moof)):
-        for inner, body, _ in _boxes(moof, start, end) if kind == b"traf" else ():
+    for kind, start, end in boxes(moof, 8, len(moof)):
+        for inner, body, _ in boxes(moof, start, end) if kind == b"traf" else ():
             flags = int.from_bytes(moof[body + 1 : body + 4], "big")
             if inner == b"tfhd" and flags & 1:  # base-data-offset-present
                 base = int.from_bytes(moof[body + 8 : body + 16], "big")
             if inner == b"trun" and flags & 1 and first is None:  # data-offset-present
                 first = base + int.from_bytes(moof[body + 8 : body + 12], "big", signed=True)
-    if first is None or not at <= first < at + length:
+    if first is None or not tables <= first < at + length:
         return None
     return (
-        f"its first fragment (bytes {at} to {at + length}) says that its pictures begin at byte {first}, among its own "
+        f"its first fragment (bytes {at} to {at + length}) says that its pictures begin at byte {first}, among "
         "tables; FFmpeg writes such files with movflags=global_sidx alone: add default_base_moof and mux again"
     )
-
-
-def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind of each box in a piece of a file, and where its body begins and ends."""
-    while at + 8 <= end:
-        length = int.from_bytes(data[at : at + 4], "big")
-        yield data[at + 4 : at + 8], at + 8, min(at + length, end)
-        at += max(length, 8)
 
 
 def _damage_of_segment(head: bytes, size: int) -> str | None:

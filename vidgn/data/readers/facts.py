@@ -55,6 +55,16 @@ class PacketTable:
         self.keys = array("i")
         self._flags = bytearray()
 
+    @classmethod
+    def of(cls, *, times: NDArray[np.int64], sizes: NDArray[np.int64], keys: NDArray[np.int64]) -> "PacketTable":
+        """Make the table of packets that are all shown: times and sizes (N,), the numbers of keys."""
+        table = cls()
+        table.times, table.sizes, table.keys = array("q", times.tobytes()), column(sizes), column(keys)
+        flags = np.full(len(times), _SHOWN, np.uint8)
+        flags[keys] |= _KEY
+        table._flags = bytearray(flags)
+        return table
+
     def __len__(self) -> int:
         return len(self._flags)
 

@@ -4,44 +4,28 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
-from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from vidgn.data.readers.diagnose import contents, damage, is_iso_media
 from vidgn.data.readers.facts import PacketFacts, PacketTable
 from vidgn.data.readers.index import reorder_depth
 from vidgn.data.readers.places import VERBATIM, Places
+from vidgn.data.readers.samples import Samples, find_samples
+from vidgn.data.readers.streams import StreamFacts, choose_stream, has_size, limits
 from vidgn.data.remote import is_remote, open_file
 from vidgn.data.video import VideoDecodeError
 
-# Containers that hold all of their data themselves; those of sound alone get the better message. Playlists and
-# scripts (HLS, ffconcat), which make FFmpeg open other files, are not among them.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac"
-_PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 _KEPT_BYTES = 1 << 24  # a file of ordinary size is read once; of a larger one only the facts are kept
 _AT_ONCE = 32  # packets; a call for each costs time, and many could be large
 _PACKET_BYTES = 600  # what PyAV 18 takes for a packet beside its bytes, in files of 1,800 to 100,240 packets
 # Of mp4 and mov the tables say what FFmpeg otherwise learns from the first packets, whose pictures it decodes for it.
 _TABLES = {"skip_frame": "all", "probesize": "32"}
 _LONG_AGO = 1 << 50  # ticks; before the first time of any file
-
-
-class StreamFacts(NamedTuple):
-    """What a file says of its video, before anything is decoded. Sizes are as stored (px), not upright."""
-
-    formats: frozenset[str]
-    codec: str
-    num_video_streams: int
-    height: int
-    width: int
-    fps: float
-    is_progressive: bool
 
 
 class PacketSource:
@@ -60,6 +44,7 @@ class PacketSource:
         self._trusts_tables = False
         self._pass = 0
         self._kept: list[Packet[VideoStream]] | None = None
+        self._samples: Samples | None = None  # of packets whose facts are in the file's tables
         self._places: Places | None = None  # of packets whose bytes are fetched when they are wanted
         self._file: BinaryIO = open_file(path)
         self._remote: Any = self._file if is_remote(path) else None
@@ -82,7 +67,7 @@ class PacketSource:
         `stream` may be another object afterwards.
         """
         self._pass += 1
-        if self._kept is None and start < self._position:
+        if self._kept is None and self._samples is None and start < self._position:
             with self.blame("its start"):
                 self._rewind()
         return self._pass
@@ -94,6 +79,12 @@ class PacketSource:
             VideoDecodeError: The packets are not those of the first pass: the file has changed since.
             RuntimeError: Another pass has begun, or the source is closed.
         """
+        if self._samples is not None:
+            with self.blame(f"packets {start} to {last}"):
+                for number, sample in self._samples.read(start, last, path=self.path):
+                    yield number, sample
+                    self.require(ticket)
+            return
         if self._places is not None:
             self._places.fetch(start, last, sizes=self.packets.sizes)
         if self._kept is not None:
@@ -138,26 +129,32 @@ class PacketSource:
         """Return height and width of the stream's first pictures, where the file's tables may state another size."""
         if self._trusts_tables:
             self._trusts_tables = False
-            options = _limits(self.max_pixels)
+            options = limits(self.max_pixels)
             with (
                 self.blame("its headers"),
                 open_file(self.path) as file,
                 av.open(file, "r", options=options, metadata_errors="ignore") as again,
             ):
-                _, seen = _choose_stream(again, self.path)
+                _, seen = choose_stream(again, self.path)
             self.facts = self.facts._replace(height=seen.height, width=seen.width)
         return self.facts.height, self.facts.width
 
     def close(self) -> None:
         """Close the container and the file."""
         self._pass += 1
-        self._kept = None
+        self._kept = self._samples = None
         if self._container is not None:
             self._container.close()
         self._file.close()
 
     def _take_stock(self) -> None:
-        """Learn the facts of all packets, and keep the packets of a file of ordinary size."""
+        """Learn the facts of all packets, from tables or by reading; keep those that were read of an ordinary file."""
+        if self._trusts_tables and self._remote is None:
+            with self.blame("its headers"):
+                self._samples = find_samples(self._file, self.stream)
+        if self._samples is not None:
+            self.packets = self._samples.table
+            return
         kept: list[Packet[VideoStream]] = []
         room = _KEPT_BYTES
         packets = self._demux_all()
@@ -187,7 +184,7 @@ class PacketSource:
 
     def _open(self) -> None:
         self.opens += 1
-        limits = _limits(self.max_pixels)
+        options = limits(self.max_pixels)
         with self.blame("its headers"):
             why = damage(self._file)
             if why:
@@ -195,14 +192,14 @@ class PacketSource:
             self._file.seek(0)
             self._trusts_tables = is_iso_media(self._file.read(8))
             leaves_media = self._trusts_tables and self._remote is not None and self._remote.leave_media()
-            container = self._demuxed(limits | _TABLES if self._trusts_tables else limits)
-            if self._trusts_tables and not _has_size(container):
+            container = self._demuxed(options | _TABLES if self._trusts_tables else options)
+            if self._trusts_tables and not has_size(container):
                 container.close()
-                container = self._demuxed(limits | {"skip_frame": "all"})
+                container = self._demuxed(options | {"skip_frame": "all"})
         self._container = container
-        self.stream, self.facts = _choose_stream(container, self.path)
+        self.stream, self.facts = choose_stream(container, self.path)
         if leaves_media:
-            self._leave_packets(limits | _TABLES)
+            self._leave_packets(options | _TABLES)
         size = f"{self.facts.width}x{self.facts.height}"
         if self.facts.height * self.facts.width > self.max_pixels:
             raise VideoDecodeError(self.path, f"pictures of {size} px exceed max_pixels ({self.max_pixels})")
@@ -218,7 +215,7 @@ class PacketSource:
         self._container.close()
         with self.blame("its headers"):
             self._container = self._demuxed(options)
-        self.stream, self.facts = _choose_stream(self._container, self.path)
+        self.stream, self.facts = choose_stream(self._container, self.path)
 
     def _demuxed(self, options: dict[str, str]) -> InputContainer:
         self._file.seek(0)
@@ -261,37 +258,6 @@ class PacketSource:
                 return
         self._container.close()
         self._open()
-
-
-def _limits(max_pixels: int) -> dict[str, str]:
-    return {"format_whitelist": _FORMATS, "protocol_whitelist": "", "max_pixels": str(max_pixels)}
-
-
-def _has_size(container: InputContainer) -> bool:
-    """Tell whether FFmpeg knows how large the pictures are; it does not where they exceed `max_pixels`."""
-    return all(stream.codec_context.width > 0 for stream in container.streams.video if stream.codec_context)
-
-
-def _choose_stream(container: InputContainer, path: str) -> tuple[VideoStream, StreamFacts]:
-    """Take the first video stream that is not a cover picture; other programs may take the largest."""
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
-        kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
-        raise VideoDecodeError(path, f"no video stream, only {' and '.join(sorted(kinds)) or 'headers'}")
-    stream = streams[0]
-    context: VideoCodecContext | None = stream.codec_context
-    if context is None:
-        raise VideoDecodeError(path, "FFmpeg has no decoder for its video stream")
-    facts = StreamFacts(
-        formats=frozenset(container.format.name.split(",")),
-        codec=context.codec.name,
-        num_video_streams=len(container.streams.video),
-        height=context.height,
-        width=context.width,
-        fps=float(stream.average_rate or stream.base_rate or 0),
-        is_progressive=context.field_order in _PROGRESSIVE,
-    )
-    return stream, facts
 
 
 def _facts(packet: "Packet[VideoStream]") -> PacketFacts:
