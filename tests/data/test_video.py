@@ -69,7 +69,7 @@ def test_a_frame_outside_of_the_video_is_refused(index, backend, craft):
 
 
 def test_an_unknown_backend_lists_the_choices(craft):
-    with pytest.raises(ValueError, match=r"backend \('opencv'\) must be one of pyav, decord\."):
+    with pytest.raises(ValueError, match=r"backend \('opencv'\) must be one of pyav, decord, torchcodec\."):
         open_video(craft("v.mp4"), backend="opencv")  # type: ignore[arg-type]
 
 

@@ -1,5 +1,8 @@
 """What a newcomer does wrong with a data set or a machine; what is wrong on the command line stands in test_cli.py."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from vidgn.data.manifest import Manifest
@@ -30,4 +33,16 @@ def test_torchcodec_without_ffmpeg_is_a_warning_with_what_to_do(monkeypatch):
     (found,) = [check for check in checks if check.name == "torchcodec"]
     assert found.status == "warn"  # PyAV reads without it
     assert found.found == "RuntimeError: Could not load libtorchcodec."
-    assert found.advice == "install FFmpeg 4 to 8 as shared libraries, or stay with PyAV"
+    assert found.advice == "install FFmpeg as shared libraries, or stay with PyAV"
+
+
+@pytest.mark.parametrize(
+    ("ffmpeg", "status", "said"), [(None, "warn", "finds none that fits"), (7, "ok", "loads with FFmpeg 7")]
+)
+def test_a_torchcodec_that_imports_without_ffmpeg_is_found_out(ffmpeg, status, said, monkeypatch):
+    stand_in = SimpleNamespace(ffmpeg_major_version=ffmpeg, decoders=SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "torchcodec", stand_in)
+    checks = known_bad_checks({**package_versions(), "torchcodec": "0.17.0", "torch": "2.15.0"})
+    (found,) = [check for check in checks if check.name == "torchcodec"]
+    assert found.status == status
+    assert said in found.found

@@ -14,6 +14,7 @@ from vidgn.data.manifest import Manifest
 from vidgn.data.motions import MotionsSpec, prepare_motions
 from vidgn.data.picture_folders import read_picture_folders
 from vidgn.data.shards import read_shards
+from vidgn.data.video import Backend
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -55,7 +56,7 @@ class DataSpec:
     classes: str | None = None
     seed: int = 0
     flip: bool | None = None
-    backend: Literal["pyav", "decord"] = "pyav"
+    backend: Backend = "pyav"
     num_workers: int | None = None
     clips_per_video: int = 1
     deadline_seconds: float | None = 30.0

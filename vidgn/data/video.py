@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from vidgn.data.pieces import Piece
 from vidgn.data.remote import Url, is_remote
 
-Backend = Literal["pyav", "decord"]
+Backend = Literal["pyav", "decord", "torchcodec"]
 ChannelOrder = Literal["rgb", "bgr"]
 
 # 4096 x 4096: above every common video, below what would fill a worker's memory with a few frames.
@@ -106,15 +106,15 @@ def open_video(
     Args:
         path: A file in one of the containers mp4/mov, mkv/webm, avi, ts, mpg, flv, asf, ogg; its name proves
             nothing.
-        backend: `pyav` reads everything exactly. `decord` reads ordinary H.264 files and refuses the rest; it
-            does not notice damaged pictures.
+        backend: `pyav` reads everything exactly. `decord` reads ordinary H.264 files, `torchcodec` H.264, HEVC, VP9
+            and AV1 of 8 bits with an installed FFmpeg; they refuse the rest and do not notice damaged pictures.
         num_threads: Threads of the decoder, which share the slices of one picture.
         max_pixels: Largest picture (height x width) that is decoded.
 
     Raises:
         OSError: The file is missing, a directory, unreadable (the class says which).
-        VideoDecodeError: It is not a regular file, not a video, truncated, or not one that decord reads exactly.
-        ImportError: The package of the back end is not installed.
+        VideoDecodeError: It is not a regular file, not a video, truncated, or this back end does not read it exactly.
+        ImportError: The package of the back end, or FFmpeg for torchcodec, is not installed.
         ValueError: An argument is out of range.
     """
     if backend not in get_args(Backend):
@@ -125,12 +125,16 @@ def open_video(
     file = os.fspath(path)
     if not is_remote(file):
         _require_regular_file(file.container if isinstance(file, Piece) else file)
-    if backend == "decord" and isinstance(file, (Url, Piece)):
-        raise ValueError(f"backend (decord) reads whole files of this machine only, not {file}; use pyav.")
+    if backend != "pyav" and isinstance(file, (Url, Piece)):
+        raise ValueError(f"backend ({backend}) reads whole files of this machine only, not {file}; use pyav.")
     if backend == "decord":
         from vidgn.data.readers.decord import DecordReader
 
         return DecordReader(file, num_threads=num_threads, max_pixels=max_pixels)
+    if backend == "torchcodec":
+        from vidgn.data.readers.torchcodec import TorchcodecReader
+
+        return TorchcodecReader(file, num_threads=num_threads, max_pixels=max_pixels)
     from vidgn.data.readers.pyav import PyavReader
 
     return PyavReader(file, num_threads=num_threads, max_pixels=max_pixels)

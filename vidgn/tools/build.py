@@ -197,6 +197,7 @@ def versions() -> dict[str, str]:
         "pytorchvideo",
         "av",
         "decord",
+        "torchcodec",
         "lightning",
         "torchmetrics",
         "numpy",

@@ -101,13 +101,14 @@ def run_test(name: str, test: Callable[[], str], *, broken: Status = "broken") -
         return Check(name, "ok", test())
     except Exception as err:  # a doctor reports every failure as a finding, and goes on
         line = (str(err).strip().splitlines() or ["no message"])[0][:300]
-        advice = "install FFmpeg 4 to 8 as shared libraries, or stay with PyAV" if name == "torchcodec" else ""
+        advice = "install FFmpeg as shared libraries, or stay with PyAV" if name == "torchcodec" else ""
         return Check(name, broken, f"{type(err).__name__}: {line}", advice)
 
 
 def _load_torchcodec() -> str:
-    importlib.import_module("torchcodec.decoders")
-    return "loads with this FFmpeg"
+    from vidgn.data.readers.torchcodec import load_torchcodec
+
+    return f"loads with FFmpeg {load_torchcodec()[1]}"
 
 
 def _cudnn_version() -> int | None:

@@ -12,15 +12,15 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vidgn.data.readers.gather import distinct, gather
-from vidgn.data.readers.orientation import is_mirrored
-from vidgn.data.readers.pyav import PyavReader, display_matrix
+from vidgn.data.readers.obstacles import EIGHT_BITS, first_line, mirrored, obstacle_in_keys, refusal
+from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.video import ChannelOrder, VideoDecodeError
 
 _CONTAINERS = {"mov", "matroska"}
-_8_BIT = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"}
 
 
 class DecordReader:
@@ -39,18 +39,18 @@ class DecordReader:
             self._num_frames, self.fps = len(probe), probe.fps
             self.height, self.width = probe.height, probe.width
         if why:
-            raise _refusal(path, why)
+            raise refusal(path, why)
         self._error: type[Exception] = decord.DECORDError
         try:
             # An absolute path cannot be taken for a URL.
             self._video: Any = decord.VideoReader(os.path.abspath(path), ctx=decord.cpu(0), num_threads=num_threads)
         except self._error as err:
-            raise VideoDecodeError(path, f"decord cannot open it: {_first_line(err)}") from err
+            raise VideoDecodeError(path, f"decord cannot open it: {first_line(err)}") from err
         if len(self._video) != self._num_frames:
-            raise _refusal(path, f"decord counts {len(self._video)} frames instead of {self._num_frames}")
+            raise refusal(path, f"decord counts {len(self._video)} frames instead of {self._num_frames}")
         shape = next(self.frames([0]))[1].shape
         if shape != (self.height, self.width, 3):
-            raise _refusal(path, f"decord gives pictures of shape {shape} at a width of {self.width} px")
+            raise refusal(path, f"decord gives pictures of shape {shape} at a width of {self.width} px")
 
     def __len__(self) -> int:
         return self._num_frames
@@ -89,12 +89,8 @@ class DecordReader:
             try:
                 image: NDArray[np.uint8] = self._video[index].asnumpy()
             except self._error as err:
-                raise VideoDecodeError(self.path, f"frame {index}: {_first_line(err)}") from err
+                raise VideoDecodeError(self.path, f"frame {index}: {first_line(err)}") from err
             yield index, image
-
-
-def _refusal(path: str, why: str) -> VideoDecodeError:
-    return VideoDecodeError(path, f"{why}; use backend='pyav', which reads it exactly")
 
 
 def _obstacle(probe: PyavReader) -> str | None:
@@ -114,25 +110,10 @@ def _obstacle(probe: PyavReader) -> str | None:
         return "its times cannot be trusted, and decord trusts them"
     if index.has_open_groups():
         return "it has open groups of pictures"
-    return _obstacle_in_keys(probe)
+    return obstacle_in_keys(probe, in_picture=_obstacle_in_picture)
 
 
-def _obstacle_in_keys(probe: PyavReader) -> str | None:
-    facts = probe.source.facts
-    for key in probe.index.keys:
-        pictures = [picture for _, picture in probe.decoder.decode(key, key)]
-        if len(pictures) != 1:
-            return f"packet {key} says that decoding can begin there, but it cannot"
-        if pictures[0].format.name not in _8_BIT:
-            return f"decord converts {pictures[0].format.name} to other colours"
-        if (pictures[0].height, pictures[0].width) != (facts.height, facts.width):
-            return "its pictures change size"
-        matrix = display_matrix(pictures[0])
-        if matrix is not None and is_mirrored(matrix):
-            return "its pictures are mirrored"
-    return None
-
-
-def _first_line(err: Exception) -> str:
-    """Take the sentence out of decord's message, which is followed by a C++ stack trace."""
-    return str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+def _obstacle_in_picture(picture: VideoFrame) -> str | None:
+    if picture.format.name not in EIGHT_BITS:
+        return f"decord converts {picture.format.name} to other colours"
+    return mirrored(picture)

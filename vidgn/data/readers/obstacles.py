@@ -1,0 +1,48 @@
+"""What PyAV finds in a file that another back end would get wrong; such a file is refused, and PyAV named."""
+
+from collections.abc import Callable
+
+from av.video.frame import VideoFrame
+
+from vidgn.data.readers.orientation import is_mirrored
+from vidgn.data.readers.pyav import PyavReader, display_matrix
+from vidgn.data.video import VideoDecodeError
+
+EIGHT_BITS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"}
+
+
+def refusal(path: str, why: str) -> VideoDecodeError:
+    """Say what is in the way and which back end reads the file."""
+    return VideoDecodeError(path, f"{why}; use backend='pyav', which reads it exactly")
+
+
+def obstacle_in_keys(probe: PyavReader, *, in_picture: Callable[[VideoFrame], str | None]) -> str | None:
+    """Decode each key packet alone and name the first obstacle.
+
+    Args:
+        probe: The file.
+        in_picture: Names the obstacle in one picture.
+    """
+    facts = probe.source.facts
+    for key in probe.index.keys:
+        pictures = [picture for _, picture in probe.decoder.decode(key, key)]
+        if len(pictures) != probe.source.packets[key].shown:  # an edit list may hide a key
+            return f"packet {key} says that decoding can begin there, but it cannot"
+        for picture in pictures:
+            if (picture.height, picture.width) != (facts.height, facts.width):
+                return "its pictures change size"
+            why = in_picture(picture)
+            if why:
+                return why
+    return None
+
+
+def mirrored(picture: VideoFrame) -> str | None:
+    """Say so if the picture is to be shown as in a mirror."""
+    matrix = display_matrix(picture)
+    return "its pictures are mirrored" if matrix is not None and is_mirrored(matrix) else None
+
+
+def first_line(err: Exception) -> str:
+    """Take the sentence out of a message that a C++ stack trace follows."""
+    return str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
