@@ -11,6 +11,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from vidgn.data.readers.pyav import PyavReader
+from vidgn.data.readers.torchcodec import load_torchcodec
 from vidgn.data.transforms import Box, scaled_size
 
 TEST_SIDE = 256
@@ -253,6 +254,8 @@ def _find() -> dict[str, Peer]:
     for name, (module, peer) in _ALL.items():
         try:
             importlib.import_module(module)
+            if module.startswith("torchcodec"):
+                load_torchcodec()  # it imports without FFmpeg too
         except Exception as err:  # a broken peer is left out by name, whatever it raises
             _SKIPPED[name] = f"{type(err).__name__}: {str(err).splitlines()[0][:120]}"
         else:
