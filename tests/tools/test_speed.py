@@ -39,6 +39,7 @@ def test_the_words_of_a_run_become_a_record():
         ({"cuda_graphs": 1}, r"cuda_graphs \(1\) must be true or false"),
         ({"memory": "tiny"}, r"memory \(tiny\) must be normal or low"),
         ({"memory": "low", "fuse": False}, r"memory=low is a property of the fused net, but fuse=false; use fuse=auto"),
+        ({"keep_memory": "no"}, r"keep_memory \(no\) must be true, false or auto"),
         ({"quantize": "int4"}, r"quantize \(int4\) must be int8 or null"),
         ({"quantize": "int8", "fuse": False}, r"quantize=int8 is a property of the fused net, but fuse=false"),
         ({"cuda_graphs": True}, r"cuda_graphs=true replays compiled graphs, but compile=false; add compile=true"),
@@ -187,3 +188,21 @@ def test_compile_is_asked_for_once(net, monkeypatch, frozen, graphs):
     callback.on_train_start(*trainer_and_module(net))
     callback.on_test_start(*trainer_and_module(net))
     assert asked == [{"cuda_graphs": graphs, "frozen": frozen}]
+
+
+@pytest.mark.parametrize(
+    ("word", "device", "kept"), [("auto", "cpu", 1), ("auto", "cuda", 0), (True, "cuda", 1), (False, "cpu", 0)]
+)
+@pytest.mark.parametrize("end", ["teardown", "on_exception"])
+def test_a_run_keeps_memory_on_a_cpu_and_gives_it_back_at_its_end(net, monkeypatch, word, device, kept, end):
+    asked = []
+    monkeypatch.setattr(speed, "keep_memory", lambda: asked.append("keep") is None)
+    monkeypatch.setattr(speed, "give_back_memory", lambda: asked.append("give back") is None)
+    callback = Speed(SpeedSpec(keep_memory=word), clip=(8, 32, 2))
+    trainer, _ = trainer_and_module(net)
+    callback.on_test_start(trainer, SimpleNamespace(net=net, device=torch.device(device)))
+    assert asked == ["keep"] * kept
+    ending = {"teardown": "test", "on_exception": KeyboardInterrupt()}[end]
+    getattr(callback, end)(trainer, None, ending)
+    getattr(callback, end)(trainer, None, ending)
+    assert asked == ["keep", "give back"] * kept

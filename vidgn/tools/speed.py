@@ -1,4 +1,4 @@
-"""The words that decide how fast a run computes, and nothing else: fuse, compile, cuda_graphs, memory, quantize.
+"""The words that decide how fast a run computes, and nothing else: fuse, compile, cuda_graphs, memory, quantize ...
 
 Results, parameters, their names and checkpoints are those of the plain net, so a run may be resumed or tested with
 other words than it began with. The one that rounds more than bfloat16 does, quantize, is for tests alone.
@@ -19,6 +19,7 @@ from vidgn.models.fuse_conv import ViewConv3d
 from vidgn.models.fuse_fold import fold_batch_norms
 from vidgn.models.fuse_int8 import check_processor, quantize
 from vidgn.models.fuse_tune import tune
+from vidgn.tools.heap import give_back_memory, keep_memory
 
 
 class SpeedSpec(NamedTuple):
@@ -33,6 +34,7 @@ class SpeedSpec(NamedTuple):
         memory: `low` computes what norms give to the next layer again in the backward pass.
         half: whether `trainer.precision` is bfloat16.
         quantize: `int8` convolves in eight-bit integers on a CPU, in a test.
+        keep_memory: the process keeps the memory that it frees (`vidgn.tools.heap`); `auto` where a CPU computes.
     """
 
     fuse: bool | Literal["auto"] = "auto"
@@ -41,6 +43,7 @@ class SpeedSpec(NamedTuple):
     memory: Literal["normal", "low"] = "normal"
     half: bool = False
     quantize: Literal["int8"] | None = None
+    keep_memory: bool | Literal["auto"] = "auto"
 
 
 def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
@@ -51,7 +54,7 @@ def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
     """
     half = str((words.get("trainer") or {}).get("precision")).startswith("bf16")
     given = SpeedSpec(words["fuse"], words["compile"], words["cuda_graphs"], words.get("memory", "normal"), half)
-    given = given._replace(quantize=words.get("quantize"))
+    given = given._replace(quantize=words.get("quantize"), keep_memory=words.get("keep_memory", "auto"))
     if given.fuse not in (True, False, "auto"):
         raise ValueError(f"fuse ({given.fuse}) must be true, false or auto.")
     for name in ("compile", "cuda_graphs"):
@@ -59,6 +62,8 @@ def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
             raise ValueError(f"{name} ({getattr(given, name)}) must be true or false.")
     if given.memory not in ("normal", "low"):
         raise ValueError(f"memory ({given.memory}) must be normal or low.")
+    if given.keep_memory not in (True, False, "auto"):
+        raise ValueError(f"keep_memory ({given.keep_memory}) must be true, false or auto.")
     if given.quantize not in (None, "int8"):
         raise ValueError(f"quantize ({given.quantize}) must be int8 or null.")
     if given.quantize and given.fuse is False:
@@ -131,6 +136,7 @@ class Speed(L.Callback):
         self.clip = clip
         self.frozen = frozen
         self._done = False
+        self._keeps = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tune for training."""
@@ -140,7 +146,21 @@ class Speed(L.Callback):
         """Tune for testing, unless the run has trained before."""
         self._prepare(trainer, pl_module)
 
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Give memory back that was kept for this run."""
+        self._give_back()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give it back where the run fails, too."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._keeps:
+            self._keeps = not give_back_memory()
+
     def _prepare(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.spec.keep_memory is True or (self.spec.keep_memory == "auto" and pl_module.device.type == "cpu"):
+            self._keeps = keep_memory()
         if self._done:
             return
         self._done = True
