@@ -43,7 +43,10 @@ def look(path, use=lambda found, _: found):
 def all_of(found, _):
     assert found is not None
     facts = list(found.table)
-    got = [bytes(packet) for _, packet in found.read(0, len(facts) - 1, path="x")]
+    got = []
+    for first, some in found.read(0, len(facts) - 1, path="x"):
+        assert first == len(got)
+        got += map(bytes, some)
     assert all(fact.shown and fact.size == len(data) for fact, data in zip(facts, got, strict=True))
     return [(fact.time, data, fact.is_key) for fact, data in zip(facts, got, strict=True)]
 

@@ -35,17 +35,21 @@ class PictureDecoder:
         context = self._prepare()
         if self._source.facts.codec != "h264":
             needed = None
-        for number, packet in self._source.walk(start, last, ticket=ticket):
+        passes_over = False
+        for number, packet in self._source.walk(start, last):
             packet.pts = packet.dts = number
-            if needed is not None:
-                context.skip_frame = "DEFAULT" if number in needed else "NONREF"
+            if needed is not None and (number not in needed) is not passes_over:
+                passes_over = not passes_over
+                context.skip_frame = "NONREF" if passes_over else "DEFAULT"
             self.packets_decoded += 1
             try:
                 pictures = context.decode(packet)
             except (FFmpegError, OSError):  # a context around every packet would cost time with each
                 with self._source.blame(f"packet {number}"):
                     raise
-            yield from _tagged(pictures)
+            if pictures:
+                yield from _tagged(pictures)
+                self._source.require(ticket)
         self._source.require(ticket)
         with self._source.blame(f"packet {last}"):
             pictures = context.decode(None)  # the decoder holds pictures back that others might precede

@@ -23,8 +23,9 @@ from vidgn.data.video import VideoDecodeError
 _KEPT_BYTES = 1 << 24  # a file of ordinary size is read once; of a larger one only the facts are kept
 _AT_ONCE = 32  # packets; a call for each costs time, and many could be large
 _PACKET_BYTES = 600  # what PyAV 18 takes for a packet beside its bytes, in files of 1,800 to 100,240 packets
-# Of mp4 and mov the tables say what FFmpeg otherwise learns from the first packets, whose pictures it decodes for it.
-_TABLES = {"skip_frame": "all", "probesize": "32"}
+# Of mp4 and mov the tables say what FFmpeg otherwise learns from the first packets, whose pictures it decodes for it:
+# it may open no decoder. The whitelist is of codecs' names; ours is opened by another way.
+_TABLES = {"skip_frame": "all", "probesize": "32", "codec_whitelist": "none"}
 _LONG_AGO = 1 << 50  # ticks; before the first time of any file
 
 
@@ -72,25 +73,25 @@ class PacketSource:
                 self._rewind()
         return self._pass
 
-    def walk(self, start: int, last: int, *, ticket: int) -> Iterator[tuple[int, "Packet[VideoStream]"]]:
+    def walk(self, start: int, last: int) -> Iterator[tuple[int, "Packet[VideoStream]"]]:
         """Yield packets `start`..`last` with their numbers, passing over those before `start`.
+
+        Whoever lets others act meanwhile must `require` the pass before it asks for the next one.
 
         Raises:
             VideoDecodeError: The packets are not those of the first pass: the file has changed since.
-            RuntimeError: Another pass has begun, or the source is closed.
         """
         if self._samples is not None:
             with self.blame(f"packets {start} to {last}"):
-                for number, sample in self._samples.read(start, last, path=self.path):
-                    yield number, sample
-                    self.require(ticket)
+                for first, some in self._samples.read(start, last, path=self.path):
+                    yield from enumerate(some, first)
             return
         if self._places is not None:
             self._places.fetch(start, last, sizes=self.packets.sizes)
-        if self._kept is not None:
+        kept = self._kept
+        if kept is not None:
             for number in range(start, last + 1):
-                yield number, self._filled(self._kept[number], number)
-                self.require(ticket)
+                yield number, self._filled(kept[number], number)
             return
         while self._position <= last:
             number = self._position
@@ -101,7 +102,6 @@ class PacketSource:
             self._position += 1
             if number >= start:
                 yield number, self._filled(packet, number)
-                self.require(ticket)
 
     def require(self, ticket: int) -> None:
         """Check that the pass still goes on.

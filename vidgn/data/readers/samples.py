@@ -42,25 +42,23 @@ class Samples:
         self._starts = array("q", starts.tobytes())
         self._stamp = _stamp(file)
 
-    def read(self, start: int, last: int, *, path: str) -> Iterator[tuple[int, "Packet[VideoStream]"]]:
-        """Yield packets `start`..`last` with their numbers; those that lie together are read at once.
+    def read(self, start: int, last: int, *, path: str) -> Iterator[tuple[int, "list[Packet[Any]]"]]:
+        """Yield packets `start`..`last`, those that lie together at once, with the number of the first.
 
         Raises:
             VideoDecodeError: The file has changed.
         """
-        sizes = self.table.sizes
         while start <= last:
             behind = self._together(start, last)
-            first, end = self._starts[start], self._starts[behind - 1] + sizes[behind - 1]
-            self._file.seek(first)
-            data = self._file.read(end - first)
-            if len(data) < end - first or _stamp(self._file) != self._stamp:
+            sizes, starts = self.table.sizes[start:behind], self._starts[start:behind]
+            self._file.seek(starts[0])
+            data = self._file.read(starts[-1] + sizes[-1] - starts[0])
+            if len(data) < starts[-1] + sizes[-1] - starts[0] or _stamp(self._file) != self._stamp:
                 raise VideoDecodeError(path, f"packet {start} is not what it was: the file has changed")
-            for number in range(start, behind):
-                packet: Packet[Any] = Packet(sizes[number])
-                at = self._starts[number] - first
-                packet.update(data[at : at + sizes[number]])
-                yield number, packet
+            packets: list[Packet[Any]] = [Packet(size) for size in sizes]  # padded, as a decoder needs it
+            for packet, place, size in zip(packets, starts, sizes, strict=True):
+                packet.update(data[place - starts[0] : place - starts[0] + size])
+            yield start, packets
             start = behind
 
     def _together(self, start: int, last: int) -> int:
@@ -110,18 +108,19 @@ def _find(file: BinaryIO, stream: VideoStream) -> Samples | None:
 def _delays(file: BinaryIO, *, track: int, count: int) -> NDArray[np.int64] | None:
     """Return by how many ticks each packet is shown after it is decoded, (N,); None: not an ordinary track."""
     moov = _moov(file)
-    tables = {kind: (start, end) for kind, start, end in boxes(moov, 0, len(moov)) if kind != b"trak"}
-    tracks = [(start, end) for kind, start, end in boxes(moov, 0, len(moov)) if kind == b"trak"]
+    outer = list(boxes(moov, 0, len(moov)))
+    tracks = [(start, end) for kind, start, end in outer if kind == b"trak"]
     mine = [place for place in tracks if _track_number(moov, place) == track]
-    if b"mvex" in tables or len(mine) != 1:
+    if len(mine) != 1 or any(kind == b"mvex" for kind, _, _ in outer):
         return None
     edits = _inside(moov, mine[0], b"edts", b"elst")
     if edits is not None and _int(moov, edits[0] + 4) > 1:
         return None
-    kinds = _inside(moov, mine[0], b"mdia", b"minf", b"stbl", b"stsd")
+    inner = _inside(moov, mine[0], b"mdia", b"minf", b"stbl")
+    tables = {kind: (start, end) for kind, start, end in boxes(moov, *inner)} if inner is not None else {}
+    kinds, table = tables.get(b"stsd"), tables.get(b"ctts")
     if kinds is None or _int(moov, kinds[0] + 4) != 1 or moov[kinds[0] + 12 : kinds[0] + 16] not in _PLAIN:
         return None
-    table = _inside(moov, mine[0], b"mdia", b"minf", b"stbl", b"ctts")
     if table is None:
         return np.zeros(count, np.int64)
     length = _int(moov, table[0] + 4)
