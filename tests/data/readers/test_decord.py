@@ -106,11 +106,11 @@ class FakeError(Exception):
     pass
 
 
-def fake_decord(monkeypatch, *, count=36, opens=True):
+def fake_decord(monkeypatch, *, count=36, opening=None):
     class Video:
         def __init__(self, path, **_):
-            if not opens:
-                raise FakeError("[10:00:00] video_reader.cc:151: no luck\nStack trace:\n  0x1")
+            if opening:
+                raise opening
 
         def __len__(self):
             return count
@@ -125,8 +125,15 @@ def fake_decord(monkeypatch, *, count=36, opens=True):
     )
 
 
-def test_an_error_of_decord_names_the_file_and_leaves_out_the_stack_trace(craft, monkeypatch):
-    fake_decord(monkeypatch, opens=False)
+@pytest.mark.parametrize(
+    "error",
+    [
+        FakeError("[10:00:00] video_reader.cc:151: no luck\nStack trace:\n  0x1"),
+        RuntimeError("Error reading v.mp4: no luck"),  # where its reader comes back empty
+    ],
+)
+def test_an_error_of_decord_names_the_file_and_leaves_out_the_stack_trace(error, craft, monkeypatch):
+    fake_decord(monkeypatch, opening=error)
     with pytest.raises(VideoDecodeError, match=r"v\.mp4: decord cannot open it: .*no luck$"):
         open_video(craft("v.mp4"), backend="decord")
 

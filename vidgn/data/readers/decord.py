@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vidgn.data.readers.gather import distinct, gather
-from vidgn.data.readers.obstacles import EIGHT_BITS, first_line, mirrored, obstacle_in_keys, refusal
+from vidgn.data.readers.obstacles import EIGHT_BITS, first_line, mirrored, obstacle_in_keys, obstacle_in_start, refusal
 from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.video import ChannelOrder, VideoDecodeError
 
@@ -44,7 +44,7 @@ class DecordReader:
         try:
             # An absolute path cannot be taken for a URL.
             self._video: Any = decord.VideoReader(os.path.abspath(path), ctx=decord.cpu(0), num_threads=num_threads)
-        except self._error as err:
+        except (self._error, RuntimeError) as err:
             raise VideoDecodeError(path, f"decord cannot open it: {first_line(err)}") from err
         if len(self._video) != self._num_frames:
             raise refusal(path, f"decord counts {len(self._video)} frames instead of {self._num_frames}")
@@ -100,6 +100,9 @@ def _obstacle(probe: PyavReader) -> str | None:
         return f"decord reads only H.264 exactly, not {facts.codec}"
     if not facts.formats & _CONTAINERS:
         return f"decord reads only mp4/mov and mkv exactly, not {min(facts.formats)}"
+    why = obstacle_in_start(probe.path)
+    if why:
+        return why
     if facts.num_video_streams > 1:
         return f"decord chooses another one of its {facts.num_video_streams} video streams"
     if not facts.is_progressive:

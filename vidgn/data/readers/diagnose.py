@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 # Top-level boxes that an ISO media file may begin with (ISO/IEC 14496-12, 4.3 and 8).
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
-_EBML = b"\x1a\x45\xdf\xa3"
+EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
 _FRAGMENT_BYTES = 4096  # a fragment's boxes up to where its first run says where its pictures lie
 
@@ -25,7 +25,7 @@ def damage(file: BinaryIO) -> str | None:
         return _damage_of_boxes(file, size)
     if head[:4] == b"RIFF" and head[4:8] != b"\xff\xff\xff\xff":  # all ones: unknown
         return _shortfall(8 + int.from_bytes(head[4:8], "little"), size)
-    if head[:4] == _EBML:
+    if head[:4] == EBML:
         return _damage_of_segment(head, size)
     return None
 
@@ -39,7 +39,7 @@ def contents(file: BinaryIO) -> str:
     """Describe the first bytes of a file that no demuxer takes: quoted where they are text."""
     file.seek(0)
     head = file.read(48)
-    if is_iso_media(head) or head[:4] in (b"RIFF", _EBML):
+    if is_iso_media(head) or head[:4] in (b"RIFF", EBML):
         return "its headers are damaged"
     text = head.decode("ascii", errors="replace")
     if all(char.isprintable() or char in "\r\n\t" for char in text.replace("\ufffd", "\0")):

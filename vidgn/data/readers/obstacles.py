@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from av.video.frame import VideoFrame
 
+from vidgn.data.readers.diagnose import EBML, is_iso_media
 from vidgn.data.readers.orientation import is_mirrored
 from vidgn.data.readers.pyav import PyavReader, display_matrix
 from vidgn.data.video import VideoDecodeError
@@ -14,6 +15,19 @@ EIGHT_BITS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p
 def refusal(path: str, why: str) -> VideoDecodeError:
     """Say what is in the way and which back end reads the file."""
     return VideoDecodeError(path, f"{why}; use backend='pyav', which reads it exactly")
+
+
+def obstacle_in_start(path: str) -> str | None:
+    """Name what is amiss with the first bytes of a file whose pictures are those of mp4/mov or mkv/webm.
+
+    A playlist whose first line a demuxer of mp4 passes over as a box is a video to PyAV, which is told the formats to
+    try. Another FFmpeg takes it for a playlist, and opens the files that it names.
+    """
+    with open(path, "rb") as file:
+        head = file.read(8)
+    if is_iso_media(head) or head.startswith(EBML):
+        return None
+    return f"it begins with the bytes {head.hex(' ')}, as no mp4/mov or mkv/webm should"
 
 
 def obstacle_in_keys(probe: PyavReader, *, in_picture: Callable[[VideoFrame], str | None]) -> str | None:

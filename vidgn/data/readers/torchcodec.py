@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vidgn.data.readers.gather import distinct, gather
-from vidgn.data.readers.obstacles import EIGHT_BITS, first_line, mirrored, obstacle_in_keys, refusal
+from vidgn.data.readers.obstacles import EIGHT_BITS, first_line, mirrored, obstacle_in_keys, obstacle_in_start, refusal
 from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.remote import open_file
 from vidgn.data.video import ChannelOrder, VideoDecodeError
@@ -160,6 +160,9 @@ def _obstacle(probe: PyavReader) -> str | None:
         return f"torchcodec reads only {', '.join(_CODECS.values())} exactly, not {facts.codec}"
     if not facts.formats & _CONTAINERS:
         return f"torchcodec reads only mp4/mov and mkv/webm exactly, not {min(facts.formats)}"
+    why = obstacle_in_start(probe.path)
+    if why:
+        return why
     if not facts.is_progressive:
         return "torchcodec converts interlaced pictures to other colours"
     if not probe.is_timed:
