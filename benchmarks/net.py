@@ -4,8 +4,10 @@
     VIDGN_TEST_VIDEOS=DIR python benchmarks/net.py --json             # 32 and 64 frames, 64 and 96 px
 
 The baseline is pytorchvideo's create_resnet (as `build_i3d` calls it) with nn.GroupNorm, eager, contiguous, float32;
-contestants have its weights. Every round runs all of them once, one after the other; a ratio is the median of the
-rounds' ratios. Two threads. The last line is the result as JSON if --json is given.
+contestants have its weights. It runs in a process of its own, as torch leaves it; ours keep the memory they free, as
+train.py and eval.py do (keep_memory=auto), and a second baseline does so beside them. Every round runs all of them
+once, one after the other; a ratio is the median of the rounds' ratios. Two threads. The last line is the result as
+JSON if --json is given.
 """
 
 import argparse
@@ -21,8 +23,9 @@ import net_rounds
 import numpy as np
 import torch
 from net_engines import engines
+from net_peer import Peer
 from net_rounds import group_norm_of, interleaved, randomized, ratio, table
-from net_train import CASES, QUICK_CASES, measure_training
+from net_train import CASES, KEPT, QUICK_CASES, measure_training
 from torch import Tensor, nn
 
 from vidgn.data.transforms import Normalize, scaled_size
@@ -31,6 +34,7 @@ from vidgn.models.fuse import fuse
 from vidgn.models.fuse_compile import compile_net
 from vidgn.models.fuse_int8 import quantize
 from vidgn.models.resnet3d import I3DSpec, VideoNet, build_i3d
+from vidgn.tools.heap import keep_memory
 
 THREADS = 2
 FAST = ("bfloat16", "eight bits")  # modes that round more than float32
@@ -61,12 +65,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     net_rounds.CLOCK[0] = time.process_time if args.cpu else time.perf_counter
+    keep_memory()
     print(machine(), flush=True)
     result: dict[str, float | str | None] = {}
     if args.only != "eval":
-        result |= measure_training(QUICK_CASES if args.quick else CASES, compiled=args.compile)
+        cases = QUICK_CASES if args.quick else CASES
+        result |= measure_training(cases, compiled=args.compile, threads=THREADS, cpu=args.cpu)
     if args.only != "train":
-        result |= measure_evaluation((32,) if args.quick else (32, 64), args.rounds, args.profile, args.engines)
+        result |= measure_evaluation(
+            (32,) if args.quick else (32, 64), args.rounds, profile=args.profile, others=args.engines, cpu=args.cpu
+        )
     for name, (target, sense) in TARGETS.items():
         if name in result:
             value = result[name]
@@ -77,37 +85,40 @@ def main() -> None:
 
 
 def measure_evaluation(
-    lengths: tuple[int, ...], rounds: int, profile: bool, others: bool
+    lengths: tuple[int, ...], rounds: int, *, profile: bool, others: bool, cpu: bool
 ) -> dict[str, float | str | None]:
     """Time one clip of 224 px per mode, and compare the classes of real videos, ten clips each.
 
     The fast mode is the fastest whose five best classes are those of the baseline for every video.
     """
-    base = randomized(build_i3d(I3DSpec(num_classes=400, window=7, dropout=0.0), norm=group_norm_of(32))).eval()
+    spec = I3DSpec(num_classes=400, window=7, dropout=0.0)
+    base = randomized(build_i3d(spec, norm=group_norm_of(32))).eval()
     ratios: dict[str, list[float]] = {}
     agreement: dict[str, list[bool]] = {name: [] for name in FAST}
     difference = 0.0
     for frames in lengths:
         videos = real_clips(frames, count=2)
         clip = next(iter(videos.values()))[:1] if videos else torch.randn(1, 3, frames, 224, 224)
-        with torch.inference_mode():
+        with torch.inference_mode(), Peer(spec, groups=32, threads=THREADS, cpu=cpu) as peer:
+            peer.load(base.state_dict())
             runs = modes(base, eager=frames == lengths[0])
             runs |= engines(base, clip, threads=THREADS) if others else {}
             logits = {name: run(clip) for name, run in runs.items()}  # compiles
-            times = interleaved({name: _call(run, clip) for name, run in runs.items()}, rounds)
+            calls: dict[str, Callable[[], Any]] = {"pytorchvideo": peer.evaluate(clip)}
+            times = interleaved(calls | {name: _call(run, clip) for name, run in runs.items()}, rounds)
             print(table(f"evaluation, one clip of {frames} frames, 224 px", times, "pytorchvideo"), flush=True)
             for name in ("float32", *FAST):
                 ratios.setdefault(name, []).append(ratio(times["pytorchvideo"], times[name]))
-            difference = max(difference, float((logits["float32"] - logits["pytorchvideo"]).abs().max()))
+            difference = max(difference, float((logits["float32"] - logits[KEPT]).abs().max()))
             for name, views in videos.items():
-                best = {m: top5(runs[m], views) for m in ("pytorchvideo", "float32", *FAST)}
+                best = {m: top5(runs[m], views) for m in (KEPT, "float32", *FAST)}
                 for mode in FAST:
-                    agreement[mode].append(best[mode] == best["pytorchvideo"] == best["float32"])
+                    agreement[mode].append(best[mode] == best[KEPT] == best["float32"])
                 print(f"  {name}: top-5 {best}", flush=True)
             if profile:
                 for mode in FAST:
                     print_profile(_call(runs[mode], clip))
-    speed = {name: round(min(ratios[name]), 2) for name in ratios}
+    speed = {name: round(min(found), 2) for name, found in ratios.items()}
     agrees = {mode: sum(agreement[mode]) / len(agreement[mode]) if agreement[mode] else None for mode in FAST}
     mode = max(FAST, key=lambda name: (agrees[name] in (None, 1.0), speed[name]))
     return {
@@ -126,7 +137,7 @@ def modes(base: VideoNet, *, eager: bool) -> dict[str, Run]:
     quantize(eight, torch.randn(1, 3, 32, 64, 64))
     for net in (compiled, half, eight):
         compile_net(net, frozen=True)
-    runs: dict[str, Run] = {"pytorchvideo": base.forward}
+    runs: dict[str, Run] = {KEPT: base.forward}
     if eager:
         runs |= {"fused, float32": fused.forward, "fused, bfloat16": _autocast(fused.forward)}
     return runs | {

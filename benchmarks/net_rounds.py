@@ -4,14 +4,21 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vidgn.models.resnet3d import VideoNet
 
 CLOCK: list[Callable[[], float]] = [time.perf_counter]
+
+
+class Elsewhere(NamedTuple):
+    """What a run in another process took, and returned."""
+
+    seconds: float
+    result: Any
 
 
 def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int, *, before: int = 0) -> dict[str, list[float]]:
@@ -28,8 +35,9 @@ def interleaved(runs: Mapping[str, Callable[[], Any]], rounds: int, *, before: i
             for _ in range(before):
                 run()
             start = CLOCK[0]()
-            run()
-            times[name].append(CLOCK[0]() - start)
+            result = run()
+            taken = CLOCK[0]() - start
+            times[name].append(result.seconds if isinstance(result, Elsewhere) else taken)
     return {name: found[1:] for name, found in times.items()}
 
 
@@ -66,3 +74,18 @@ def randomized(net: VideoNet) -> VideoNet:
         elif "norm" in name:
             nn.init.normal_(parameter, float(name.endswith("weight")), 0.2, generator=generator)
     return net
+
+
+def step(net: nn.Module, clips: Tensor, labels: Tensor, *, half: bool = False) -> Callable[[], float]:
+    """Return one training step, which returns the loss; bfloat16 is that of autocast."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+    def run() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = nn.functional.cross_entropy(net.forward(clips).float(), labels)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return run

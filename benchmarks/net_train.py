@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-from net_rounds import group_norm_of, interleaved, randomized, ratio, table
+from net_peer import Peer
+from net_rounds import group_norm_of, interleaved, randomized, ratio, step, table
 from torch import Tensor, nn
 
 from vidgn.data.motions import CLASSES, MotionsSpec, draw_video
@@ -15,6 +16,7 @@ from vidgn.models.fuse_compile import compile_net
 from vidgn.models.resnet3d import I3DSpec, build_i3d
 
 FRAMES, BATCH = 32, 8
+KEPT = "the same, memory kept"
 MAX_SHARE = 0.6  # of the baseline's memory, for a mode to count
 
 
@@ -30,7 +32,9 @@ CASES = (Case(64, 64, 5), Case(64, 96, 3), Case(16, 64, 9))
 QUICK_CASES = (Case(64, 64, 3), Case(16, 64, 5))
 
 
-def measure_training(cases: tuple[Case, ...], *, compiled: bool) -> dict[str, float | str | None]:
+def measure_training(
+    cases: tuple[Case, ...], *, compiled: bool, threads: int, cpu: bool
+) -> dict[str, float | str | None]:
     """Time steps (forward, loss, backward, SGD with momentum) of 8 clips of 32 frames, float32 weights.
 
     The fastest mode whose memory is at most 0.6 of the baseline's counts; of the wide net, its worst case.
@@ -38,7 +42,7 @@ def measure_training(cases: tuple[Case, ...], *, compiled: bool) -> dict[str, fl
     result: dict[str, float | str | None] = {}
     worst: list[tuple[float, float]] = []
     for case in cases:
-        mode, gain, share, difference = _measure(case, compiled=compiled)
+        mode, gain, share, difference = _measure(case, compiled=compiled, threads=threads, cpu=cpu)
         print(f"  counted: {mode}")
         result |= {f"{case.width}_{case.side}px_mode": mode, f"{case.width}_{case.side}px_step": gain}
         result |= {f"{case.width}_{case.side}px_memory": share, f"{case.width}_{case.side}px_loss_float32": difference}
@@ -49,48 +53,37 @@ def measure_training(cases: tuple[Case, ...], *, compiled: bool) -> dict[str, fl
     } | result
 
 
-def _measure(case: Case, *, compiled: bool) -> tuple[str, float, float, float]:
+def _measure(case: Case, *, compiled: bool, threads: int, cpu: bool) -> tuple[str, float, float, float]:
     clips, labels = motions(count=BATCH, frames=FRAMES, side=case.side)
     spec = I3DSpec(num_classes=len(CLASSES), width=case.width, window=2, dropout=0.0)
     base = randomized(build_i3d(spec, norm=group_norm_of(case.width // 2)))
-    nets: dict[str, nn.Module] = {"pytorchvideo": base}
+    nets: dict[str, nn.Module] = {KEPT: base}
     for name in ("fused", "fused, low", "bfloat16", "bfloat16, low"):
         nets[name] = fuse(copy.deepcopy(base), memory="low" if "low" in name else "normal")
     if compiled:
         nets |= {name: compile_net(fuse(copy.deepcopy(base))) for name in ("compiled", "compiled, bfloat16")}
     steps = {name: step(net, clips, labels, half="bfloat16" in name) for name, net in nets.items()}
-    losses = {name: run() for name, run in steps.items()}  # of equal weights: the first step
-    times = interleaved(steps, case.rounds, before=1)
+    with Peer(spec, groups=case.width // 2, threads=threads, cpu=cpu) as peer:
+        peer.load(base.state_dict())
+        losses = {name: run() for name, run in steps.items()}  # of equal weights: the first step
+        theirs = peer.train(clips, labels)
+        assert abs(theirs().result - losses[KEPT]) < 1e-4
+        times = interleaved({"pytorchvideo": theirs, **steps}, case.rounds, before=1)
     title = f"training step, motions, width {case.width}, {BATCH} x {FRAMES} frames, {case.side} px"
     print(table(title, times, "pytorchvideo"), flush=True)
     memory = {name: peak_memory(run) for name, run in steps.items()}
-    shares = {name: size / memory["pytorchvideo"] for name, size in memory.items()}
+    shares = {name: size / memory[KEPT] for name, size in memory.items()}
     for name, share in shares.items():
-        off = losses[name] - losses["pytorchvideo"]
+        off = losses[name] - losses[KEPT]
         print(f"  {name:22} peak {memory[name] / 2**20:8.1f} MiB  {share:.3f}  loss {off:+.1e}", flush=True)
-    mode = counted({name: ratio(times["pytorchvideo"], found) for name, found in times.items()}, shares)
-    difference = abs(losses["fused"] - losses["pytorchvideo"])
+    mode = counted({name: ratio(times["pytorchvideo"], times[name]) for name in steps if name != KEPT}, shares)
+    difference = abs(losses["fused"] - losses[KEPT])
     return mode, round(ratio(times["pytorchvideo"], times[mode]), 2), round(shares[mode], 3), difference
 
 
 def counted(gains: Mapping[str, float], shares: Mapping[str, float]) -> str:
     """Return the fastest mode of those with little memory."""
-    return max((name for name, share in shares.items() if share <= MAX_SHARE), key=gains.__getitem__)
-
-
-def step(net: nn.Module, clips: Tensor, labels: Tensor, *, half: bool = False) -> Callable[[], float]:
-    """Return one training step, which returns the loss; bfloat16 is that of autocast."""
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-
-    def run() -> float:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            loss = nn.functional.cross_entropy(net.forward(clips).float(), labels)
-        loss.backward()
-        optimizer.step()
-        return float(loss.detach())
-
-    return run
+    return max((name for name in gains if shares[name] <= MAX_SHARE), key=gains.__getitem__)
 
 
 def peak_memory(run: Callable[[], object]) -> int:
