@@ -222,9 +222,10 @@ def _encode(video: Reader, part: Path, spec: PrepareSpec) -> None:
             "g": str(spec.gop), "threads": "1",
             # To five of six pictures no other refers: of 12 a clip with stride 2 decodes 7 or 8.
             "bf": "5", "b_strategy": "0", "b-pyramid": "none",
-            "refs": "1", "partitions": "i8x8,i4x4",  # whole macroblocks where pictures refer to others
+            "refs": "1", "partitions": "i8x8",  # whole macroblocks where pictures refer to others
+            "direct-pred": "none",  # motion is written down: to derive it from the neighbours takes longer than to read
             # The fewest bits for the same PSNR: bits are what takes time to decode. By eye it is a little less good.
-            "psy": "0", "aq-mode": "0", "trellis": "2",
+            "psy": "0", "aq-mode": "0", "trellis": "2", "x264-params": "subme=9:ipratio=1.25",
         }  # fmt: skip
         stream.codec_context.gop_size = spec.gop
         for index, image in _scaled(video, spec):
