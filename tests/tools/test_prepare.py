@@ -44,7 +44,7 @@ def test_a_prepared_file_has_the_frames_the_size_and_the_keys(tmp_path):
     assert psnr > 30
 
 
-def test_five_of_six_frames_of_a_prepared_file_can_be_passed_over(tmp_path):
+def test_nine_of_twelve_frames_of_a_prepared_file_can_be_passed_over(tmp_path):
     source = tmp_path / "a.mp4"
     texture = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8).repeat(8, 0).repeat(8, 1)
     with av.open(str(source), "w") as container:

@@ -220,7 +220,7 @@ def _encode(video: Reader, part: Path, spec: PrepareSpec) -> None:
         stream.options = {
             "crf": str(spec.crf), "preset": "medium", "tune": "fastdecode",
             "g": str(spec.gop), "threads": "1",
-            # To five of six pictures no other refers: of 12 a clip with stride 2 decodes 7 or 8.
+            # To nine of 12 pictures no other refers: of these a clip with stride 2 decodes 7 or 8.
             "bf": "5", "b_strategy": "0", "b-pyramid": "none",
             "refs": "1", "partitions": "i8x8",  # whole macroblocks where pictures refer to others
             "direct-pred": "none",  # motion is written down: to derive it from the neighbours takes longer than to read
