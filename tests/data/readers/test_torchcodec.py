@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidgn.data.readers.torchcodec import load_torchcodec
+from vidgn.data.readers.torchcodec import _is_idr, load_torchcodec
 from vidgn.data.remote import open_file
 from vidgn.data.video import VideoDecodeError, open_video
 
@@ -52,8 +52,10 @@ REFUSED = {  # what torchcodec 0.17 gives other frames or other colours of, and 
     "lossless.mkv": "torchcodec reads only H.264, HEVC, VP9, AV1 exactly, not ffv1",
     "interlaced.mp4": "torchcodec converts interlaced pictures to other colours",
     "ten_bits.mp4": "torchcodec converts yuv420p10le to other colours",
+    "open_gop.mp4": "is no IDR picture, and torchcodec loses frames behind such",
+    "open_gop_120.mp4": "is no IDR picture, and torchcodec loses frames behind such",
     "mirrored.mp4": "its pictures are mirrored",
-    "gradual.mp4": "packet 12 says that decoding can begin there, but it cannot",
+    "gradual.mp4": "its key packet 12 is no IDR picture, and torchcodec loses frames behind such",
 }
 UNLIKE = {"mpeg4.avi", "mpeg2.mpg", "flash.flv", "windows.wmv"}  # refused as those are, by codec
 EXACT = sorted(set(KINDS) - set(REFUSED) - UNLIKE)
@@ -120,6 +122,16 @@ def test_what_torchcodec_is_refused_for_is_so(crafted):
     truth = plain_decode(crafted / "late.ts")
     video = decoders.VideoDecoder(str(crafted / "late.ts"), dimension_order="NHWC")
     assert not all(np.array_equal(video.get_frame_at(i).data.numpy(), truth[i]) for i in range(20))
+
+
+@real
+def test_torchcodec_loses_the_last_frames_behind_a_key_that_is_no_idr(tmp_path):
+    params = "bframes=3:open-gop=1:b-pyramid=normal:ref=4:keyint=5:min-keyint=2"
+    write_video(tmp_path / "open.mp4", gop=5, width=96, height=64, options={"x264-params": params})
+    decoders, _ = load_torchcodec()
+    video = decoders.VideoDecoder(str(tmp_path / "open.mp4"))
+    with pytest.raises(RuntimeError, match="no more frames left"):
+        [video.get_frame_at(i) for i in (35, 34, 33)]
 
 
 @real
@@ -205,6 +217,26 @@ def test_real_files_that_torchcodec_gets_wrong_are_refused(name, real_videos, st
     stand_in()
     with pytest.raises(VideoDecodeError, match=REFUSED_REAL[name]):
         open_video(real_videos / name, backend="torchcodec")
+
+
+AVCC = bytes([1, 100, 0, 31, 0xFF])  # sizes of four bytes
+
+
+@pytest.mark.parametrize(
+    ("packet", "extradata", "is_idr"),
+    [
+        (b"\0\0\0\1\x65", AVCC, True),
+        (b"\0\0\0\1\x41", AVCC, False),
+        (b"\0\0\0\2\x06\xff\0\0\0\1\x65", AVCC, True),  # behind supplementary information
+        (b"\0\1\x65", bytes([1, 100, 0, 31, 0xFD]), True),  # sizes of two bytes
+        (b"\0\0\0\2\x06\xff", AVCC, False),  # no slice
+        (b"\0\0", AVCC, False),
+        (b"\0\0\0\1\x65", b"\0\0\0\1\x67", False),  # start codes, which mp4 and mkv do not have
+        (b"\0\0\0\1\x65", b"", False),
+    ],
+)
+def test_an_idr_picture_is_known_by_its_first_slice(packet, extradata, is_idr):
+    assert _is_idr(packet, extradata=extradata) is is_idr
 
 
 def test_times_that_cannot_be_trusted_are_refused(craft, stand_in, monkeypatch):

@@ -1,11 +1,11 @@
 """Frames by torchcodec, which decodes with the FFmpeg that is installed on the machine.
 
 PyAV looks at each file first. torchcodec 0.17 gives the same bits for H.264, HEVC, VP9 and AV1 of 8 bits in mp4/mov and
-mkv/webm. It is wrong without saying so on transport streams, AVI and gradual refresh (other frames), on interlacing and
-more than 8 bits (other colours) and on mirrored pictures; such a file is refused. What cannot be known beforehand is
-compared: the number of frames, one picture of every file bit for bit, and the time of every frame that is delivered,
-for torchcodec gives the next frame where it lacks one. Damaged pictures pass unnoticed where none is lost: torchcodec
-has no strict mode.
+mkv/webm. It is wrong without saying so on transport streams and AVI (other frames), on interlacing and more than 8 bits
+(other colours) and on mirrored pictures, and it loses frames behind keys of H.264 that are no IDR pictures; such a file
+is refused. What cannot be known beforehand is compared: the number of frames, one picture of every file bit for bit,
+and the time of every frame that is delivered, for torchcodec gives the next frame where it lacks one. Damaged pictures
+pass unnoticed where none is lost: torchcodec has no strict mode.
 """
 
 import re
@@ -167,7 +167,33 @@ def _obstacle(probe: PyavReader) -> str | None:
         return "torchcodec converts interlaced pictures to other colours"
     if not probe.is_timed:
         return "its times cannot be trusted, and torchcodec trusts them"
+    if facts.codec == "h264":
+        for key in probe.index.keys:
+            if not _is_idr(_packet(probe, key), extradata=probe.source.stream.codec_context.extradata or b""):
+                return f"its key packet {key} is no IDR picture, and torchcodec loses frames behind such"
     return obstacle_in_keys(probe, in_picture=_obstacle_in_picture)
+
+
+def _packet(probe: PyavReader, number: int) -> bytes:
+    probe.source.begin(number)
+    ((_, packet),) = probe.source.walk(number, number)
+    return bytes(packet)
+
+
+def _is_idr(packet: bytes, *, extradata: bytes) -> bool:
+    """Tell whether the first slice of an H.264 packet is an IDR's, nal_unit_type 5 (ITU-T H.264, table 7-1).
+
+    Other keys are recovery points: I pictures of open groups, beginnings of a gradual refresh.
+    """
+    if len(extradata) < 5 or extradata[0] != 1:  # no AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1)
+        return False
+    prefix, at = (extradata[4] & 3) + 1, 0
+    while at + prefix < len(packet):
+        kind = packet[at + prefix] & 31
+        if kind in (1, 5):
+            return kind == 5
+        at += prefix + int.from_bytes(packet[at : at + prefix], "big")
+    return False
 
 
 def _obstacle_in_picture(picture: VideoFrame) -> str | None:
