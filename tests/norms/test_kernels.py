@@ -102,6 +102,34 @@ def test_large_channels_last_inputs_are_done_in_blocks(monkeypatch):
     assert max(errors(draw(SHAPE, torch.bfloat16, "channels_last", residual=True), 4, True)[:2]) < 2.5e-3
 
 
+@pytest.fixture
+def by_rows(monkeypatch):
+    """Let the gradients of small channels-last inputs be computed as those of large ones, in blocks of 7 pixels."""
+    monkeypatch.setattr(kernels_cpu, "MANY_VALUES", 0)
+    monkeypatch.setattr(kernels_cpu, "BLOCK_ELEMENTS", 12 * 7)
+    seen, rows = [], kernels_cpu._row_gradients
+    monkeypatch.setattr(kernels_cpu, "_row_gradients", lambda *inputs: seen.append(inputs[1].dtype) or rows(*inputs))
+    return seen
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 3e-3)])
+@pytest.mark.parametrize("shape", [SHAPE, (3, 12, 60), (1, 12, 5, 12)])
+@pytest.mark.parametrize("groups", [1, 4, 12])
+def test_gradients_of_large_channels_last_inputs_agree_with_float64(by_rows, groups, shape, dtype, allowed, residual):
+    inputs = draw(shape, dtype, "channels_last", residual=residual)
+    assert max(errors(inputs, groups, False)) < allowed
+    assert by_rows == [dtype]
+
+
+def test_gradients_by_rows_are_as_exact_where_the_mean_is_large(by_rows):
+    inputs = draw((2, 12, 4, 8, 8), torch.float32, "channels_last", residual=False, mean=300.0, std=1.0)
+    contiguous = [t.detach().contiguous().requires_grad_() for t in inputs]
+    rows, torchs = (errors(found, 4, False)[1:3] for found in (inputs, contiguous))
+    assert len(by_rows) == 1
+    assert all(ours < 1.5 * theirs + 1e-5 for ours, theirs in zip(rows, torchs, strict=True))
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_a_large_mean_costs_what_float32_costs(layout):
     # E[x^2] - E[x]^2 would be wrong by 0.1 here; float32 itself holds x to 300 * 6e-8 = 2e-5 of a deviation.
@@ -121,7 +149,9 @@ def test_the_forward_of_training_blocks_is_exact(mean, dtype, allowed, pixels):
     assert (y.double() - wanted).norm() < allowed * wanted.norm()
 
 
-def test_dweight_of_bfloat16_is_a_hundred_times_nearer_than_torchs():
+@pytest.mark.parametrize("many", [0, kernels_cpu.MANY_VALUES])
+def test_dweight_of_bfloat16_is_a_hundred_times_nearer_than_torchs(monkeypatch, many):
+    monkeypatch.setattr(kernels_cpu, "MANY_VALUES", many)
     inputs = draw((2, 32, 4, 14, 14), torch.bfloat16, "channels_last", residual=False, mean=32.0, std=2.0)
 
     def torchs(x, weight, bias, groups, eps, _, relu):

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from vidgn.models.fuse_conv import FORMS, ViewConv3d, computed_dtype, conv_gradients
 from vidgn.norms import kernels, kernels_cpu
 from vidgn.norms.fused import GroupNormAct3d
-from vidgn.norms.kernels_layout import channels_last, match_layout
+from vidgn.norms.kernels_layout import channels_last, densify, is_channels_last, match_layout
 
 aten = torch.ops.aten
 FEW = 32  # channels of the stem
@@ -137,17 +137,14 @@ class _Block(torch.autograd.Function):
 
 
 class _Stem(torch.autograd.Function):
-    """With 2 channels a group the norm is fast in the contiguous layout, and the pool in the other.
-
-    The pool comes before the ReLU: the order changes nothing, and only an eighth is left to do.
-    """
+    """In the layout that the convolution has; the pool comes before the ReLU, so that only an eighth is left to do."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, unit: Unit, pool: nn.MaxPool3d, low_memory: bool, *weights: Tensor) -> Tensor:
         conv = unit.conv
         clip, weight = _laid_out(conv, x, computed_dtype(x.device, x.dtype))
         with torch.autocast("cpu", enabled=False):  # a pool would be float32
-            xa = F.conv3d(clip, weight, None, conv.stride, conv.padding, conv.dilation, conv.groups).contiguous()
+            xa = densify(F.conv3d(clip, weight, None, conv.stride, conv.padding, conv.dilation, conv.groups))
             wide, mean, rstd = unit.normalize(xa, relu=False)
             y, places = F.max_pool3d(
                 channels_last(wide), pool.kernel_size, pool.stride, pool.padding, pool.dilation, pool.ceil_mode, True
@@ -164,9 +161,7 @@ class _Stem(torch.autograd.Function):
         conv = unit.conv
         x, xa, y, places, mean, rstd, *_ = ctx.saved_tensors
         g = aten.threshold_backward(match_layout(dy, y), y, 0)
-        spread = torch.zeros_like(xa)
-        # Windows overlap, so a place may get more than one gradient.
-        spread.flatten(2).scatter_add_(2, places.flatten(2).contiguous(), g.flatten(2).contiguous())
+        spread = _spread(g, places, like=xa)
         dxa, dweight, dbias = unit.norm_gradients(spread, xa, mean, rstd)
         del spread
         clip, weight = _laid_out(conv, x, xa.dtype)
@@ -175,6 +170,17 @@ class _Stem(torch.autograd.Function):
             conv.groups, [False, True, False],
         )  # fmt: skip
         return None, None, None, None, dw.to(conv.weight.dtype), dweight, dbias
+
+
+def _spread(dy: Tensor, places: Tensor, *, like: Tensor) -> Tensor:
+    """Put the gradient of a max pool where its values came from; windows overlap, so a place may get several."""
+    dx = torch.zeros_like(like)
+    if is_channels_last(dx):
+        rows, where, values = (t.movedim(1, -1).flatten(1, -2) for t in (dx, places, dy))
+        rows.scatter_add_(1, where, values)
+    else:
+        dx.flatten(2).scatter_add_(2, places.flatten(2).contiguous(), dy.flatten(2).contiguous())
+    return dx
 
 
 def _laid_out(conv: ViewConv3d, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from vidgn.norms.kernels_layout import channels_last, densify, is_channels_last,
 NEAR = 8.0  # means, in deviations, whose variance E[x^2] - E[x]^2 has right to 64 times float32's rounding
 VECTOR = 16  # channels
 FEW_PIXELS = 1024  # below, torch's channels-last kernel goes group by group
+MANY_VALUES = 1 << 18  # of a sample: from here on blocks of rows beat torch's kernels for narrow groups
 BLOCK_ELEMENTS = 1 << 20  # of a block of pixels: 4 MB of float32, what a core finds in its last-level cache
 
 
@@ -87,13 +88,46 @@ def gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute dx, dweight and dbias of the norm alone, for a dense x and a dy of its layout."""
     samples, channels, pixels = x.shape[0], x.shape[1], x.shape[2:].numel()
-    turned = is_channels_last(x) and _is_narrow(x, groups)
+    last = is_channels_last(x)
+    if last and channels // groups < VECTOR and channels * pixels >= MANY_VALUES:
+        return _row_gradients(dy, x, weight.to(statistics_dtype(x)), mean, rstd)
+    turned = last and _is_narrow(x, groups)
     if turned:
         dy, x = dy.contiguous(), x.contiguous()
     dx, dweight, dbias = torch.ops.aten.native_group_norm_backward(
         dy, x, mean, rstd, weight.to(statistics_dtype(x)), samples, channels, pixels, groups, [True, True, True]
     )
     return (channels_last(dx) if turned else dx), dweight, dbias
+
+
+def _row_gradients(
+    dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute `gradients` of channels-last tensors: sums by batch norm's kernel, then dx = gain dy + slope x + shift.
+
+    With xhat = (x - mean) rstd and means over a group, dx = rstd (w dy - mean(w dy) - xhat mean(w dy xhat)).
+    """
+    samples, channels, groups = x.shape[0], x.shape[1], mean.shape[1]
+    width = channels // groups
+    means, rstds = (t.repeat_interleave(width, 1) for t in (mean, rstd))  # (N, C)
+    ones = torch.ones_like(weight)
+    sums = torch.ops.aten.native_batch_norm_backward
+    found = [
+        sums(_rows(dy[n]), _rows(x[n]), ones, None, None, means[n], rstds[n], True, 0.0, [False, True, True])[1:]
+        for n in range(samples)
+    ]
+    dot, total = (torch.stack(parts) for parts in zip(*found, strict=True))  # (N, C): of dy xhat, of dy
+    count = width * x.shape[2:].numel()
+    a, b = ((t * weight).unflatten(1, (groups, width)).sum(2) / count for t in (total, dot))  # (N, G)
+    gain = rstds * weight
+    slope, shift = ((t * rstd).repeat_interleave(width, 1) for t in (-b * rstd, b * rstd * mean - a))
+    dx = torch.empty_like(x)
+    block = max(1, BLOCK_ELEMENTS // channels)
+    for n in range(samples):
+        for source, incoming, target in zip(*(_rows(t[n]).split(block) for t in (x, dy, dx)), strict=True):
+            wide = torch.addcmul(shift[n], source.to(weight.dtype), slope[n])
+            target.copy_(wide.addcmul_(incoming.to(weight.dtype), gain[n]))
+    return dx, dot.sum(0), total.sum(0)
 
 
 def _is_narrow(x: Tensor, groups: int) -> bool:
