@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from vidgn.data.readers.torchcodec import load_torchcodec
+
 
 @pytest.fixture(scope="module")
 def benchmark():
@@ -21,11 +23,20 @@ def files(benchmark, tmp_path_factory):
     return folder
 
 
+def require_torchcodec():
+    try:
+        load_torchcodec()
+    except ImportError as err:
+        pytest.skip(str(err))
+
+
 @pytest.mark.parametrize("kind", ["good", "damaged"])
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
+@pytest.mark.parametrize("backend", ["pyav", "decord", "torchcodec"])
 def test_a_worker_does_not_grow(benchmark, files, backend, kind):
     if backend == "decord":
         pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    if backend == "torchcodec":
+        require_torchcodec()
     growth = benchmark.grow(files, kind=kind, backend=backend, clips=120)
     assert growth.first.megabytes > 50
     assert growth.percent < 5

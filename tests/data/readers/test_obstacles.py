@@ -2,7 +2,7 @@
 
 import pytest
 
-from vidgn.data.readers.obstacles import obstacle_in_start
+from vidgn.data.readers.obstacles import is_idr, obstacle_in_start
 from vidgn.data.video import VideoDecodeError, open_video
 
 from ..conftest import write_video
@@ -51,3 +51,23 @@ def test_a_playlist_inside_is_refused(backend, playlist, monkeypatch):
 def test_ordinary_files_begin_as_they_should(name, tmp_path):
     write_video(tmp_path / name, frames=2, codec="libvpx-vp9" if name == "a.webm" else "libx264")
     assert obstacle_in_start(str(tmp_path / name)) is None
+
+
+AVCC = bytes([1, 100, 0, 31, 0xFF])  # sizes of four bytes
+
+
+@pytest.mark.parametrize(
+    ("packet", "extradata", "expected"),
+    [
+        (b"\0\0\0\1\x65", AVCC, True),
+        (b"\0\0\0\1\x41", AVCC, False),
+        (b"\0\0\0\2\x06\xff\0\0\0\1\x65", AVCC, True),  # behind supplementary information
+        (b"\0\1\x65", bytes([1, 100, 0, 31, 0xFD]), True),  # sizes of two bytes
+        (b"\0\0\0\2\x06\xff", AVCC, False),  # no slice
+        (b"\0\0", AVCC, False),
+        (b"\0\0\0\1\x65", b"\0\0\0\1\x67", False),  # start codes, which mp4 and mkv do not have
+        (b"\0\0\0\1\x65", b"", False),
+    ],
+)
+def test_an_idr_picture_is_known_by_its_first_slice(packet, extradata, expected):
+    assert is_idr(packet, extradata=extradata) is expected

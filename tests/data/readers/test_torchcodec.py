@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 import sys
 from types import SimpleNamespace
 
@@ -12,11 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidgn.data.readers.torchcodec import _is_idr, load_torchcodec
+from vidgn.data.readers.torchcodec import load_torchcodec
 from vidgn.data.remote import open_file
 from vidgn.data.video import VideoDecodeError, open_video
 
 from ..conftest import plain_decode, to_rgb, write_video
+from ..test_video import BROKEN
 from .test_any_window import FILES, Window
 from .test_pyav import CRAFTED, REAL
 
@@ -135,6 +137,19 @@ def test_torchcodec_loses_the_last_frames_behind_a_key_that_is_no_idr(tmp_path):
 
 
 @real
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_say_what_is_wrong_with_them(name, real_videos):
+    path, reason = str(real_videos / "broken" / name), re.escape(BROKEN[name])
+    if name == "corrupted.mp4":  # which torchcodec itself finds
+        reason = r"frame \d+ of 50: Could not push packet to decoder: Invalid data found when processing input"
+    with (
+        pytest.raises(VideoDecodeError, match=f"^{re.escape(path)}: {reason}$"),
+        open_video(path, backend="torchcodec") as video,
+    ):
+        list(video.frames(range(len(video))))
+
+
+@real
 def test_an_input_output_error_stays_one_and_names_the_file(craft, monkeypatch):
     path = craft("v.mp4")
     monkeypatch.setattr("vidgn.data.readers.torchcodec.open_file", Failing)
@@ -219,26 +234,6 @@ def test_real_files_that_torchcodec_gets_wrong_are_refused(name, real_videos, st
         open_video(real_videos / name, backend="torchcodec")
 
 
-AVCC = bytes([1, 100, 0, 31, 0xFF])  # sizes of four bytes
-
-
-@pytest.mark.parametrize(
-    ("packet", "extradata", "is_idr"),
-    [
-        (b"\0\0\0\1\x65", AVCC, True),
-        (b"\0\0\0\1\x41", AVCC, False),
-        (b"\0\0\0\2\x06\xff\0\0\0\1\x65", AVCC, True),  # behind supplementary information
-        (b"\0\1\x65", bytes([1, 100, 0, 31, 0xFD]), True),  # sizes of two bytes
-        (b"\0\0\0\2\x06\xff", AVCC, False),  # no slice
-        (b"\0\0", AVCC, False),
-        (b"\0\0\0\1\x65", b"\0\0\0\1\x67", False),  # start codes, which mp4 and mkv do not have
-        (b"\0\0\0\1\x65", b"", False),
-    ],
-)
-def test_an_idr_picture_is_known_by_its_first_slice(packet, extradata, is_idr):
-    assert _is_idr(packet, extradata=extradata) is is_idr
-
-
 def test_times_that_cannot_be_trusted_are_refused(craft, stand_in, monkeypatch):
     stand_in()
     monkeypatch.setattr("vidgn.data.readers.pyav.index_by_time", lambda packets: None)
@@ -274,7 +269,7 @@ def test_a_fault_at_opening_names_the_file_and_lets_go_of_it(fault, reason, craf
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ({"late": 1}, r"frame 6 of 36, due at 0\.240 s: torchcodec gave that of 0\.280 s$"),
+        ({"late": 1}, r"frame 6 of 36, due at 0\.240 s: torchcodec gave that of 0\.280 s; backend='pyav' reads it if"),
         ({"failing": RuntimeError("Requested next frame while there are none\nat 0x1")}, "frame 6 of 36: .* are none$"),
         ({"failing": IndexError("Invalid frame index=6")}, "frame 6 of 36: Invalid frame index=6$"),
         ({"change": lambda image: image[:24].copy()}, "the size of its pictures changes from 64x48 to 64x24 px$"),

@@ -51,6 +51,35 @@ def obstacle_in_keys(probe: PyavReader, *, in_picture: Callable[[VideoFrame], st
     return None
 
 
+def key_without_idr(probe: PyavReader) -> int | None:
+    """Find the first key packet of H.264 that is no IDR picture, as in open groups and gradual refresh."""
+    extradata = probe.source.stream.codec_context.extradata or b""
+    for key in probe.index.keys:
+        probe.source.begin(key)
+        ((_, packet),) = probe.source.walk(key, key)
+        if not is_idr(bytes(packet), extradata=extradata):
+            return key
+    return None
+
+
+def is_idr(packet: bytes, *, extradata: bytes) -> bool:
+    """Tell whether the first slice of an H.264 packet is an IDR's, nal_unit_type 5 (ITU-T H.264, table 7-1).
+
+    Args:
+        packet: As mp4 and mkv hold it, a size before each unit.
+        extradata: AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1); with anything else the answer is no.
+    """
+    if len(extradata) < 5 or extradata[0] != 1:
+        return False
+    prefix, at = (extradata[4] & 3) + 1, 0
+    while at + prefix < len(packet):
+        kind = packet[at + prefix] & 31
+        if kind in (1, 5):
+            return kind == 5
+        at += prefix + int.from_bytes(packet[at : at + prefix], "big")
+    return False
+
+
 def mirrored(picture: VideoFrame) -> str | None:
     """Say so if the picture is to be shown as in a mirror."""
     matrix = display_matrix(picture)

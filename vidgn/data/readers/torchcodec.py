@@ -20,7 +20,15 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vidgn.data.readers.gather import distinct, gather
-from vidgn.data.readers.obstacles import EIGHT_BITS, first_line, mirrored, obstacle_in_keys, obstacle_in_start, refusal
+from vidgn.data.readers.obstacles import (
+    EIGHT_BITS,
+    first_line,
+    key_without_idr,
+    mirrored,
+    obstacle_in_keys,
+    obstacle_in_start,
+    refusal,
+)
 from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.remote import open_file
 from vidgn.data.video import ChannelOrder, VideoDecodeError
@@ -107,7 +115,7 @@ class TorchcodecReader:
         if round(frame.pts_seconds / self._tick) != self._times[index]:
             due = f"{self._times[index] * self._tick:.3f} s"
             why = f"frame {index} of {len(self)}, due at {due}: torchcodec gave that of {frame.pts_seconds:.3f} s"
-            raise VideoDecodeError(self.path, why)
+            raise VideoDecodeError(self.path, f"{why}; backend='pyav' reads it if the file is sound")
         image: NDArray[np.uint8] = frame.data.numpy()
         if image.shape[:2] != (self.height, self.width):
             sizes = f"{self.width}x{self.height} to {image.shape[1]}x{image.shape[0]}"
@@ -168,32 +176,10 @@ def _obstacle(probe: PyavReader) -> str | None:
     if not probe.is_timed:
         return "its times cannot be trusted, and torchcodec trusts them"
     if facts.codec == "h264":
-        for key in probe.index.keys:
-            if not _is_idr(_packet(probe, key), extradata=probe.source.stream.codec_context.extradata or b""):
-                return f"its key packet {key} is no IDR picture, and torchcodec loses frames behind such"
+        key = key_without_idr(probe)
+        if key is not None:
+            return f"its key packet {key} is no IDR picture, and torchcodec loses frames behind such"
     return obstacle_in_keys(probe, in_picture=_obstacle_in_picture)
-
-
-def _packet(probe: PyavReader, number: int) -> bytes:
-    probe.source.begin(number)
-    ((_, packet),) = probe.source.walk(number, number)
-    return bytes(packet)
-
-
-def _is_idr(packet: bytes, *, extradata: bytes) -> bool:
-    """Tell whether the first slice of an H.264 packet is an IDR's, nal_unit_type 5 (ITU-T H.264, table 7-1).
-
-    Other keys are recovery points: I pictures of open groups, beginnings of a gradual refresh.
-    """
-    if len(extradata) < 5 or extradata[0] != 1:  # no AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1)
-        return False
-    prefix, at = (extradata[4] & 3) + 1, 0
-    while at + prefix < len(packet):
-        kind = packet[at + prefix] & 31
-        if kind in (1, 5):
-            return kind == 5
-        at += prefix + int.from_bytes(packet[at : at + prefix], "big")
-    return False
 
 
 def _obstacle_in_picture(picture: VideoFrame) -> str | None:
