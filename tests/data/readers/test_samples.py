@@ -17,6 +17,7 @@ LISTED = {
     "open_gop.mp4": {"options": OPEN},  # keys that are recovery points
     "gradual.mp4": {"width": 96, "options": {"x264-params": "intra-refresh=1:bframes=0:scenecut=0"}},
     "uneven.mp4": {"times": lambda i: 40 * i + 500 * (i > 20)},
+    "late.mp4": {"times": lambda i: 40 * i + 10_000},  # nothing is shown before
     "interlaced.mp4": {"options": {"x264-params": "tff=1"}},
     "one.mp4": {"frames": 1},
     "rotated.mp4": {"rotation": 90},

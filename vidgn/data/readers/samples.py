@@ -114,7 +114,7 @@ def _delays(file: BinaryIO, *, track: int, count: int) -> NDArray[np.int64] | No
     if len(mine) != 1 or any(kind == b"mvex" for kind, _, _ in outer):
         return None
     edits = _inside(moov, mine[0], b"edts", b"elst")
-    if edits is not None and _int(moov, edits[0] + 4) > 1:
+    if edits is not None and not _is_one_edit(moov, edits[0]):
         return None
     inner = _inside(moov, mine[0], b"mdia", b"minf", b"stbl")
     tables = {kind: (start, end) for kind, start, end in boxes(moov, *inner)} if inner is not None else {}
@@ -130,6 +130,13 @@ def _delays(file: BinaryIO, *, track: int, count: int) -> NDArray[np.int64] | No
     if numbers.sum() != count or delays.max(initial=0) > _MOST:  # so is a negative one
         return None
     return np.repeat(delays, numbers)
+
+
+def _is_one_edit(moov: bytes, elst: int) -> bool:
+    """Tell whether a list of edits (8.6.6) shows one piece of the track, perhaps after showing nothing for a while."""
+    number, wide = _int(moov, elst + 4), moov[elst : elst + 1] == b"\1"
+    begins_empty = _int(moov, elst + (16 if wide else 12)) == 0xFFFFFFFF  # media_time of -1
+    return number == (2 if begins_empty else 1)
 
 
 def _moov(file: BinaryIO) -> bytes:
