@@ -1,10 +1,11 @@
 import io
+import random
 
 import av
 import numpy as np
 import pytest
 
-from vidgn.data.readers import samples
+from vidgn.data.readers import packets, samples
 from vidgn.data.readers.samples import find_samples
 from vidgn.data.video import VideoDecodeError, open_video
 
@@ -166,6 +167,36 @@ def test_a_file_that_became_shorter_is_an_error(craft, monkeypatch):
             list(video.frames([3]))
 
 
+def outcome(path):
+    """Return all frames, or that the file is refused."""
+    try:
+        with open_video(path) as video:
+            return [frame.tobytes() for _, frame in video.frames(range(len(video)))]
+    except VideoDecodeError:
+        return "refused"
+
+
+def test_damaged_tables_give_what_reading_all_packets_gives(craft, tmp_path, monkeypatch):
+    data = craft("v.mp4", frames=24, container_options={"movflags": "faststart"}).read_bytes()
+    kinds = (b"ctts", b"stss", b"stsz", b"stco", b"stsc", b"stts", b"elst", b"tkhd", b"stsd", b"avcC")
+    places = [data.index(kind) for kind in kinds]
+    rng, listed = random.Random(0), []
+
+    def watch(file, stream):
+        listed.append(find_samples(file, stream))
+        return listed[-1]
+
+    for number in range(150):
+        path, mutant = tmp_path / f"{number}.mp4", bytearray(data)
+        mutant[rng.choice(places) + rng.randrange(40)] = rng.choice([0, 1, 255, rng.randrange(256)])
+        path.write_bytes(mutant)
+        monkeypatch.setattr(packets, "find_samples", watch)
+        mine = outcome(path)
+        monkeypatch.setattr(packets, "find_samples", lambda file, stream: None)
+        assert mine == outcome(path), number
+    assert 30 < sum(found is not None for found in listed) < 120  # both ways were taken
+
+
 class CountingFile(io.FileIO):
     """Counts the bytes that are read."""
 
@@ -178,7 +209,7 @@ class CountingFile(io.FileIO):
 
 
 def test_of_a_local_file_only_the_clip_is_read(craft, decode_all, monkeypatch):
-    path = craft("v.mp4", frames=120, width=640, height=480, options={"crf": "4"})
+    path = craft("v.mp4", frames=96, width=256, height=192, options={"crf": "4"})
     truth = decode_all(path)
     monkeypatch.setattr("vidgn.data.readers.packets.open_file", CountingFile)
     CountingFile.total = 0
