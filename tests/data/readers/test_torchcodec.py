@@ -20,7 +20,7 @@ from vidgn.data.video import VideoDecodeError, open_video
 from ..conftest import plain_decode, to_rgb, write_video
 from ..test_video import BROKEN
 from .test_any_window import FILES, Window
-from .test_pyav import CRAFTED, REAL
+from .test_pyav import CRAFTED, FRAGMENTS, REAL
 
 
 def why_not() -> str:
@@ -34,12 +34,15 @@ def why_not() -> str:
 WHY_NOT = why_not()
 real = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "torchcodec loads")
 
+CLOSE = {"x265-params": "log-level=none:bframes=4:open-gop=1:keyint=5:min-keyint=1:scenecut=0", "preset": "ultrafast"}
 KINDS = (
     {name: options for name, (options, _) in CRAFTED.items()}
     | FILES
     | {
         "turned.mp4": {"rotation": 90, "width": 80, "height": 64},
         "mirrored.mp4": {"mirrored": True},
+        "close.mp4": {"codec": "libx265", "gop": 5, "options": CLOSE, "container_options": FRAGMENTS},
+        "close_in_one.mp4": {"codec": "libx265", "gop": 5, "options": CLOSE},
     }
 )
 REFUSED = {  # what torchcodec 0.17 gives other frames or other colours of, and what cannot be compared with it
@@ -57,6 +60,7 @@ REFUSED = {  # what torchcodec 0.17 gives other frames or other colours of, and 
     "open_gop.mp4": "is no IDR picture, and torchcodec loses frames behind such",
     "open_gop_120.mp4": "is no IDR picture, and torchcodec loses frames behind such",
     "mirrored.mp4": "its pictures are mirrored",
+    "close.mp4": r"its key packets \d+ and \d+ lie so close that torchcodec can begin at the wrong one",
     "gradual.mp4": "its key packet 12 is no IDR picture, and torchcodec loses frames behind such",
 }
 UNLIKE = {"mpeg4.avi", "mpeg2.mpg", "flash.flv", "windows.wmv"}  # refused as those are, by codec

@@ -1,7 +1,9 @@
 """What PyAV finds in a file that another back end would get wrong; such a file is refused, and PyAV named."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
+import numpy as np
 from av.video.frame import VideoFrame
 
 from vidgn.data.readers.diagnose import EBML, is_iso_media
@@ -62,6 +64,21 @@ def key_without_idr(probe: PyavReader) -> int | None:
     return None
 
 
+def close_keys(probe: PyavReader) -> tuple[int, int] | None:
+    """Find two keys of a fragmented mp4 of which FFmpeg's seek can take the second for the first.
+
+    Asked there for the time at which a key is shown, it goes to the last key that is decoded until then (elsewhere it
+    compares times of showing). Packet n is decoded when the one is shown that is n - depth in the order of showing,
+    where the decoder holds back `depth` pictures.
+    """
+    if not _is_fragmented(probe.path):
+        return None
+    packets = probe.source.packets
+    place = np.argsort(np.argsort(np.asarray(packets.times), kind="stable"))  # in the order of showing, (P,)
+    depth = probe.source.reorder_depth
+    return next(((a, b) for a, b in pairwise(probe.index.keys) if b - depth <= place[a]), None)
+
+
 def is_idr(packet: bytes, *, extradata: bytes) -> bool:
     """Tell whether the first slice of an H.264 packet is an IDR's, nal_unit_type 5 (ITU-T H.264, table 7-1).
 
@@ -77,6 +94,21 @@ def is_idr(packet: bytes, *, extradata: bytes) -> bool:
         if kind in (1, 5):
             return kind == 5
         at += prefix + int.from_bytes(packet[at : at + prefix], "big")
+    return False
+
+
+def _is_fragmented(path: str) -> bool:
+    """Tell whether a box `moof` stands on the top level of a file (ISO/IEC 14496-12, 8.8.4)."""
+    at = 0
+    with open(path, "rb") as file:
+        while len(header := file.read(16)) >= 8:
+            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            if length == 1:  # a 64-bit length follows the kind
+                length = int.from_bytes(header[8:16], "big")
+            if kind == b"moof" or length < 8:
+                return kind == b"moof"
+            at += length
+            file.seek(at)
     return False
 
 
