@@ -20,6 +20,8 @@ ORDINARY = {
     "late.mp4": {"times": lambda i: 40 * i + 10_000},
     "odd_444.mp4": {"pixels": "yuv444p", "width": 61, "height": 47},
     "turned.mp4": {"rotation": 90, "width": 80, "height": 64},
+    "turned_444.mp4": {"rotation": 180, "width": 80, "height": 64, "pixels": "yuv444p"},
+    "upright_422.mp4": {"width": 80, "height": 64, "pixels": "yuv422p"},
     "one.mp4": {"frames": 1},
 }
 
@@ -72,6 +74,7 @@ REFUSED = {
     "interlaced.mp4": ({"options": {"x264-params": "tff=1"}}, "deinterlaces wrongly"),
     "open.mp4": ({"options": OPEN_264}, "it has open groups of pictures"),
     "gradual.mp4": ({"width": 96, "options": GRADUAL}, "packet 12 says that decoding can begin there, but it cannot"),
+    "turned_422.mp4": ({"rotation": 180, "pixels": "yuv422p"}, "decord turns yuv422p before it converts it, to other"),
     "mirrored.mp4": ({"mirrored": True}, "its pictures are mirrored"),
     "narrow.mp4": ({"width": 16}, r"decord gives pictures of shape \(48, 16, 6\) at a width of 16 px"),
     "unlucky.mp4": ({"width": 48}, r"decord gives pictures of shape \(48, 48, 4\) at a width of 48 px"),

@@ -1,9 +1,9 @@
 """Frames by decord, for ordinary H.264 files only.
 
 decord 0.6 is wrong without saying so on open GOPs, edit lists, transport streams, AVI with B-frames, interlacing,
-gradual refresh, 10-bit pictures, mirrored pictures, small widths and files with several video streams. PyAV looks
-at each file first, and a file with any of these is refused. Damaged pictures pass unnoticed: decord has no strict
-mode.
+gradual refresh, 10-bit pictures, mirrored pictures, turned 4:2:2, small widths and files with several video streams.
+PyAV looks at each file first, and a file with any of these is refused. Damaged pictures pass unnoticed: decord has no
+strict mode.
 """
 
 import os
@@ -21,6 +21,7 @@ from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.video import ChannelOrder, VideoDecodeError
 
 _CONTAINERS = {"mov", "matroska"}
+_TURNED_WRONGLY = {"yuv422p", "yuvj422p"}
 
 
 class DecordReader:
@@ -119,4 +120,6 @@ def _obstacle(probe: PyavReader) -> str | None:
 def _obstacle_in_picture(picture: VideoFrame) -> str | None:
     if picture.format.name not in EIGHT_BITS:
         return f"decord converts {picture.format.name} to other colours"
+    if picture.rotation and picture.format.name in _TURNED_WRONGLY:
+        return f"decord turns {picture.format.name} before it converts it, to other colours"
     return mirrored(picture)
