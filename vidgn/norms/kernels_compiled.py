@@ -51,7 +51,8 @@ class ChannelsLastNorm(torch.autograd.Function):
         y = (wide - _spread(mean)) * _spread(rstd * weight) + _spread(bias[None])
         if residual is not None:
             y = y + residual
-        y = (y.relu() if relu else y).to(x.dtype)
+        y = y.relu() if relu else y
+        y = y if y.dtype == x.dtype else y.to(x.dtype)  # torch 2.11 compiles an idle `to` here to gradients of 0
         ctx.save_for_backward(x, weight, bias, mean, rstd, y if relu and residual is not None else None)
         ctx.groups, ctx.relu = groups, relu
         return y

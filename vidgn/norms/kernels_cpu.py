@@ -29,7 +29,8 @@ def forward(
     samples, channels, pixels = x.shape[0], x.shape[1], x.shape[2:].numel()
     if not is_channels_last(x) or residual is None or x.dtype == weight.dtype:
         wide = x if residual is None else x.to(weight.dtype)  # rounded once, after the sum
-        y, mean, rstd = torch.native_group_norm(wide, weight, bias, samples, channels, pixels, groups, eps)
+        y, mean, rstd = torch.native_group_norm(_image(wide), weight, bias, samples, channels, pixels, groups, eps)
+        y = y.view_as(x)
         if not is_channels_last(x) or is_near(mean, rstd):
             return _finish(y, residual, relu).to(x.dtype), mean, rstd
     mean, var = _group_moments(x, groups)
@@ -95,9 +96,15 @@ def gradients(
     if turned:
         dy, x = dy.contiguous(), x.contiguous()
     dx, dweight, dbias = torch.ops.aten.native_group_norm_backward(
-        dy, x, mean, rstd, weight.to(statistics_dtype(x)), samples, channels, pixels, groups, [True, True, True]
+        _image(dy), _image(x), mean, rstd, weight.to(statistics_dtype(x)), samples, channels, pixels, groups, [True, True, True]
     )
+    dx = dx.view_as(x)
     return (channels_last(dx) if turned else dx), dweight, dbias
+
+
+def _image(x: Tensor) -> Tensor:
+    """View (N, C, S) as (N, C, 1, S): torch knows channels-last layouts of pictures and clips alone."""
+    return x.unsqueeze(2) if x.dim() == 3 else x
 
 
 def _row_gradients(
