@@ -10,6 +10,7 @@ from vidgn.data.video import VideoDecodeError, open_video
 pytest.importorskip("decord", reason="decord has no wheel for this machine")
 
 GRADUAL = {"x264-params": "intra-refresh=1:bframes=0:scenecut=0"}
+RECOVERY = {"x264-params": "bframes=1:open-gop=1:b-pyramid=strict:ref=5:keyint=5:min-keyint=1"}
 OPEN_264 = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=12:min-keyint=12:scenecut=0"}
 
 ORDINARY = {
@@ -74,6 +75,10 @@ REFUSED = {
     "interlaced.mp4": ({"options": {"x264-params": "tff=1"}}, "deinterlaces wrongly"),
     "open.mp4": ({"options": OPEN_264}, "it has open groups of pictures"),
     "gradual.mp4": ({"width": 96, "options": GRADUAL}, "packet 12 says that decoding can begin there, but it cannot"),
+    "recovery.mp4": (
+        {"gop": 5, "frames": 7, "width": 64, "pixels": "gray", "options": RECOVERY},
+        r"its key packet \d is no IDR picture, and decord gives other frames behind such",
+    ),
     "turned_422.mp4": ({"rotation": 180, "pixels": "yuv422p"}, "decord turns yuv422p before it converts it, to other"),
     "mirrored.mp4": ({"mirrored": True}, "its pictures are mirrored"),
     "narrow.mp4": ({"width": 16}, r"decord gives pictures of shape \(48, 16, 6\) at a width of 16 px"),

@@ -16,7 +16,15 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vidgn.data.readers.gather import distinct, gather
-from vidgn.data.readers.obstacles import EIGHT_BITS, first_line, mirrored, obstacle_in_keys, obstacle_in_start, refusal
+from vidgn.data.readers.obstacles import (
+    EIGHT_BITS,
+    first_line,
+    key_without_idr,
+    mirrored,
+    obstacle_in_keys,
+    obstacle_in_start,
+    refusal,
+)
 from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.video import ChannelOrder, VideoDecodeError
 
@@ -114,7 +122,11 @@ def _obstacle(probe: PyavReader) -> str | None:
         return "its times cannot be trusted, and decord trusts them"
     if index.has_open_groups():
         return "it has open groups of pictures"
-    return obstacle_in_keys(probe, in_picture=_obstacle_in_picture)
+    why = obstacle_in_keys(probe, in_picture=_obstacle_in_picture)
+    key = key_without_idr(probe)
+    if why is None and key is not None:
+        return f"its key packet {key} is no IDR picture, and decord gives other frames behind such"
+    return why
 
 
 def _obstacle_in_picture(picture: VideoFrame) -> str | None:
