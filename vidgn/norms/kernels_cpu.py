@@ -47,8 +47,9 @@ def quick_forward(
     last = is_channels_last(x)
     turned = last and pixels < FEW_PIXELS and _is_narrow(x, groups)
     y, mean, rstd = torch.native_group_norm(
-        x.contiguous() if turned else x, weight, bias, x.shape[0], x.shape[1], pixels, groups, eps
+        x.contiguous() if turned else _image(x), weight, bias, x.shape[0], x.shape[1], pixels, groups, eps
     )
+    y = y.view_as(x)
     if last and not turned and not is_near(mean, rstd):
         return forward(x, weight, bias, residual, groups, eps, relu)
     y = channels_last(y) if turned else y
@@ -103,8 +104,8 @@ def gradients(
 
 
 def _image(x: Tensor) -> Tensor:
-    """View (N, C, S) as (N, C, 1, S): torch knows channels-last layouts of pictures and clips alone."""
-    return x.unsqueeze(2) if x.dim() == 3 else x
+    """View a channels-last (N, C, ...) as (N, C, 1, S): torch 2.11 knows no others but some pictures and clips."""
+    return x.movedim(1, -1).flatten(1, -2)[:, None].movedim(-1, 1) if is_channels_last(x) else x
 
 
 def _row_gradients(
