@@ -96,8 +96,9 @@ def gradients(
     turned = last and _is_narrow(x, groups)
     if turned:
         dy, x = dy.contiguous(), x.contiguous()
+    weight = weight.to(statistics_dtype(x))
     dx, dweight, dbias = torch.ops.aten.native_group_norm_backward(
-        _image(dy), _image(x), mean, rstd, weight.to(statistics_dtype(x)), samples, channels, pixels, groups, [True, True, True]
+        _image(dy), _image(x), mean, rstd, weight, samples, channels, pixels, groups, [True, True, True]
     )
     dx = dx.view_as(x)
     return (channels_last(dx) if turned else dx), dweight, dbias
