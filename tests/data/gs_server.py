@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from threading import Lock, Thread
 from types import SimpleNamespace
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -83,12 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def gs(objects: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """A bucket named `bucket`; gcsfs is told its address, to ask for no account, and not to wait between its tries."""
-    monkeypatch.setenv(
-        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false"
-    )  # otherwise it asks Google what kind of bucket it is
     pytest.importorskip("gcsfs")
     import fsspec
-    import gcsfs.retry
+    from gcsfs import core, retry
 
     async def at_once(seconds: float) -> None: ...
 
@@ -97,8 +95,10 @@ def gs(objects: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[B
     thread.start()
     place = {"token": "anon", "endpoint_url": f"http://127.0.0.1:{server.server_address[1]}"}
     monkeypatch.setitem(fsspec.config.conf, "gs", place)
-    monkeypatch.setattr(gcsfs.retry, "asyncio", SimpleNamespace(sleep=at_once))
-    gcsfs.GCSFileSystem.clear_instance_cache()
+    # gcsfs's other class asks Google what kind of bucket it is.
+    monkeypatch.setitem(import_module("fsspec.registry")._registry, "gs", core.GCSFileSystem)
+    monkeypatch.setattr(retry, "asyncio", SimpleNamespace(sleep=at_once))
+    core.GCSFileSystem.clear_instance_cache()
     try:
         yield server
     finally:
