@@ -153,13 +153,14 @@ def test_weight_normalized_convolutions_stay_as_they_are():
     assert torch.allclose(fuse(net)(clips()), wanted, atol=1e-6)
 
 
-def test_no_activation_is_copied_to_another_layout(plain):
+@pytest.mark.parametrize("batch", [1, 2])  # the stride of an axis of size 1 may be any, and torch's pools look at it
+def test_no_activation_is_copied_to_another_layout(plain, batch):
     net = fuse(copy.deepcopy(plain)).eval()
     with torch.no_grad(), torch.profiler.profile(record_shapes=True) as profile:
-        net(clips())
+        net(clips()[:batch])
     copies = [tuple(e.input_shapes[0]) for e in profile.events() if e.name == "aten::copy_" and e.input_shapes]
     # Activations have four or five axes; the clip itself is copied once, as it comes in.
-    assert [shape for shape in copies if len(shape) > 3] == [(2, 3, 8, 64, 64)]
+    assert [shape for shape in copies if len(shape) > 3] == [(batch, 3, 8, 64, 64)]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])

@@ -30,7 +30,7 @@ def forward(
     if not is_channels_last(x) or residual is None or x.dtype == weight.dtype:
         wide = x if residual is None else x.to(weight.dtype)  # rounded once, after the sum
         y, mean, rstd = torch.native_group_norm(_image(wide), weight, bias, samples, channels, pixels, groups, eps)
-        y = y.view_as(x)
+        y = _unflattened(y, x)
         if not is_channels_last(x) or is_near(mean, rstd):
             return _finish(y, residual, relu).to(x.dtype), mean, rstd
     mean, var = _group_moments(x, groups)
@@ -49,7 +49,7 @@ def quick_forward(
     y, mean, rstd = torch.native_group_norm(
         x.contiguous() if turned else _image(x), weight, bias, x.shape[0], x.shape[1], pixels, groups, eps
     )
-    y = y.view_as(x)
+    y = _unflattened(y, x)
     if last and not turned and not is_near(mean, rstd):
         return forward(x, weight, bias, residual, groups, eps, relu)
     y = channels_last(y) if turned else y
@@ -100,7 +100,7 @@ def gradients(
     dx, dweight, dbias = torch.ops.aten.native_group_norm_backward(
         _image(dy), _image(x), mean, rstd, weight, samples, channels, pixels, groups, [True, True, True]
     )
-    dx = dx.view_as(x)
+    dx = _unflattened(dx, x)
     return (channels_last(dx) if turned else dx), dweight, dbias
 
 
@@ -109,9 +109,12 @@ def _image(x: Tensor) -> Tensor:
     return x.movedim(1, -1).flatten(1, -2)[:, None].movedim(-1, 1) if is_channels_last(x) else x
 
 
-def _row_gradients(
-    dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _unflattened(y: Tensor, x: Tensor) -> Tensor:
+    """Give what torch made of `_image(x)` the shape of x, and axes of size 1 the strides that torch's pools expect."""
+    return y.movedim(1, -1).view(x.movedim(1, -1).shape).movedim(-1, 1) if is_channels_last(x) else y
+
+
+def _row_gradients(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute `gradients` of channels-last tensors: sums by batch norm's kernel, then dx = gain dy + slope x + shift.
 
     With xhat = (x - mean) rstd and means over a group, dx = rstd (w dy - mean(w dy) - xhat mean(w dy xhat)).
