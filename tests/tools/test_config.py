@@ -85,6 +85,8 @@ def test_every_plain_argument_of_the_trainer_is_a_word():
         (["clp_len=64"], r"'clp_len' is no word; did you mean clip_len\? use one of batch, clip_len"),
         (["norm.num_grups=4"], r"'norm.num_grups' is no word; did you mean num_groups\? norm has channels_per_group"),
         (["norm=gnn"], r"'norm=gnn' is no choice; use one of .*bn.*, gn, .*ln"),
+        (["norm=[1,2]"], r"'norm=\[1,2\]' is no choice; norm takes one word, as in norm=batch_renorm"),
+        (["preset={a: 1}"], r"'preset={a: 1}' is no choice; preset takes one word, as in preset=bn_t32_b4"),
         (["data=kinetics"], r"'data=kinetics' is no choice; use one of .*kinetics400"),
         (["trainer.max_step=2"], r"did you mean max_steps\?"),
         (["gn"], r"'gn' is not of the form WORD=VALUE"),

@@ -168,12 +168,18 @@ def _check_word(word: str, known: DictConfig) -> None:
     except HydraException as err:
         raise ValueError(f"{word!r} cannot be read ({err}); quote lists and special characters") from err
     name = override.key_or_group
+    if _is_group(name) and not override.is_sweep_override() and isinstance(override.value(), (list, dict)):
+        raise ValueError(f"{word!r} is no choice; {name} takes one word, as in {name}={_some_choice(name)}")
     if override.is_add() or override.is_delete():
         return
     parent, _, leaf = name.rpartition(".")
     node = OmegaConf.select(known, parent) if parent else known
     if not isinstance(node, DictConfig) or (leaf not in _keys(node) and name != "preset"):
         raise ValueError(_unknown_word(name, known))
+
+
+def _some_choice(group: str) -> str:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))[0]
 
 
 def _unknown_word(name: str, known: DictConfig) -> str:
