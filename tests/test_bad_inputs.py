@@ -20,6 +20,7 @@ WORDS = [
     ("clp_len=64", "'clp_len' is no word; did you mean clip_len"),
     ("bach=4", "did you mean batch"),
     ("nrm=gn", "'nrm' is no word; did you mean norm"),
+    ("norm=[1,2]", "'norm=[1,2]' is no choice; norm takes one word"),
     ("norm=gnn", "'norm=gnn' is no choice; use one of"),
     ("norm=BN", "is no choice"),
     ("model=resnet", "'model=resnet' is no choice"),

@@ -1,8 +1,8 @@
 """Any bytes and words: a reader gives something whole or one sentence that names what was given.
 
 VIDGN_FUZZ_SECONDS is how long all of it takes together: `.ci/run` gives it 60, and other inputs every time but where CI
-is set, so that a change is not blamed for what it did not do; without it the same inputs are tried for 4 seconds. A failure prints its smallest example, which becomes a case of
-`tests/test_bad_inputs.py`.
+is set, so that a change is not blamed for what it did not do; without it the same inputs are tried for 4 seconds. A
+failure prints its smallest example, which becomes a case of `tests/test_bad_inputs.py`.
 """
 
 import json
