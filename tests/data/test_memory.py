@@ -42,6 +42,7 @@ def test_a_worker_does_not_grow(benchmark, files, backend, kind):
     assert growth.percent < 5
     # decord's readers of damaged files wait for the garbage collector, with their files and threads.
     if (backend, kind) != ("decord", "damaged"):
-        assert growth.last.files <= growth.first.files + 2
+        # A leak is a file for each of 80 clips; one or two are open at that moment, and sockets that pass batches on.
+        assert growth.last.files <= growth.first.files + 10
         at_work = int(backend == "decord")  # the thread of a reader that is open at that moment
         assert growth.last.threads <= growth.first.threads + at_work
