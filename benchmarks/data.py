@@ -152,7 +152,7 @@ def _draws(files: list[Path], task: Task, seed: int) -> list[Draw]:
         with open_video(path) as video:
             count, height, width = len(video), video.height, video.width
         draw = data._draws(0, number, 0)
-        view = data._view(draw, np.empty((height, width, 3), np.uint8))
+        view = data._view(draw, (height, width))
         if task.num_clips == 1:
             starts = np.array([int(draw[0] * (max(count - task.span, 0) + 1))])
         else:

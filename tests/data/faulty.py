@@ -16,6 +16,7 @@ from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipDataset
 from vidgn.data.manifest import Manifest
 from vidgn.data.quarantine import Quarantine
+from vidgn.data.readers.gather import ArrayPicture
 from vidgn.data.transforms import CropSpec
 from vidgn.data.video import VideoDecodeError
 from vidgn.data.views import ViewDataset
@@ -30,7 +31,7 @@ class Faulty:
     def __len__(self) -> int:
         return 8
 
-    def frames(self, indices: Iterable[int], *, order: str = "rgb") -> Iterator[tuple[int, np.ndarray]]:
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         name, wanted = Path(self.path).name, sorted(set(map(int, indices)))
         if name.startswith("hang"):
             ctypes.PyDLL(None).sleep(1000)  # for ever, holding the interpreter lock
@@ -49,6 +50,9 @@ class Faulty:
             time.sleep(0.2)
         for index in wanted:
             yield index, np.full((8, 8, 3), 10 * int(name[-1]) + index, np.uint8)
+
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, ArrayPicture]]:
+        return ((index, ArrayPicture(image)) for index, image in self.frames(indices))
 
     def __enter__(self) -> "Faulty":
         return self

@@ -8,6 +8,7 @@ import numpy as np
 
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
+from vidgn.data.readers.gather import ArrayPicture
 from vidgn.data.transforms import CropSpec
 
 CLIP = ClipSpec(clip_len=4, span=8)  # every second frame
@@ -27,10 +28,13 @@ class FakeReader:
     def __len__(self) -> int:
         return self.num_frames
 
-    def frames(self, indices: Iterable[int], *, order: str = "rgb") -> Iterator[tuple[int, np.ndarray]]:
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         FakeReader.passes += 1
         for index in sorted(set(map(int, indices))):
             yield index, np.full((self.height, self.width, 3), index % 256, dtype=np.uint8)
+
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, ArrayPicture]]:
+        return ((index, ArrayPicture(image)) for index, image in self.frames(indices))
 
     def __enter__(self) -> "FakeReader":
         FakeReader.opened += 1

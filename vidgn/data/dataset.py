@@ -24,9 +24,8 @@ from vidgn.data.transforms import (
     CropSpec,
     TrainView,
     draw_train_view,
-    is_mirrored,
 )
-from vidgn.data.video import Backend, ChannelOrder, Reader, VideoDecodeError, open_video
+from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
 
 __all__ = ["ClipBatch", "ClipDataset", "ClipSample"]
 
@@ -156,21 +155,20 @@ class ClipDataset(Dataset[ClipSample]):
         span, num_frames = self.clip.span, len(reader)
         starts = np.array([train_start(num_frames, span=span, uniform=draw[0]) for draw in draws])
         indices = frame_indices(starts, clip_len=self.clip.clip_len, span=span, num_frames=num_frames)  # (K,T)
-        order: ChannelOrder = "bgr" if all(is_mirrored(draw[1:], flip=self.flip) for draw in draws) else "rgb"
         cuts: list[Cut] = []
-        for index, frame in reader.frames(np.unique(indices), order=order):
+        for index, picture in reader.pictures(np.unique(indices)):
             if not cuts:  # the first picture tells the size; asking before would decode one more
+                shape = picture.shape
                 cuts = [
-                    Cut(self._view(draw, frame), frame, wanted, order=order)
-                    for draw, wanted in zip(draws, indices, strict=True)
+                    Cut(self._view(draw, shape), shape, wanted) for draw, wanted in zip(draws, indices, strict=True)
                 ]
             for cut in cuts:
-                cut.take(index, frame)
+                cut.take(index, picture)
         clips = [cut.resized() for cut in cuts]
         return clips[0][None] if len(clips) == 1 else torch.stack(clips)
 
-    def _view(self, draw: NDArray[np.float64], frame: NDArray[np.uint8]) -> TrainView:
-        height, width = frame.shape[:2]
+    def _view(self, draw: NDArray[np.float64], shape: tuple[int, int]) -> TrainView:
+        height, width = shape
         return draw_train_view(draw[1:], height=height, width=width, spec=self.crop, flip=self.flip)
 
     def _draws(self, epoch: int, video: int, view: int) -> NDArray[np.float64]:

@@ -76,12 +76,7 @@ def draw_train_view(
     size = scaled_size(height, width, short_side=low + int(draws[0] * (high - low + 1)))
     top = int(draws[1] * (size[0] - spec.crop + 1))
     left = int(draws[2] * (size[1] - spec.crop + 1))
-    return TrainView(size, Box(top, left, spec.crop, spec.crop), is_mirrored(draws, flip=flip))
-
-
-def is_mirrored(draws: Sequence[float] | NDArray[np.float64], *, flip: bool) -> bool:
-    """Tell whether the view that these four draws choose is mirrored."""
-    return flip and bool(draws[3] < 0.5)
+    return TrainView(size, Box(top, left, spec.crop, spec.crop), flip and bool(draws[3] < 0.5))
 
 
 def source_box(view: TrainView, *, height: int, width: int) -> Box:

@@ -27,6 +27,7 @@ from vidgn.data.remote import Url, is_remote
 
 Backend = Literal["pyav", "decord", "torchcodec"]
 ChannelOrder = Literal["rgb", "bgr"]
+EVERYTHING = slice(None)
 
 # 4096 x 4096: above every common video, below what would fill a worker's memory with a few frames.
 MAX_PIXELS = 16_777_216
@@ -45,6 +46,22 @@ class VideoDecodeError(Exception):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" if self.path else self.reason
+
+
+class Picture(Protocol):
+    """One upright picture of a video, whose pixels are made when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    def pixels(
+        self, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, order: ChannelOrder = "rgb"
+    ) -> NDArray[np.uint8]:
+        """Return a part of it, uint8 (h, w, 3), its colours in this order; its rows may be padded in memory.
+
+        Slices have no step.
+        """
 
 
 class Reader(Protocol):
@@ -73,16 +90,22 @@ class Reader(Protocol):
     def __len__(self) -> int:
         """Count the frames exactly."""
 
-    def frames(self, indices: Iterable[int], *, order: ChannelOrder = "rgb") -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield each distinct wanted frame once, in ascending order, from one forward pass.
 
         Yields:
-            The index and the upright picture, uint8 (H, W, 3), its colours in this order; its rows may be padded in
-            memory.
+            The index and the upright picture, uint8 (H, W, 3); its rows may be padded in memory.
 
         Raises:
             IndexError: An index is not in 0..len-1.
             VideoDecodeError: A wanted frame is damaged or has another size than the video.
+        """
+
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, Picture]]:
+        """Yield the same frames before they are converted, for callers that want a part of each.
+
+        Raises:
+            IndexError, VideoDecodeError: As `frames`.
         """
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:

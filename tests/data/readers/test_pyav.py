@@ -7,8 +7,6 @@ from vidgn.data.readers import packets
 from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.video import open_video
 
-from ..conftest import write_video
-
 NO_B = {"x264-params": "bframes=0:scenecut=0"}
 OPEN_264 = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=12:min-keyint=12:scenecut=0"}
 OPEN_265 = {"x265-params": OPEN_264["x264-params"] + ":log-level=none", "preset": "ultrafast"}
@@ -193,13 +191,3 @@ def test_a_key_that_is_none_costs_packets_and_no_frame(craft, decode_all):
         key = 24
         np.testing.assert_array_equal(next(video.frames([key]))[1], truth[key])
         assert video.decoder.packets_decoded > 2  # the key alone gave nothing, so it began earlier
-
-
-@pytest.mark.parametrize("pixels", ["yuv420p", "yuv420p10le", "yuv444p", "gray"])
-def test_blue_comes_first_where_asked_for(pixels, tmp_path):
-    write_video(tmp_path / "a.mp4", frames=5, pixels=pixels)
-    with open_video(tmp_path / "a.mp4") as video:
-        rgb = [frame.copy() for _, frame in video.frames(range(5))]
-        bgr = [frame.copy() for _, frame in video.frames(range(5), order="bgr")]
-    assert all(np.array_equal(one, other[..., ::-1]) for one, other in zip(rgb, bgr, strict=True))
-    assert pixels == "gray" or not np.array_equal(rgb[0], bgr[0])

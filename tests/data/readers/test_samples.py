@@ -1,5 +1,6 @@
 import io
 import random
+import struct
 
 import av
 import numpy as np
@@ -46,9 +47,9 @@ def all_of(found, _):
     assert found is not None
     facts = list(found.table)
     got = []
-    for first, some in found.read(0, len(facts) - 1, path="x"):
-        assert first == len(got)
-        got += map(bytes, some)
+    for number, packet in found.read(0, len(facts) - 1, needed=None, path="x"):
+        assert number == len(got)
+        got.append(bytes(packet))
     assert all(fact.shown and fact.size == len(data) for fact, data in zip(facts, got, strict=True))
     return [(fact.time, data, fact.is_key) for fact, data in zip(facts, got, strict=True)]
 
@@ -70,6 +71,49 @@ def test_packets_are_the_same_however_many_are_read_at_once(at_once, gap, craft,
     monkeypatch.setattr(samples, "_GAP", gap)
     path = craft("v.mp4")
     assert look(path, all_of) == read_all(path)
+
+
+@pytest.mark.parametrize("name", ["b_frames.mp4", "many_slices.mp4", "open_gop.mp4", "no_b_frames.mp4"])
+def test_what_nobody_needs_is_left_out(name, craft):
+    """The decoder itself says which pictures no other refers to: told so, it passes over them."""
+    path = craft(name, **LISTED[name])
+    needed = {3, 4, 17}
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.skip_frame = "NONREF"
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        for number, packet in enumerate(packets):
+            packet.pts = number
+        referred = {picture.pts for packet in (*packets, None) for picture in stream.codec_context.decode(packet)}
+
+    def numbers(found, _):
+        return [number for number, _ in found.read(0, len(packets) - 1, needed=needed, path="x")]
+
+    left = look(path, numbers)
+    assert left == sorted(referred | needed)
+    assert (len(left) < len(packets)) is (name != "no_b_frames.mp4")
+
+
+def unit(kind, *, referred=0):
+    return struct.pack(">IB", 4, referred << 5 | kind) + b"abc"
+
+
+@pytest.mark.parametrize(
+    ("data", "idle"),
+    [
+        (unit(1), True),
+        (unit(9) + unit(6) + unit(1) + unit(1), True),
+        (unit(1, referred=1), False),
+        (unit(1) + unit(1, referred=2), False),
+        (unit(8) + unit(1), False),  # parameters, which later pictures may need
+        (unit(5, referred=3), False),
+        (unit(2) + unit(3), False),  # partitions of a slice
+        (unit(1)[:-1], False),  # damaged: the decoder shall say so
+        (unit(1) + b"\0\0", False),
+    ],
+)
+def test_only_pictures_that_nobody_refers_to_are_idle(data, idle):
+    assert samples._is_idle(b"..." + data, 3, 3 + len(data), width=4) is idle
 
 
 def with_sound(path, source):

@@ -206,7 +206,7 @@ def stand_in(monkeypatch):
     return install
 
 
-def test_frames_clips_and_both_orders_of_colours(craft, stand_in):
+def test_frames_clips_and_parts_of_pictures(craft, stand_in):
     stand_in()
     path = craft("v.mp4")
     truth = np.stack(plain_decode(path))
@@ -215,7 +215,10 @@ def test_frames_clips_and_both_orders_of_colours(craft, stand_in):
         assert [index for index, _ in video.frames([7, 3, 7])] == [3, 7]
         indices = np.array([[30, 4, 4], [0, 35, 1]])
         np.testing.assert_array_equal(video.read(indices), truth[indices])
-        np.testing.assert_array_equal(next(video.frames([5], order="bgr"))[1], truth[5][..., ::-1])
+        ((_, picture),) = video.pictures([5])
+        assert picture.shape == (48, 64)
+        part = picture.pixels(slice(3, 20), slice(7, 60), order="bgr")
+        np.testing.assert_array_equal(part, truth[5][3:20, 7:60, ::-1])
         with pytest.raises(IndexError, match=r"frame 36 of .*v\.mp4 does not exist; its frames are 0\.\.35\."):
             video.frames([36])
         file = video._file

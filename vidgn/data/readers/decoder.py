@@ -36,7 +36,7 @@ class PictureDecoder:
         if self._source.facts.codec != "h264":
             needed = None
         passes_over = False
-        for number, packet in self._source.walk(start, last):
+        for number, packet in self._source.walk(start, last, needed=needed):
             packet.pts = packet.dts = number
             if needed is not None and (number not in needed) is not passes_over:
                 passes_over = not passes_over

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from vidgn.data.readers.gather import distinct, gather
+from vidgn.data.readers.gather import ArrayPicture, distinct, gather
 from vidgn.data.readers.obstacles import (
     EIGHT_BITS,
     first_line,
@@ -26,7 +26,7 @@ from vidgn.data.readers.obstacles import (
     refusal,
 )
 from vidgn.data.readers.pyav import PyavReader
-from vidgn.data.video import ChannelOrder, VideoDecodeError
+from vidgn.data.video import VideoDecodeError
 
 _CONTAINERS = {"mov", "matroska"}
 _TURNED_WRONGLY = {"yuv422p", "yuvj422p"}
@@ -64,7 +64,7 @@ class DecordReader:
     def __len__(self) -> int:
         return self._num_frames
 
-    def frames(self, indices: Iterable[int], *, order: ChannelOrder = "rgb") -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.
 
         Raises:
@@ -72,8 +72,11 @@ class DecordReader:
         """
         if self._video is None:
             raise ValueError(f"the reader of {self.path} is closed; open the video again.")
-        pictures = self._deliver(distinct(indices, num_frames=len(self), path=self.path))
-        return pictures if order == "rgb" else ((index, image[..., ::-1]) for index, image in pictures)
+        return self._deliver(distinct(indices, num_frames=len(self), path=self.path))
+
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, ArrayPicture]]:
+        """Yield the same frames as pictures; see `vidgn.data.video.Reader.pictures`."""
+        return ((index, ArrayPicture(image)) for index, image in self.frames(indices))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""

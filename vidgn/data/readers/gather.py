@@ -1,11 +1,31 @@
 """From wanted frame indices to arrays, the same for every reader."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidgn.data.video import EVERYTHING, ChannelOrder
+
 Frames = Iterator[tuple[int, NDArray[np.uint8]]]
+
+
+class ArrayPicture(NamedTuple):
+    """A picture that is converted already, uint8 (H, W, 3); see `vidgn.data.video.Picture`."""
+
+    image: NDArray[np.uint8]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.image.shape[0], self.image.shape[1]
+
+    def pixels(
+        self, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, order: ChannelOrder = "rgb"
+    ) -> NDArray[np.uint8]:
+        """Return a part of it; see `vidgn.data.video.Picture.pixels`."""
+        return self.image[rows, columns, :: 1 if order == "rgb" else -1]
 
 
 def distinct(indices: Iterable[int], *, num_frames: int, path: str) -> list[int]:

@@ -6,9 +6,10 @@ from itertools import pairwise
 import numpy as np
 from av.video.frame import VideoFrame
 
+from vidgn.data.readers.convert import display_matrix
 from vidgn.data.readers.diagnose import EBML, is_iso_media
 from vidgn.data.readers.orientation import is_mirrored
-from vidgn.data.readers.pyav import PyavReader, display_matrix
+from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.video import VideoDecodeError
 
 EIGHT_BITS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"}

@@ -1,7 +1,7 @@
 """The packets of one file's video stream by number, through PyAV's demuxers."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, BinaryIO
@@ -73,8 +73,13 @@ class PacketSource:
                 self._rewind()
         return self._pass
 
-    def walk(self, start: int, last: int) -> Iterator[tuple[int, "Packet[VideoStream]"]]:
+    def walk(
+        self, start: int, last: int, *, needed: Container[int] | None = None
+    ) -> Iterator[tuple[int, "Packet[VideoStream]"]]:
         """Yield packets `start`..`last` with their numbers, passing over those before `start`.
+
+        Of those that are not `needed`, ones to which no other refers may be left out: a file from tables tells them
+        sooner than a decoder does.
 
         Whoever lets others act meanwhile must `require` the pass before it asks for the next one.
 
@@ -83,8 +88,7 @@ class PacketSource:
         """
         if self._samples is not None:
             with self.blame(f"packets {start} to {last}"):
-                for first, some in self._samples.read(start, last, path=self.path):
-                    yield from enumerate(some, first)
+                yield from self._samples.read(start, last, needed=needed, path=self.path)
             return
         if self._places is not None:
             self._places.fetch(start, last, sizes=self.packets.sizes)

@@ -3,22 +3,19 @@
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from vidgn.data.readers.convert import Converter
 from vidgn.data.readers.decoder import PictureDecoder
 from vidgn.data.readers.gather import distinct, gather
 from vidgn.data.readers.index import FrameIndex, Run, index_by_output, index_by_time
-from vidgn.data.readers.orientation import upright
 from vidgn.data.readers.packets import PacketSource
-from vidgn.data.video import ChannelOrder, VideoDecodeError
+from vidgn.data.video import EVERYTHING, ChannelOrder, VideoDecodeError
 
 # Containers that store when a picture is shown; AVI, for one, stores only the order of decoding.
 _TIMED_FORMATS = {"mov", "matroska", "mpegts"}
@@ -36,8 +33,7 @@ class PyavReader:
 
     def __init__(self, path: str, *, num_threads: int, max_pixels: int) -> None:
         self.path = path
-        self._reformatter = VideoReformatter()
-        self._matrices: dict[int, NDArray[np.int32] | None] = {}
+        self._converter = Converter()
         self._shape: tuple[int, int] | None = None
         self._is_closed = False
         self.source = PacketSource(path, max_pixels=max_pixels)
@@ -66,15 +62,23 @@ class PyavReader:
         """Frames per second, on average; 0.0 where the file does not say."""
         return self.source.facts.fps
 
-    def frames(self, indices: Iterable[int], *, order: ChannelOrder = "rgb") -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.
+
+        Raises:
+            ValueError: The reader is closed.
+        """
+        return ((index, picture.pixels()) for index, picture in self.pictures(indices))
+
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, "PyavPicture"]]:
+        """Yield the same frames before they are converted; see `vidgn.data.video.Reader.pictures`.
 
         Raises:
             ValueError: The reader is closed.
         """
         if self._is_closed:
             raise ValueError(f"the reader of {self.path} is closed; open the video again.")
-        return self._deliver(distinct(indices, num_frames=len(self), path=self.path), order)
+        return self._deliver(distinct(indices, num_frames=len(self), path=self.path))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""
@@ -108,10 +112,10 @@ class PyavReader:
         restart = facts.codec in _RESTARTABLE_CODECS and facts.is_progressive
         return False, index_by_output(order, num_packets=len(packets), keys=packets.keys if restart else [0])
 
-    def _deliver(self, wanted: list[int], order: ChannelOrder) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def _deliver(self, wanted: list[int]) -> Iterator[tuple[int, "PyavPicture"]]:
         for run in self.index.runs(wanted):
             for frame, picture in self.decode_run(run):
-                yield frame, self._to_array(picture, order)
+                yield frame, self._to_picture(picture)
 
     def decode_run(self, run: Run) -> Iterator[tuple[int, VideoFrame]]:
         """Decode a run's frames in ascending order, from an earlier key where the first one does not serve.
@@ -148,58 +152,35 @@ class PyavReader:
         lost = min(frame_of.values())
         raise VideoDecodeError(self.path, f"frame {lost} of {len(self)} is promised and cannot be decoded")
 
-    def _to_array(self, picture: VideoFrame, order: ChannelOrder) -> NDArray[np.uint8]:
+    def _to_picture(self, picture: VideoFrame) -> "PyavPicture":
         height, width = self.source.facts.height, self.source.facts.width
         if (picture.height, picture.width) != (height, width):
             height, width = self.source.learn_size()
         if (picture.height, picture.width) != (height, width):
             sizes = f"{width}x{height} to {picture.width}x{picture.height}"
             raise VideoDecodeError(self.path, f"the size of its pictures changes from {sizes} px")
-        # One thread: a worker owns one core, and the pixels are the same.
-        rgb = self._reformatter.reformat(
-            picture, format=f"{order}24", interpolation=chroma_interpolation(picture.format.name), threads=1
-        )
-        # A view: rows end in padding, and the plane keeps its picture alive.
-        (plane,) = rgb.planes
-        pixels: Any = plane  # has the buffer protocol, which its type does not say
-        strides = (plane.line_size, 3, 1)
-        image: NDArray[np.uint8] = np.ndarray((height, width, 3), np.uint8, buffer=pixels, strides=strides)
-        matrix = self._matrix_of(picture)
-        if matrix is not None:
-            try:
-                image = upright(image, matrix)
-            except ValueError as err:
-                raise VideoDecodeError(self.path, str(err)) from err
-        self._shape = image.shape[:2]
-        return image
-
-    def _matrix_of(self, picture: VideoFrame) -> NDArray[np.int32] | None:
-        if picture.rotation not in self._matrices:
-            self._matrices[picture.rotation] = display_matrix(picture)
-        return self._matrices[picture.rotation]
+        try:
+            self._shape = self._converter.shape(picture)
+        except ValueError as err:
+            raise VideoDecodeError(self.path, str(err)) from err
+        return PyavPicture(self._converter, picture, self._shape)
 
     def _upright_shape(self) -> tuple[int, int]:
         if self._shape is None:
-            next(self.frames([0]))
+            next(self.pictures([0]))
         assert self._shape is not None
         return self._shape
 
 
-@cache
-def chroma_interpolation(pixels: str) -> int:
-    """Return swscale's flags for a conversion to RGB: FFmpeg's default up to 8 bits, accurate chroma above.
+class PyavPicture(NamedTuple):
+    """A decoded picture; see `vidgn.data.video.Picture`."""
 
-    Its default gives two neighbouring pixels of 10-bit 4:2:0 one colour, off by up to 115 of 255 at sharp edges; with
-    SWS_FULL_CHR_H_INT every pixel is within 1 of the definition (ITU-T H.273, 8.3) with interpolated chroma.
-    """
-    deep = any(component.bits > 8 for component in VideoFormat(pixels).components)
-    return int(Interpolation.BILINEAR) | (int(Interpolation.FULL_CHR_H_INT) if deep else 0)
+    converter: Converter
+    decoded: VideoFrame
+    shape: tuple[int, int]
 
-
-def display_matrix(picture: VideoFrame) -> NDArray[np.int32] | None:
-    """Read the matrix that turns a picture upright; None where the file has none."""
-    # Asking a picture for its side data ties it into a reference cycle, which keeps its pixels alive until the
-    # garbage collector runs. A copy of two by two pixels has the same side data.
-    small = VideoReformatter().reformat(picture, width=2, height=2, format="gray", interpolation="POINT", threads=1)
-    data: Any = small.side_data.get("DISPLAYMATRIX")
-    return None if data is None else np.frombuffer(bytes(data), dtype=np.int32)
+    def pixels(
+        self, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, order: ChannelOrder = "rgb"
+    ) -> NDArray[np.uint8]:
+        """Convert a part of it; see `vidgn.data.video.Picture.pixels`."""
+        return self.converter.pixels(self.decoded, rows, columns, order=order)

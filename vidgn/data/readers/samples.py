@@ -11,7 +11,7 @@ A pass over all packets says the same, and reads and copies the whole file for i
 import io
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -29,6 +29,7 @@ _MOST = 1 << 28  # bytes of tables, and ticks of a delay; FFmpeg believes no lar
 _AT_ONCE = 1 << 20  # bytes
 _GAP = 1 << 16  # bytes of sound between two packets that are read rather than passed over
 _SLICE, _IDR, _SEI = range(1, 6), 5, 6  # nal_unit_type (ITU-T H.264, table 7-1)
+_REFERRED, _IDLE = 0x60, (1, _SEI, 9)  # bits of nal_ref_idc; slices, messages, delimiters (7.3.1, table 7-1)
 _RECOVERY = 6  # payloadType of a recovery point (D.1.1), at which FFmpeg's parser sees a key too
 _HEAD = 64  # bytes
 
@@ -36,14 +37,17 @@ _HEAD = 64  # bytes
 class Samples:
     """Where packets lie, by their numbers; `table` has the facts of them."""
 
-    def __init__(self, file: BinaryIO, table: PacketTable, starts: NDArray[np.int64]) -> None:
+    def __init__(self, file: BinaryIO, table: PacketTable, starts: NDArray[np.int64], *, width: int) -> None:
         self.table = table
         self._file = file
+        self._width = width  # bytes of a unit's length
         self._starts = array("q", starts.tobytes())
         self._stamp = _stamp(file)
 
-    def read(self, start: int, last: int, *, path: str) -> Iterator[tuple[int, "list[Packet[Any]]"]]:
-        """Yield packets `start`..`last`, those that lie together at once, with the number of the first.
+    def read(
+        self, start: int, last: int, *, needed: Container[int] | None, path: str
+    ) -> Iterator[tuple[int, "Packet[Any]"]]:
+        """Yield packets `start`..`last` with their numbers, but for those not `needed` that no other one refers to.
 
         Raises:
             VideoDecodeError: The file has changed.
@@ -55,10 +59,12 @@ class Samples:
             data = self._file.read(starts[-1] + sizes[-1] - starts[0])
             if len(data) < starts[-1] + sizes[-1] - starts[0] or _stamp(self._file) != self._stamp:
                 raise VideoDecodeError(path, f"packet {start} is not what it was: the file has changed")
-            packets: list[Packet[Any]] = [Packet(size) for size in sizes]  # padded, as a decoder needs it
-            for packet, place, size in zip(packets, starts, sizes, strict=True):
-                packet.update(data[place - starts[0] : place - starts[0] + size])
-            yield start, packets
+            for number, place, size in zip(range(start, behind), starts, sizes, strict=True):
+                first = place - starts[0]
+                if needed is None or number in needed or not _is_idle(data, first, first + size, width=self._width):
+                    packet: Packet[Any] = Packet(size)  # padded, as a decoder needs it
+                    packet.update(data[first : first + size])
+                    yield number, packet
             start = behind
 
     def _together(self, start: int, last: int) -> int:
@@ -102,7 +108,7 @@ def _find(file: BinaryIO, stream: VideoStream) -> Samples | None:
     width = (extra[4] & 3) + 1  # bytes of a unit's length
     if not all(_is_key(file, int(starts[key]), int(sizes[key]), width=width) for key in keys):
         return None
-    return Samples(file, PacketTable.of(times=times + delays, sizes=sizes, keys=keys), starts)
+    return Samples(file, PacketTable.of(times=times + delays, sizes=sizes, keys=keys), starts, width=width)
 
 
 def _delays(file: BinaryIO, *, track: int, count: int) -> NDArray[np.int64] | None:
@@ -194,6 +200,16 @@ def _is_key(file: BinaryIO, start: int, size: int, *, width: int) -> bool:
             return True
         at += width + int.from_bytes(head[unit - width : unit], "big")
     return False
+
+
+def _is_idle(data: bytes, at: int, end: int, *, width: int) -> bool:
+    """Tell whether no other picture needs this packet: slices that nobody refers to (nal_ref_idc of 0), messages."""
+    while at + width < end:
+        unit = data[at + width]
+        if unit & _REFERRED or unit & 31 not in _IDLE:
+            return False
+        at += width + int.from_bytes(data[at : at + width], "big")
+    return at == end
 
 
 def _stamp(file: BinaryIO) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from vidgn.data.readers.gather import distinct, gather
+from vidgn.data.readers.gather import ArrayPicture, distinct, gather
 from vidgn.data.readers.obstacles import (
     EIGHT_BITS,
     close_keys,
@@ -33,7 +33,7 @@ from vidgn.data.readers.obstacles import (
 )
 from vidgn.data.readers.pyav import PyavReader
 from vidgn.data.remote import open_file
-from vidgn.data.video import ChannelOrder, VideoDecodeError
+from vidgn.data.video import VideoDecodeError
 
 _CONTAINERS = {"mov", "matroska"}
 # Standards that define every bit of a decoded picture, so that no version of FFmpeg decodes another one.
@@ -70,7 +70,7 @@ class TorchcodecReader:
     def __len__(self) -> int:
         return len(self._times)
 
-    def frames(self, indices: Iterable[int], *, order: ChannelOrder = "rgb") -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.
 
         Raises:
@@ -79,8 +79,11 @@ class TorchcodecReader:
         if self._video is None:
             raise ValueError(f"the reader of {self.path} is closed; open the video again.")
         wanted = distinct(indices, num_frames=len(self), path=self.path)
-        pictures = ((index, self._picture(index)) for index in wanted)
-        return pictures if order == "rgb" else ((index, image[..., ::-1]) for index, image in pictures)
+        return ((index, self._picture(index)) for index in wanted)
+
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, ArrayPicture]]:
+        """Yield the same frames as pictures; see `vidgn.data.video.Reader.pictures`."""
+        return ((index, ArrayPicture(image)) for index, image in self.frames(indices))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""
