@@ -30,6 +30,23 @@ def test_a_video_is_a_function_of_seed_and_key():
     assert (one != draw_video("zoom_in", spec=TINY, key=(1, 3))).mean() > 0.5  # another split, another look
 
 
+@pytest.mark.parametrize(
+    ("label", "quarters"),
+    [
+        ("move_left", [[[116, 105], [46, 58]], [[130, 88], [38, 58]]]),
+        ("rotate_clockwise", [[[116, 105], [46, 58]], [[113, 129], [43, 71]]]),
+        ("zoom_in", [[[116, 105], [46, 58]], [[126, 120], [38, 56]]]),
+    ],
+)
+def test_another_drawing_has_another_name(label, quarters):
+    """Videos drawn before are found by the name of their folder: whoever draws others must change it."""
+    spec = MotionsSpec(num_frames=8, side=32)
+    video = draw_video(label, spec=spec, key=(0, 3))
+    found = video[[0, 7]].reshape(2, 2, 16, 2, 16, 3).mean((2, 4, 5))  # of the quarters of two frames
+    assert spec.folder_name.startswith("motions1-"), "the name is new: put the new drawing's numbers here"
+    np.testing.assert_allclose(found, quarters, atol=1)
+
+
 def test_an_unknown_label_is_refused():
     with pytest.raises(ValueError, match=r"label \('walk'\) must be one of move_down"):
         draw_video("walk", spec=TINY, key=(0, 0))
