@@ -86,6 +86,13 @@ def test_no_steps_are_refused(say):
         say("preset=gn_t32_b4", "trainer.dry.steps=0", *TINY)
 
 
+def test_pictures_are_refused_before_they_are_drawn(say):
+    with pytest.raises(ValueError, match=r"trainer=dry measures videos; task=image has none: leave out trainer=dry\."):
+        say("task=image")
+    with pytest.raises(ValueError, match=r"data=exposures holds pictures, which task=video does not take"):
+        say("data=exposures")
+
+
 @pytest.mark.slow
 def test_a_sweep_over_presets_measures_each(tmp_path):
     for split in ("train", "val"):

@@ -29,7 +29,7 @@ from vidgn.models.net import VideoNet
 from vidgn.norms import is_norm
 from vidgn.optim import build_optimizer
 from vidgn.tools.build import build_net, check_view_spec, data_spec, optim_spec
-from vidgn.tools.clip import fill_clip
+from vidgn.tools.clip import check_task, fill_clip
 from vidgn.tools.config import run_folder
 from vidgn.tools.dry_predict import Job, Prediction, as_record, needed_cores, predict
 from vidgn.tools.summary import summarize
@@ -56,9 +56,12 @@ def dry_run(config: DictConfig) -> dict[str, Any]:
     """Measure the run of the words and say what the whole of it would take; `dry.json` has the same numbers.
 
     Raises:
-        ValueError: a word out of its range, as training itself would find.
+        ValueError: a word out of its range, as training itself would find; the task is not videos.
         VideoDecodeError: one of the videos that are read is damaged.
     """
+    check_task(config)
+    if config.task.name != "video":
+        raise ValueError(f"trainer=dry measures videos; task={config.task.name} has none: leave out trainer=dry.")
     fill_clip(config)
     words, half = config.trainer.dry, "16" in str(config.trainer.precision)
     with _videos(config) as videos:
