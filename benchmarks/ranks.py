@@ -209,7 +209,7 @@ def _write_all_digits() -> None:
     @rank_zero_only
     def write(result: Any, predictions: Any, *args: Any, **options: Any) -> None:
         real(result, predictions, *args, **options)
-        (result.folder / "digits.json").write_text(json.dumps(predictions))
+        (result.folder / "digits.json").write_text(json.dumps(predictions, default=list))
 
     evaluate.write_result = write  # type: ignore[attr-defined]
 

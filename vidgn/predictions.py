@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 
 class Prediction(NamedTuple):
-    """What the test says of one video. `scores` is None where the video could not be read."""
+    """What the test says of one video. `scores` is None where the video could not be read.
+
+    A test keeps those of all its videos, 8 bytes a class each: as an array, since a tuple takes 32.
+    """
 
     video: int  # row of the manifest
     label: int
-    scores: tuple[float, ...] | None  # (Q,) mean of the views' softmax
+    scores: Sequence[float] | None  # (Q,) mean of the views' softmax
     error: str | None
     views: int = 0  # scored, and how many of them were right
     views_top1: int = 0
@@ -72,7 +76,7 @@ def accuracies(predictions: Sequence[Prediction]) -> dict[str, float]:
     found = [item for item in predictions if item.scores is not None]
     ranks = torch.zeros(0)
     if found:
-        scores = torch.tensor([item.scores for item in found], dtype=torch.float64)  # (N, Q)
+        scores = torch.from_numpy(np.array([item.scores for item in found], dtype=np.float64))  # (N, Q)
         ranks = label_ranks(scores, torch.tensor([item.label for item in found]))
     total = max(1, len(predictions))
     return {

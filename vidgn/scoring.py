@@ -9,6 +9,7 @@ the other views where the norm is independent of the batch; `benchmarks/reliabil
 every group has the same size, and the views of a video are added up one by one in their order.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -232,7 +233,7 @@ class _Video:
                 f"the scores of video {number} of the manifest are not finite; the weights may be spoilt, take an "
                 "earlier checkpoint"
             )
-        return Prediction(number, self.label, tuple(scores.tolist()), None, *self.counts)
+        return Prediction(number, self.label, array("d", scores.tolist()), None, *self.counts)
 
 
 def _wrong(number: int, what: str) -> str:

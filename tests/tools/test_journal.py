@@ -1,11 +1,13 @@
 """What a test has scored so far is whole lines, by one key, of videos that could be read."""
 
+from array import array
+
 import pytest
 
 from vidgn.predictions import Begun, Prediction
 from vidgn.tools.journal import Journal
 
-GOOD = Prediction(3, 1, (0.1, 1 / 3), None, 10, 9, 10)
+GOOD = Prediction(3, 1, array("d", [0.1, 1 / 3]), None, 10, 9, 10)
 KEY = {"clips": 10}
 
 

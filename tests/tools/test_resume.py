@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 
 import pytest
@@ -295,7 +296,7 @@ def test_curves_on_a_full_disk_say_which_file_and_what_to_do(tmp_path, monkeypat
 
 def test_a_journal_of_another_protocol_does_not_count(tmp_path):
     first = Journal(tmp_path, rank=0, key={"clips": 10})
-    prediction = Prediction(3, 1, (0.1, 0.9), None, 10, 9, 10)
+    prediction = Prediction(3, 1, array("d", [0.1, 0.9]), None, 10, 9, 10)
     first.add(prediction)
     assert Journal(tmp_path, rank=1, key={"clips": 10}).read() == {3: prediction}
     other = Journal(tmp_path, rank=0, key={"clips": 2})

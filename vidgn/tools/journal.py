@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Journal:
 
     def add(self, prediction: Prediction) -> None:
         """Write a line; the first one of this process begins a new file, or mends the end of its old one."""
-        self._write(json.dumps(prediction, ensure_ascii=True))
+        self._write(json.dumps(prediction, ensure_ascii=True, default=list))  # the scores are an array
 
     def add_begun(self, begun: Begun) -> None:
         """Write a line in the same way."""
@@ -98,7 +99,7 @@ _BEGUN = '{"begun": '  # a line of a video that is not done
 def _parse(line: str, path: Path) -> Prediction:
     try:
         video, label, scores, *rest = json.loads(line)
-        return Prediction(video, label, None if scores is None else tuple(scores), *rest)
+        return Prediction(video, label, None if scores is None else array("d", scores), *rest)
     except (ValueError, TypeError) as err:
         raise _damaged(path, err) from err
 

@@ -93,7 +93,7 @@ def predict(videos: Sequence[str], model: Model, *, test: ViewSpec, num_workers:
         while told in done:
             said = done.pop(told)
             told += 1
-            yield Answer(videos[said.video], said.scores, said.error)
+            yield Answer(videos[said.video], None if said.scores is None else tuple(said.scores), said.error)
 
 
 def protocol_of(model: Model, test: ViewSpec) -> str:
