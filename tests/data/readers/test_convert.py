@@ -78,6 +78,31 @@ def test_parts_keep_what_the_file_says_of_colours(matrix, full, tmp_path):
         check_parts(picture)
 
 
+@pytest.fixture
+def warnings():
+    """What FFmpeg says."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
+    with av.logging.Capture() as said:
+        yield said
+    av.logging.set_level(level)
+
+
+def test_a_stream_may_change_what_it_says_of_its_pictures(tmp_path, warnings):
+    converter, part = Converter(), (slice(8, 30), slice(16, 40))
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    for pixels, matrix, full in (
+        ("yuv420p", "bt709", False), ("yuv420p", "bt601", True), ("yuvj420p", "bt601", True),
+        ("yuv420p", "bt709", True),
+    ):  # fmt: skip
+        write(tmp_path / "v.mkv", rgb, pixels="yuv420p", matrix=matrix, full=full)
+        with av.open(str(tmp_path / "v.mkv")) as container:
+            picture = next(container.decode(video=0)).reformat(format=pixels)
+        whole = Converter().pixels(picture, EVERYTHING, EVERYTHING, order="rgb")
+        np.testing.assert_array_equal(converter.pixels(picture, *part, order="rgb"), whole[part])
+    assert [said for said in warnings if said[1] != "swscaler"] == []  # which calls yuvj420p deprecated
+
+
 def test_parts_of_real_files_are_those_of_the_whole(real_videos):
     files = sorted(real_videos.glob("clips/*")) + sorted(real_videos.glob("odd/*"))
     assert len(files) == 17
@@ -100,17 +125,3 @@ def test_only_blocks_that_hold_the_part_are_converted(craft, monkeypatch):
         for _, picture in video.pictures(range(5)):
             assert picture.pixels(slice(9, 30), slice(40, 41)).shape == (21, 1, 3)
     assert converted == [(24, 8)] * 5
-
-
-def test_ffmpeg_has_nothing_to_warn_of(tmp_path):
-    rgb = np.zeros((48, 64, 3), np.uint8)
-    write(tmp_path / "v.mkv", rgb, pixels="yuv420p", matrix="bt709", full=False)
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.WARNING)
-    try:
-        with av.logging.Capture() as said, open_video(tmp_path / "v.mkv") as video:
-            for _, picture in video.pictures([0]):
-                picture.pixels(slice(8, 24), slice(8, 24))
-    finally:
-        av.logging.set_level(level)
-    assert said == []

@@ -32,7 +32,7 @@ class Converter:
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
         self._matrices: dict[int, NDArray[np.int32] | None] = {}
-        self._cutters: dict[_Area, Graph] = {}
+        self._cutters: dict[tuple[str, _Area], Graph] = {}
 
     def shape(self, picture: VideoFrame) -> tuple[int, int]:
         """Return height and width of the upright picture.
@@ -79,9 +79,15 @@ class Converter:
 
     def _cut(self, picture: VideoFrame, area: _Area) -> VideoFrame:
         """Return a picture that is an area of this one, in the same memory."""
-        graph = self._cutters.get(area)
+        # A stream may change what it says of itself from picture to picture.
+        size, colours = (
+            f"{picture.width}x{picture.height}",
+            f"colorspace={picture.colorspace}:range={picture.color_range}",
+        )
+        source = f"video_size={size}:pix_fmt={picture.format.name}:time_base=1/1:{colours}"
+        graph = self._cutters.get((source, area))
         if graph is None:
-            graph = self._cutters[area] = _cutter(picture, area)
+            graph = self._cutters[source, area] = _cutter(source, area)
         graph.vpush(picture)
         return graph.vpull()
 
@@ -100,18 +106,14 @@ def display_matrix(picture: VideoFrame) -> NDArray[np.int32] | None:
     return None if data is None else np.frombuffer(bytes(data), dtype=np.int32)
 
 
-def _cutter(picture: VideoFrame, area: _Area) -> Graph:
+def _cutter(source: str, area: _Area) -> Graph:
     left, top, width, height = area
     graph = Graph()
     graph.threads = 1
-    source = graph.add(
-        "buffer",
-        f"video_size={picture.width}x{picture.height}:pix_fmt={picture.format.name}:time_base=1/1:"
-        f"colorspace={picture.colorspace}:range={picture.color_range}",
-    )
-    crop, sink = graph.add("crop", f"{width}:{height}:{left}:{top}"), graph.add("buffersink")
-    source.link_to(crop)
-    crop.link_to(sink)
+    first, crop = graph.add("buffer", source), graph.add("crop", f"{width}:{height}:{left}:{top}")
+    last = graph.add("buffersink")
+    first.link_to(crop)
+    crop.link_to(last)
     graph.configure()
     return graph
 
