@@ -16,7 +16,7 @@ from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipDataset
 from vidgn.data.manifest import Manifest
 from vidgn.data.quarantine import Quarantine
-from vidgn.data.readers.gather import ArrayPicture
+from vidgn.data.readers.gather import ArrayPicture, as_pictures
 from vidgn.data.transforms import CropSpec
 from vidgn.data.video import VideoDecodeError
 from vidgn.data.views import ViewDataset
@@ -52,7 +52,7 @@ class Faulty:
             yield index, np.full((8, 8, 3), 10 * int(name[-1]) + index, np.uint8)
 
     def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, ArrayPicture]]:
-        return ((index, ArrayPicture(image)) for index, image in self.frames(indices))
+        return as_pictures(self.frames(indices))
 
     def __enter__(self) -> "Faulty":
         return self

@@ -8,7 +8,7 @@ import numpy as np
 
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifest import Manifest
-from vidgn.data.readers.gather import ArrayPicture
+from vidgn.data.readers.gather import ArrayPicture, as_pictures
 from vidgn.data.transforms import CropSpec
 
 CLIP = ClipSpec(clip_len=4, span=8)  # every second frame
@@ -34,7 +34,7 @@ class FakeReader:
             yield index, np.full((self.height, self.width, 3), index % 256, dtype=np.uint8)
 
     def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, ArrayPicture]]:
-        return ((index, ArrayPicture(image)) for index, image in self.frames(indices))
+        return as_pictures(self.frames(indices))
 
     def __enter__(self) -> "FakeReader":
         FakeReader.opened += 1

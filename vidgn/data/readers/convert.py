@@ -18,7 +18,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from vidgn.data.readers.orientation import upright
-from vidgn.data.video import EVERYTHING, ChannelOrder
+from vidgn.data.video import ChannelOrder
 
 _LOCAL = {"yuv420p", "yuvj420p"}  # of even sizes: where the height is odd, swscale goes another way and interpolates
 _BLUE_FIRST = {*_LOCAL, "yuv422p", "yuvj422p"}  # of even heights, what swscale converts to bgr24 just as to rgb24
@@ -52,10 +52,8 @@ class Converter:
         matrix = self._matrix_of(picture)
         if matrix is not None:
             return upright(self._convert(picture, order), matrix)[rows, columns]
-        if (rows, columns) == (EVERYTHING, EVERYTHING) or picture.format.name not in _LOCAL:
-            return self._convert(picture, order)[rows, columns]
         height, width = picture.height, picture.width
-        if height % 2 or width % 2:
+        if picture.format.name not in _LOCAL or height % 2 or width % 2:
             return self._convert(picture, order)[rows, columns]
         top, bottom = _blocks(rows, height)
         left, right = _blocks(columns, width)
@@ -79,6 +77,8 @@ class Converter:
 
     def _cut(self, picture: VideoFrame, area: _Area) -> VideoFrame:
         """Return a picture that is an area of this one, in the same memory."""
+        if area == (0, 0, picture.width, picture.height):
+            return picture
         # A stream may change what it says of itself from picture to picture.
         size, colours = (
             f"{picture.width}x{picture.height}",

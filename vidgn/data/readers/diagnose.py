@@ -1,8 +1,9 @@
 """Why a file cannot be a video: read from its first bytes and its outer boxes, without a decoder."""
 
 import os
-from collections.abc import Iterator
 from typing import BinaryIO
+
+from vidgn.data.readers.boxes import boxes, outer_boxes
 
 # Top-level boxes that an ISO media file may begin with (ISO/IEC 14496-12, 4.3 and 8).
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
@@ -47,37 +48,23 @@ def contents(file: BinaryIO) -> str:
     return f"not a video: it begins with the bytes {head[:12].hex(' ')}"
 
 
-def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the kind of each box in a piece of a file, and where its body begins and ends; a long one ends it."""
-    while at + 8 <= end and (length := int.from_bytes(data[at : at + 4], "big")) >= 8:
-        yield data[at + 4 : at + 8], at + 8, min(at + length, end)
-        at += length
-
-
 def _damage_of_boxes(file: BinaryIO, size: int) -> str | None:
-    position, seen, before = 0, set(), 0
-    while position + 8 <= size:
-        file.seek(position)
-        header = file.read(16)
-        kind, length = header[4:8], int.from_bytes(header[:4], "big")
-        if length == 1:  # a 64-bit length follows the kind
-            length = int.from_bytes(header[8:16], "big")
-        if kind in (b"moov", b"mdat", b"moof") and position + length > size:
+    seen, before = set(), 0
+    for kind, start, _, length in outer_boxes(file):
+        end = start + length
+        if kind in (b"moov", b"mdat", b"moof") and end > size:
             if kind == b"mdat" and b"moov" not in seen:
                 break
-            return _shortfall(position + length, size)
+            return _shortfall(end, size)
         if kind == b"moof" and kind not in seen:
-            file.seek(position)
+            file.seek(start)
             head = file.read(min(length, _FRAGMENT_BYTES))
-            why = _damage_of_fragment(head, at=position, length=length, tables=before)
+            why = _damage_of_fragment(head, at=start, length=length, tables=before)
             if why is not None:
                 return why
         seen.add(kind)
         if kind == b"mdat":
-            before = position + length  # what follows is tables, up to the next pictures
-        if length < 8:  # 0: up to the end of the file; less is no box
-            break
-        position += length
+            before = end  # what follows is tables, up to the next pictures
     return None if b"moov" in seen else "no index (moov): incomplete download?"
 
 

@@ -28,6 +28,11 @@ class ArrayPicture(NamedTuple):
         return self.image[rows, columns, :: 1 if order == "rgb" else -1]
 
 
+def as_pictures(frames: Frames) -> Iterator[tuple[int, ArrayPicture]]:
+    """Yield frames as pictures, for `vidgn.data.video.Reader.pictures`."""
+    return ((index, ArrayPicture(image)) for index, image in frames)
+
+
 def distinct(indices: Iterable[int], *, num_frames: int, path: str) -> list[int]:
     """Sort the wanted indices and drop repeats.
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 from av.video.frame import VideoFrame
 
+from vidgn.data.readers.boxes import outer_boxes
 from vidgn.data.readers.convert import display_matrix
 from vidgn.data.readers.diagnose import EBML, is_iso_media
 from vidgn.data.readers.orientation import is_mirrored
@@ -100,17 +101,8 @@ def is_idr(packet: bytes, *, extradata: bytes) -> bool:
 
 def _is_fragmented(path: str) -> bool:
     """Tell whether a box `moof` stands on the top level of a file (ISO/IEC 14496-12, 8.8.4)."""
-    at = 0
     with open(path, "rb") as file:
-        while len(header := file.read(16)) >= 8:
-            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-            if length == 1:  # a 64-bit length follows the kind
-                length = int.from_bytes(header[8:16], "big")
-            if kind == b"moof" or length < 8:
-                return kind == b"moof"
-            at += length
-            file.seek(at)
-    return False
+        return any(box.kind == b"moof" for box in outer_boxes(file))
 
 
 def mirrored(picture: VideoFrame) -> str | None:

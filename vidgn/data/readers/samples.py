@@ -19,7 +19,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidgn.data.readers.diagnose import boxes
+from vidgn.data.readers.boxes import boxes, outer_boxes
 from vidgn.data.readers.facts import PacketTable
 from vidgn.data.video import VideoDecodeError
 
@@ -147,19 +147,12 @@ def _is_one_edit(moov: bytes, elst: int) -> bool:
 
 def _moov(file: BinaryIO) -> bytes:
     """Return the body of the box of tables; nothing where it is not to be found."""
-    at = 0
-    while True:
-        file.seek(at)
-        head = file.read(16)
-        if len(head) < 8:
-            return b""
-        length, body = _int(head, 0), 8
-        if length == 1:  # a 64-bit length follows the kind
-            length, body = int.from_bytes(head[8:16], "big"), 16
-        if length < body or head[4:8] == b"moov":
-            file.seek(at + body)
-            return file.read(length - body) if body < length < _MOST else b""
-        at += length
+    found = next((box for box in outer_boxes(file) if box.kind == b"moov"), None)
+    if found is None:
+        return b""
+    size = found.start + found.length - found.body
+    file.seek(found.body)
+    return file.read(size) if 0 < size < _MOST else b""
 
 
 def _track_number(moov: bytes, trak: tuple[int, int]) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from vidgn.data.readers.gather import ArrayPicture, distinct, gather
+from vidgn.data.readers.gather import ArrayPicture, as_pictures, distinct, gather
 from vidgn.data.readers.obstacles import (
     EIGHT_BITS,
     close_keys,
@@ -83,7 +83,7 @@ class TorchcodecReader:
 
     def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, ArrayPicture]]:
         """Yield the same frames as pictures; see `vidgn.data.video.Reader.pictures`."""
-        return ((index, ArrayPicture(image)) for index, image in self.frames(indices))
+        return as_pictures(self.frames(indices))
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""
