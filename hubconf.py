@@ -6,7 +6,7 @@ Each takes normalized clips (N, 3, T, H, W) and gives logits (N, Q); `net.scores
 dependencies = ["torch", "torchvision", "pytorchvideo"]
 
 from vidgn.models.net import VideoNet  # noqa: E402 - torch.hub reads `dependencies` first
-from vidgn.models.table import build_model  # noqa: E402
+from vidgn.models.registry import build_model  # noqa: E402
 from vidgn.norms import make_norm  # noqa: E402
 
 
@@ -29,7 +29,7 @@ def i3d_r101(*, norm: str = "gn", num_classes: int = 400, weights: str | None = 
 def _build(name: str, *, norm: str, num_classes: int, weights: str | None) -> VideoNet:
     net = build_model(name, num_classes=num_classes, norm=make_norm(norm))
     if weights is not None:
-        from vidgn.models.weights import load_weights
+        from vidgn.models.weights.load import load_weights
 
         load_weights(net, weights)
     return net

@@ -3,8 +3,8 @@
 Words are listed in configs/train.yaml, `python train.py --help` shows them with the choices.
 """
 
-from vidgn.tools.config import command
-from vidgn.tools.train import train
+from vidgn.runs.command_line import command
+from vidgn.training.train import train
 
 if __name__ == "__main__":
     command("train")(train)()

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # a clone need not be instal
 import av
 import numpy as np
 
-from vidgn.data.video import Backend, VideoDecodeError, open_video
+from vidgn.data.readers.types import Backend, VideoDecodeError
+from vidgn.data.video import open_video
 
 WINDOWS = 25
 SUFFIXES = {"libvpx-vp9": ("webm", "mp4", "mkv")}

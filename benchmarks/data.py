@@ -12,37 +12,33 @@ just what the clip needs and throws it away. torchcodec needs FFmpeg's shared li
 import argparse
 import json
 import os
-import platform
-import shutil
 import statistics
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a clone need not be installed
 
-import av
 import numpy as np
 import torch
+from files import machine, make_files
 from loader import delivered
 from peers import PEERS, Draw, Task, floor, skipped
 
+from vidgn.curation.prepare import PrepareSpec, prepare
 from vidgn.data.clips import ClipSpec, test_starts
 from vidgn.data.dataset import ClipDataset
-from vidgn.data.manifest import Manifest
+from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.transforms import CropSpec, source_box
 from vidgn.data.video import open_video
 from vidgn.data.views import ViewDataset
-from vidgn.tools.prepare import PrepareSpec, prepare
 
 Contestant = Callable[[], int]  # reads every file once and returns the number of clips
 TASKS = {"a": Task(32, 64, 1), "b": Task(64, 64, 1), "c": Task(32, 64, 10)}
-SIZES = ((340, 256), (426, 240))
 
 
 def main() -> None:
@@ -78,24 +74,6 @@ def main() -> None:
         print(f"{name:34s} {value:.2f}")
     if given.json:
         print(json.dumps(ratios))
-
-
-def make_files(folder: Path, *, sources: str | None, count: int) -> list[Path]:
-    """Write Kinetics-like files once: 10 s at 30 fps, H.264, 250-frame GOPs, B-frames, from real pictures if given."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = ["arm_wrestling_340x256_28fps.mp4", "flipping_a_pancake.mkv", "nasa_13013.mp4", "mpeg4_320x240.avi"]
-    real = [Path(sources) / "clips" / name for name in names] if sources else []
-    made = []
-    for number in range(count):
-        width, height = SIZES[number % 2]
-        kind = "real" if real else "drawn"
-        target = folder / kind / f"{number}_{width}x{height}.mp4"
-        if not target.exists():
-            target.parent.mkdir(exist_ok=True)
-            pictures = _real(real[number % len(real)], number) if real else _drawn(number, height, width)
-            _encode(target, pictures, width, height)
-        made.append(target)
-    return made
 
 
 def prepared(raw: list[Path]) -> list[Path]:
@@ -197,53 +175,6 @@ def table(title: str, found: dict[str, list[float]]) -> str:
         spread = f"{1e3 * min(rounds):.1f} .. {1e3 * max(rounds):.1f}"
         lines.append(f"  {name:18s} {1e3 * middle:10.1f} {spread:>16s} {1 / middle:17.1f}")
     return "\n".join(lines)
-
-
-def machine() -> str:
-    names = {}
-    for name in ("torch", "torchvision", "av", "decord", "pytorchvideo", "torchcodec", "numpy"):
-        try:
-            names[name] = version(name)
-        except PackageNotFoundError:
-            names[name] = "not installed"
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "?")  # noqa: SIM115
-    return (
-        f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, "
-        + ", ".join(f"{name} {number}" for name, number in names.items())
-    )
-
-
-def _encode(target: Path, pictures: Iterable[av.VideoFrame], width: int, height: int) -> None:
-    part = target.with_suffix(".part")
-    with av.open(str(part), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=30)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"g": "250", "bf": "3", "crf": "23", "preset": "medium"}
-        stream.codec_context.gop_size = 250
-        for picture in pictures:
-            small = picture.reformat(width=width, height=height, format="yuv420p")
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(small.to_ndarray(), format="yuv420p")))
-        container.mux(stream.encode())
-    shutil.move(part, target)
-
-
-def _real(source: Path, number: int) -> Iterable[av.VideoFrame]:
-    """Yield 300 pictures of a real clip, forwards and backwards, from another place for each number."""
-    with av.open(str(source)) as container:
-        frames = list(container.decode(container.streams.video[0]))
-    there_and_back = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
-    return (frames[there_and_back[(number * 37 + i) % len(there_and_back)]] for i in range(300))
-
-
-def _drawn(number: int, height: int, width: int) -> Iterable[av.VideoFrame]:
-    """Yield 300 pictures of a texture that moves, with grain."""
-    rng = np.random.default_rng(number)
-    big = rng.integers(0, 256, (height // 8 + 80, width // 8 + 80, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-    for i in range(300):
-        top, left = int(160 + 150 * np.sin(i / 40)), int(160 + 150 * np.cos(i / 23))
-        grain = rng.normal(0, 4, (height, width, 3))
-        picture = np.clip(big[top : top + height, left : left + width] + grain, 0, 255).astype(np.uint8)
-        yield av.VideoFrame.from_ndarray(picture, format="rgb24")
 
 
 if __name__ == "__main__":

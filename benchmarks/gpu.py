@@ -1,7 +1,7 @@
 """Time kernels, training steps and evaluation on one CUDA GPU against torch's own, naive and at its best.
 
     python benchmarks/gpu.py               # the whole table, under eight minutes
-    python benchmarks/gpu.py --tune        # rows for vidgn/norms/kernels_table.py: which regime, how it is cut
+    python benchmarks/gpu.py --tune        # rows for vidgn/norms/kernels/triton_cuts.py: which regime, how it is cut
     TRITON_INTERPRET=1 python benchmarks/gpu.py --dry    # the same code on tiny shapes, without a GPU
 
 Needs torch (2.11 or newer), triton and vidgn; no decoder. Baselines are the nets that pytorchvideo's create_resnet
@@ -29,10 +29,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidgn.models.fuse import fuse
-from vidgn.models.fuse_tune import tune as tune_convolutions
-from vidgn.models.resnet3d import I3DSpec, build_i3d
-from vidgn.norms import kernels
+from vidgn.models.builders import I3DSpec, build_i3d
+from vidgn.models.fuse.rewrite import fuse
+from vidgn.models.fuse.tune import tune as tune_convolutions
+from vidgn.norms.kernels import operation
 
 LIMIT_SECONDS = 450  # after which no further contestant is started
 
@@ -64,7 +64,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.dry and not torch.cuda.is_available():
         raise SystemExit("There is no CUDA GPU here; --dry runs the same code on the CPU (TRITON_INTERPRET=1).")
-    if args.dry and not kernels.INTERPRETED:
+    if args.dry and not operation.INTERPRETED:
         raise SystemExit("--dry runs the kernels in Triton's interpreter; set TRITON_INTERPRET=1.")
     device = torch.device("cpu" if args.dry else "cuda")
     torch.backends.cudnn.benchmark = True
@@ -74,14 +74,14 @@ def main() -> None:
     result: dict[str, Any] = {}
     frames, batch, side, width = sizes[0]
     sites = gpu_kernels.find_sites(frames=frames, batch=batch, side=side, width=width)
-    kernels.MODE = "on"
+    operation.MODE = "on"
     few = [sites[0], next(site for site in sites if site.residual)] if args.dry else sites
     print("relative errors against float64:", gpu_kernels.check(few, device), flush=True)
     if args.tune:
         print_rows(gpu_kernels.tune(few, device, candidates=gpu_kernels.CANDIDATES[:4:3] if args.dry else None))
         return
     result |= measure_kernels(few, device, dry=args.dry)
-    kernels.MODE = "auto"
+    operation.MODE = "auto"
     for size in sizes:
         result |= measure_nets(size, device, left=lambda: LIMIT_SECONDS - (time.monotonic() - began))
     print(f"{time.monotonic() - began:.0f} s in all")

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from vidgn.models.fuse import fuse
-from vidgn.models.resnet3d import I3DSpec, build_i3d
-from vidgn.norms import kernels, kernels_table, make_norm
+from vidgn.models.builders import I3DSpec, build_i3d
+from vidgn.models.fuse.rewrite import fuse
+from vidgn.norms import make_norm
 from vidgn.norms.fused import GroupNormAct3d
-from vidgn.norms.kernels import group_norm_act
-from vidgn.norms.kernels_table import Cut, Direction, Site, row_key
+from vidgn.norms.kernels.operation import group_norm_act, operation, triton_cuts
+from vidgn.norms.kernels.triton_cuts import Cut, Direction, Site, row_key
 
 BIG_BYTES = 60e6  # what does not fit the second-level cache of an H200
 LIMITS = {"y": 2e-3, "dx": 2.5e-3, "dweight": 1e-4, "dbias": 1e-4, "dresidual": 2e-3}  # bfloat16 rounds at 1.7e-3
@@ -79,7 +79,7 @@ def check(sites: list[NormSite], device: torch.device) -> dict[str, float]:
             worst[name] = max(worst[name], float((a.detach().double() - b.detach()).norm() / b.detach().norm()))
     for name, error in worst.items():
         # The interpreter truncates to bfloat16 where a GPU rounds: twice the error.
-        limit = LIMITS[name] * (2.5 if kernels.INTERPRETED and name in ("y", "dx", "dresidual") else 1)
+        limit = LIMITS[name] * (2.5 if operation.INTERPRETED and name in ("y", "dx", "dresidual") else 1)
         if not error <= limit:
             raise ValueError(f"{name} is wrong by {error:.1e}; {limit:.0e} is allowed. Nothing was timed.")
     return worst
@@ -141,14 +141,14 @@ def tune(sites: list[NormSite], device: torch.device, *, candidates: list[Cut] |
         key = row_key(Site(site.shape[0], pixels, site.shape[1], site.groups, 2, True), direction=direction)  # type: ignore[arg-type]
         if key in rows:
             continue
-        held = kernels_table.padded(pixels) * kernels_table.padded(site.shape[1] // site.groups)
+        held = triton_cuts.padded(pixels) * triton_cuts.padded(site.shape[1] // site.groups)
         times = {}
         for cut in tried:
-            if cut.resident and held > 2 * kernels_table.RESIDENT_ELEMENTS:
+            if cut.resident and held > 2 * triton_cuts.RESIDENT_ELEMENTS:
                 continue
-            kernels_table.MEASURED[key] = cut
+            triton_cuts.MEASURED[key] = cut
             times[cut] = time_both(site, _forward, device)[direction == "backward"]
-        del kernels_table.MEASURED[key]
+        del triton_cuts.MEASURED[key]
         rows[key] = min(times, key=times.__getitem__)
     return rows
 
@@ -184,7 +184,7 @@ def seconds(runs: list[Callable[[], Any]], device: torch.device, *, rounds: int 
 def _forward(site: NormSite, inputs: list[Tensor | None]) -> Tensor:
     x, weight, bias, residual = inputs
     assert x is not None
-    assert kernels.uses_triton(x)
+    assert operation.uses_triton(x)
     return group_norm_act(x, weight, bias, site.groups, 1e-5, residual, site.relu)
 
 

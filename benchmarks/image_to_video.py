@@ -22,8 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from vidgn.tools.config import command
-from vidgn.tools.train import train
+from vidgn.runs.command_line import command
+from vidgn.training.train import train
 
 COMMON = (
     "model.width=16", "crop=40", "data.num_workers=0", "data.deadline_seconds=null", "trainer.accelerator=cpu",

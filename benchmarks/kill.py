@@ -176,8 +176,8 @@ class Killer:
 
     def start(self, run: Path, variant: str, *, readers: int) -> int:
         """Start a run in a child of this process, which has imported all that it needs; return its id."""
-        import vidgn.tools.train
-        from vidgn.tools.config import command
+        import vidgn.training.train
+        from vidgn.runs.command_line import command
 
         self.shared[:] = bytes(len(self.shared))
         process = os.fork()
@@ -193,7 +193,7 @@ class Killer:
         sys.argv = ["train.py", *WORDS, *words, f"data.num_workers={readers}", f"hydra.run.dir={run}"]
         status = 0
         try:
-            command("train")(vidgn.tools.train.train)()
+            command("train")(vidgn.training.train.train)()
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else 1
         except BaseException:
@@ -207,7 +207,7 @@ class Killer:
 
 def damage(folder: Path) -> None:
     """Write the videos again, with one that training reads cut off in its middle."""
-    from vidgn.data.motions import MotionsSpec, prepare_motions
+    from vidgn.data.synthetic.motions import MotionsSpec, prepare_motions
 
     if folder.exists():
         return
@@ -218,7 +218,7 @@ def damage(folder: Path) -> None:
 
 def show_phases(shared: mmap.mmap) -> None:
     """Let this process show in shared memory what it is doing."""
-    from vidgn.callbacks.keep import Keep
+    from vidgn.callbacks.checkpointing import Keep
     from vidgn.classifier import VideoClassifier
 
     def show(owner: type, name: str, phase: int) -> None:

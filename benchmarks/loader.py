@@ -20,13 +20,13 @@ from typing import NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # a clone need not be installed
 
-from vidgn.callbacks.memory import descendants
+from vidgn.callbacks.process_memory import descendants
 from vidgn.data.batches import ClipBatch
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipDataset
-from vidgn.data.loader import VideoLoader
-from vidgn.data.manifest import Manifest
-from vidgn.data.sampler import EpochSampler
+from vidgn.data.loading.loader import VideoLoader
+from vidgn.data.loading.sampler import EpochSampler
+from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.transforms import CropSpec
 
 WAYS = ((0, None), (0, 30.0), (1, None), (1, 30.0), (2, None), (2, 30.0))  # workers, deadline (seconds)
@@ -44,7 +44,7 @@ class Delivered(NamedTuple):
 
 
 def main() -> None:
-    from data import machine, make_files
+    from files import machine, make_files
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", default=os.environ.get("VIDGN_TEST_VIDEOS"), help="folder with clips/ (optional)")

@@ -82,19 +82,19 @@ def load(file: str) -> dict[str, float]:
 
 
 def kinetics(file: str) -> dict[str, float]:
-    from vidgn.data.manifest import Manifest
+    from vidgn.data.manifests.manifest import Manifest
 
     return measure(lambda: Manifest.from_kinetics_csv(file, root=Path(file).parent, split="train"))[1]
 
 
 def read(file: str) -> Any:
-    from vidgn.data.manifest import Manifest
+    from vidgn.data.manifests.manifest import Manifest
 
     return Manifest.from_list(file, root=Path(file).parent, classes=CLASSES)
 
 
 def measure(job: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    import vidgn.data.manifest  # noqa: F401 - so that only the manifest itself is measured
+    import vidgn.data.manifests.manifest  # noqa: F401 - so that only the manifest itself is measured
 
     before, began, cpu = resident(), time.perf_counter(), time.process_time()
     result = job()

@@ -24,16 +24,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # a clone need not be instal
 import av
 import numpy as np
 
-from vidgn.callbacks.memory import descendants, resident_bytes
-from vidgn.data.batches import ClipBatch
+from vidgn.callbacks.process_memory import descendants, resident_bytes
+from vidgn.data.batches import ClipBatch, ViewBatch
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipDataset
-from vidgn.data.loader import VideoLoader
-from vidgn.data.manifest import Manifest
-from vidgn.data.sampler import EpochSampler
+from vidgn.data.loading.loader import VideoLoader
+from vidgn.data.loading.sampler import EpochSampler
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.readers.types import Backend
 from vidgn.data.transforms import CropSpec
-from vidgn.data.video import Backend
-from vidgn.data.views import ViewBatch, ViewDataset
+from vidgn.data.views import ViewDataset
 
 CLIP, CROP = ClipSpec(8, 16), CropSpec(64)
 BATCH = 5

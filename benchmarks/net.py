@@ -30,11 +30,11 @@ from torch import Tensor, nn
 
 from vidgn.data.transforms import Normalize, scaled_size
 from vidgn.data.video import open_video
-from vidgn.models.fuse import fuse
-from vidgn.models.fuse_compile import compile_net
-from vidgn.models.fuse_int8 import quantize
-from vidgn.models.resnet3d import I3DSpec, VideoNet, build_i3d
-from vidgn.tools.heap import keep_memory
+from vidgn.models.builders import I3DSpec, VideoNet, build_i3d
+from vidgn.models.fuse.compile import compile_net
+from vidgn.models.fuse.int8 import quantize
+from vidgn.models.fuse.rewrite import fuse
+from vidgn.runs.allocator import keep_memory
 
 THREADS = 2
 FAST = ("bfloat16", "eight bits")  # modes that round more than float32

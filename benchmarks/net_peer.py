@@ -10,7 +10,7 @@ import torch
 from net_rounds import Elsewhere, group_norm_of, randomized, step
 from torch import Tensor
 
-from vidgn.models.resnet3d import I3DSpec, build_i3d
+from vidgn.models.builders import I3DSpec, build_i3d
 
 
 class Peer:

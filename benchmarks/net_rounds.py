@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vidgn.models.resnet3d import VideoNet
+from vidgn.models.builders import VideoNet
 
 CLOCK: list[Callable[[], float]] = [time.perf_counter]
 

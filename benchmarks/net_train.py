@@ -9,11 +9,11 @@ from net_peer import Peer
 from net_rounds import group_norm_of, interleaved, randomized, ratio, step, table
 from torch import Tensor, nn
 
-from vidgn.data.motions import CLASSES, MotionsSpec, draw_video
+from vidgn.data.synthetic.motions import CLASSES, MotionsSpec, draw_video
 from vidgn.data.transforms import Normalize
-from vidgn.models.fuse import fuse
-from vidgn.models.fuse_compile import compile_net
-from vidgn.models.resnet3d import I3DSpec, build_i3d
+from vidgn.models.builders import I3DSpec, build_i3d
+from vidgn.models.fuse.compile import compile_net
+from vidgn.models.fuse.rewrite import fuse
 
 FRAMES, BATCH = 32, 8
 KEPT = "the same, memory kept"

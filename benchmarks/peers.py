@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from vidgn.data.readers.pyav import PyavReader
+from vidgn.data.readers.pyav.reader import PyavReader
 from vidgn.data.readers.torchcodec import load_torchcodec
 from vidgn.data.transforms import Box, scaled_size
 

@@ -15,10 +15,10 @@ import statistics
 import torch
 from torch import Tensor, nn
 
-from vidgn.data.motions import CLASSES, MotionsSpec, draw_video
+from vidgn.data.synthetic.motions import CLASSES, MotionsSpec, draw_video
 from vidgn.data.transforms import Normalize
-from vidgn.models.fuse import fuse
-from vidgn.models.resnet3d import I3DSpec, build_i3d
+from vidgn.models.builders import I3DSpec, build_i3d
+from vidgn.models.fuse.rewrite import fuse
 from vidgn.norms import make_norm
 
 FRAMES, STRIDE, SIDE, WIDTH, BATCH = 16, 2, 48, 16, 12

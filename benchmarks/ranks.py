@@ -59,7 +59,7 @@ def compare(
     ranks: Sequence[int], batches: Sequence[int], *, workers: int, folder: Path, ckpt: Path | None
 ) -> dict[str, int]:
     """Run the grid and the interrupted tests; return the counts."""
-    import vidgn.tools.train  # noqa: F401  # here, so that the tests start quickly
+    import vidgn.training.train  # noqa: F401  # here, so that the tests start quickly
 
     if ckpt is None:
         wait(start("train", (*TRAINING, f"hydra.run.dir={folder / 'trained'}"), log=folder / "trained.log"))
@@ -86,7 +86,7 @@ def compare(
 
 def lay_out(folder: Path) -> int:
     """Make a folder of test videos; return how many there are."""
-    from vidgn.data.motions import MotionsSpec, prepare_motions
+    from vidgn.data.synthetic.motions import MotionsSpec, prepare_motions
 
     source = prepare_motions(os.environ["VIDGN_CACHE"], spec=MotionsSpec(train=2, val=1, test=1))  # those of TRAINING
     for path in sorted((source / "test").rglob("*.mp4")):
@@ -156,9 +156,9 @@ def start(
         return process
     from lightning.pytorch.utilities import rank_zero_only
 
-    from vidgn.tools.config import command
-    from vidgn.tools.evaluate import evaluate_checkpoint
-    from vidgn.tools.train import train
+    from vidgn.evaluation.evaluate import evaluate_checkpoint
+    from vidgn.runs.command_line import command
+    from vidgn.training.train import train
 
     os.environ.update(environment or {})
     rank_zero_only.rank = int(os.environ.get("RANK", 0))  # read when Lightning was imported, before the fork
@@ -186,7 +186,7 @@ def start(
 
 def die_after(lives: int) -> None:
     """Let this process be killed after that many predictions."""
-    from vidgn.tools.journal import Journal
+    from vidgn.evaluation.journal import Journal
 
     add, left = Journal.add, itertools.count(lives - 1, -1)
 
@@ -202,7 +202,7 @@ def _write_all_digits() -> None:
     """Let a test of this process write its scores with all their digits too; predictions.csv has six."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    from vidgn.tools import evaluate
+    from vidgn.evaluation import evaluate
 
     real = evaluate.write_result  # type: ignore[attr-defined]
 

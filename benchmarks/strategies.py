@@ -49,7 +49,7 @@ def main() -> None:
 
 def compare(norms: Sequence[str], *, folder: Path) -> dict[str, int]:
     """Run every norm with every pair of strategies; return the counts."""
-    import vidgn.tools.train  # noqa: F401  # here, so that the runs start quickly
+    import vidgn.training.train  # noqa: F401  # here, so that the runs start quickly
 
     found = {"runs": 0, "identical": 0, "kills": 0, "litter": 0}
     for norm in norms:

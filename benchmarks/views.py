@@ -67,7 +67,7 @@ def measure(video: Path, num_clips: int, clip_len: int, span: int) -> dict[str, 
     import torch
 
     from vidgn.data.clips import ClipSpec
-    from vidgn.data.manifest import Manifest
+    from vidgn.data.manifests.manifest import Manifest
     from vidgn.data.transforms import CropSpec
     from vidgn.data.video import open_video
     from vidgn.data.views import ViewDataset

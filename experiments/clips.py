@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from experiments.videos import Videos
 from vidgn.data.batches import ClipBatch, ClipSample
 from vidgn.data.clips import frame_indices, random_draws, test_starts
-from vidgn.data.sampler import EpochSampler
+from vidgn.data.loading.sampler import EpochSampler
 
 _VAL_VIEW = 1 << 20  # validation draws from views that training never uses
 

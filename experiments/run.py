@@ -19,10 +19,10 @@ from vidgn.callbacks.precise_bn import PreciseBN
 from vidgn.classifier import VideoClassifier
 from vidgn.data.transforms import Normalize
 from vidgn.models.net import VideoNet
+from vidgn.models.registry import build_net
 from vidgn.norms.precise import statistics_layers
 from vidgn.optim import OptimSpec
 from vidgn.predictions import label_ranks
-from vidgn.tools.build import build_net
 
 CROP = 32  # pixels; the smallest side a net takes
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from experiments.videos import VideoSpec
-from vidgn.data.motions import CLASSES as MOTIONS
+from vidgn.data.synthetic.motions import CLASSES as MOTIONS
 from vidgn.optim import OptimSpec
 
 _TARGET = VideoSpec()

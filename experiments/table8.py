@@ -32,7 +32,7 @@ from experiments.run import Course, train
 from experiments.settings import SETTING, Setting
 from experiments.start import splits, start_weights
 from experiments.videos import VideoSpec
-from vidgn.tools.build import versions
+from vidgn.runs.environment import versions
 
 SPAN = 64  # raw frames of every clip
 TEST_SEED = 20_000  # of the validation and test videos, the same for every run; training videos are a seed's own

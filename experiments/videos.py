@@ -1,6 +1,6 @@
 """Harder motions, drawn in seconds and kept in memory: noise, few videos, and motions too fast for 32 frames.
 
-The twelve motions of `vidgn.data.motions` and four more, in which the layer shivers along one axis:
+The twelve motions of `vidgn.data.synthetic.motions` and four more, in which the layer shivers along one axis:
 
     class                 cycles per frame     seen at every second frame
     --------------------  -------------------  --------------------------
@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidgn.data.drawing import Trajectory
-from vidgn.data.motions import CLASSES as MOTIONS
-from vidgn.data.motions import draw_trajectory, render_trajectory
+from vidgn.data.synthetic.drawing import Trajectory
+from vidgn.data.synthetic.motions import CLASSES as MOTIONS
+from vidgn.data.synthetic.motions import draw_trajectory, render_trajectory
 
 SHIVERS = tuple(f"shiver_{pace}_{axis}" for pace in ("quickly", "slowly") for axis in ("horizontally", "vertically"))
 CLASSES = (*MOTIONS, *SHIVERS)

@@ -1,7 +1,12 @@
-"""What every test may use."""
+"""What every test may use: the two commands in this process, a tiny run, folders of real videos."""
 
+import logging
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,3 +23,83 @@ def real_videos() -> Path:
     path = Path(folder)
     assert (path / "clips").is_dir(), f"VIDGN_TEST_VIDEOS={folder} has no folder clips/"
     return path
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def run_command(name: str, words: list[str], capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> Outcome:
+    from vidgn.evaluation.evaluate import evaluate_checkpoint
+    from vidgn.runs.command_line import command
+    from vidgn.training.train import train
+
+    patch.setattr(sys, "argv", [f"{name}.py", *words])
+    capture.readouterr()
+    for logger in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        for handler in logging.getLogger(logger).handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.stream = sys.stderr  # it still holds the closed stream of the test that made it
+    handlers = list(logging.getLogger().handlers)
+    status = 0
+    try:
+        command(name)({"train": train, "eval": evaluate_checkpoint}[name])()
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    finally:
+        for handler in set(logging.getLogger().handlers) - set(handlers):  # Hydra adds its own
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    out, err = capture.readouterr()
+    return Outcome(status, out, err)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Run `train` or `eval` with words."""
+    return lambda name, *words: run_command(name, list(words), capsys, monkeypatch)
+
+
+TINY = (
+    "data.train=2", "data.val=1", "data.test=1", "data.num_workers=0", "epochs=1", "num_clips=2", "model.width=8",
+    "crop=32", "clip_len=8", "span=16", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """Words that make the motions job a matter of seconds."""
+    return TINY
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder for the session's own motions."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIDGN_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def motions(trained: Path, cache: Path) -> Path:
+    """The videos of that run; other tests keep others in the same cache."""
+    from vidgn.data.synthetic.motions import MotionsSpec
+
+    return cache / MotionsSpec(train=2, val=1, test=1).folder_name
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The run folder of a tiny training run."""
+    folder = tmp_path_factory.mktemp("trained")
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, str(root / "train.py"), *TINY, "log.percentiles=res5", f"hydra.run.dir={folder}"],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder

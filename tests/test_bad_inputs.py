@@ -8,13 +8,14 @@ import torch
 
 from vidgn.checkpoint import read_checkpoint
 from vidgn.data.clips import ClipSpec
-from vidgn.data.manifest import Manifest
-from vidgn.data.manifest_classes import read_classes
-from vidgn.data.sampler import EpochSampler, ShardSampler
-from vidgn.data.video import VideoDecodeError, open_video
+from vidgn.data.loading.sampler import EpochSampler, ShardSampler
+from vidgn.data.manifests.classes import read_classes
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.passports.passport import read_passport
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.video import open_video
 from vidgn.optim import OptimSpec
-from vidgn.tools.config import check_words
-from vidgn.tools.passport import read_passport
+from vidgn.runs.command_line import check_words
 
 WORDS = [
     ("clp_len=64", "'clp_len' is no word; did you mean clip_len"),

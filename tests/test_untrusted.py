@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from vidgn.data.manifest import Manifest
-from vidgn.models.sources import open_source
+from vidgn.cli.main import main
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.evaluation.results import Result, write_result
+from vidgn.models.weights.sources import open_source
 from vidgn.predictions import Prediction
-from vidgn.tools.cli import main
-from vidgn.tools.report_read import read_run
-from vidgn.tools.results import Result, write_result
+from vidgn.report.read_run import read_run
 
 
 class Evil:

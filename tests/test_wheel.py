@@ -52,7 +52,7 @@ def installed(wheel, tmp_path_factory):
 def test_it_holds_the_package_with_its_page_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
-    assert "vidgn/tools/static/serve.html" in names
+    assert "vidgn/inference/static/serve.html" in names
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"vidgn"}
     assert not [name for name in names if "__pycache__" in name]
 
@@ -81,8 +81,8 @@ def test_a_video_is_scored(installed, tmp_path):
     """With a checkpoint of random weights: it is the command that is tried."""
     import torch
 
-    from vidgn.data.motions import write_video
-    from vidgn.tools.build import build_net
+    from vidgn.data.synthetic.motions import write_video
+    from vidgn.models.registry import build_net
 
     model = {"name": "i3d", "depth": 50, "width": 8, "dropout": 0.0, "pool1": "nonlocal"}
     norm = {"name": "gn", "num_groups": 4}

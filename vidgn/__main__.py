@@ -3,4 +3,4 @@
 from importlib import import_module
 
 if __name__ == "__main__":
-    import_module("vidgn.tools.cli").run()  # by name: the package proper knows nothing of its tools
+    import_module("vidgn.cli.main").run()  # by name: the package proper knows nothing of its tools

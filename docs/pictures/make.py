@@ -16,13 +16,13 @@ from typing import Any
 
 from PIL import Image
 
-from vidgn.tools.explain import run_explain
-from vidgn.tools.inputs import open_model
-from vidgn.tools.report import run_report
-from vidgn.tools.report_curves import overview
-from vidgn.tools.report_read import read_run
-from vidgn.tools.report_theme import LIGHT, as_png
-from vidgn.tools.serve import make_server
+from vidgn.inference.explain import run_explain
+from vidgn.inference.model import open_model
+from vidgn.inference.serve import make_server
+from vidgn.report.curves import overview
+from vidgn.report.read_run import read_run
+from vidgn.report.theme import LIGHT, as_png
+from vidgn.report.write import run_report
 
 HERE = Path(__file__).parent
 COLOURS = 256  # of a palette: small files

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vidgn.callbacks.percentiles import Percentiles, find_layer, stage_convs
-from vidgn.models.table import build_model
+from vidgn.models.registry import build_model
 from vidgn.norms import make_norm
 
 

@@ -14,11 +14,11 @@ from vidgn.data import dataset
 from vidgn.data import views as views_module
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipDataset
-from vidgn.data.manifest import Manifest
-from vidgn.data.quarantine import Quarantine
+from vidgn.data.faults.quarantine import Quarantine
+from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.readers.gather import ArrayPicture, as_pictures
+from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.transforms import CropSpec
-from vidgn.data.video import VideoDecodeError
 from vidgn.data.views import ViewDataset
 
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from vidgn.data.clips import ClipSpec
-from vidgn.data.manifest import Manifest
+from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.readers.gather import ArrayPicture, as_pictures
 from vidgn.data.transforms import CropSpec
 

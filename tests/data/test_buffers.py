@@ -8,7 +8,7 @@ import torch
 
 from vidgn.data import buffers
 from vidgn.data.buffers import Buffers, resize_into
-from vidgn.data.cut import Cut
+from vidgn.data.clip_pixels import Cut
 from vidgn.data.readers.gather import ArrayPicture
 from vidgn.data.transforms import Box, TrainView, apply_train_view, resize
 

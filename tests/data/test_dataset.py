@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 
 from vidgn.data import dataset, transforms
 from vidgn.data.dataset import ClipBatch, ClipDataset, ClipSample
-from vidgn.data.sampler import EpochSampler
-from vidgn.data.video import VideoDecodeError, open_video
+from vidgn.data.loading.sampler import EpochSampler
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.video import open_video
 
 from .small_videos import CLIP, CROP, FILES, FakeReader, manifest
 

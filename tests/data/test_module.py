@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from vidgn.data import shared_memory
 from vidgn.data.clips import ClipSpec
+from vidgn.data.faults.quarantine import BadVideo, TooManyBadVideos
+from vidgn.data.loading import shared_memory
+from vidgn.data.loading.workers import WorkerDied, end_with_parent
 from vidgn.data.module import DataSpec, VideoDataModule, ViewSpec, default_workers, mirror_changes, read_manifests
-from vidgn.data.quarantine import BadVideo, TooManyBadVideos
 from vidgn.data.transforms import CropSpec
-from vidgn.data.workers import WorkerDied, end_with_parent
 
 SPEC = DataSpec("motions", train=1, val=1, test=1, flip=False, num_workers=0)
 

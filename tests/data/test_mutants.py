@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from vidgn.curation.scan import scan, verify
 from vidgn.data.batches import ClipBatch
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipDataset
-from vidgn.data.loader import VideoLoader
-from vidgn.data.manifest import Manifest
-from vidgn.data.quarantine import Quarantine
-from vidgn.data.sampler import EpochSampler
+from vidgn.data.faults.quarantine import Quarantine
+from vidgn.data.loading.loader import VideoLoader
+from vidgn.data.loading.sampler import EpochSampler
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.transforms import CropSpec
-from vidgn.data.video import VideoDecodeError, open_video
-from vidgn.tools.scan import scan, verify
+from vidgn.data.video import open_video
 
 from .conftest import write_video
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from vidgn.data.video import VideoDecodeError, open_video
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.video import open_video
 
 BACKENDS = ["pyav", "decord"]
 

@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader
 
 from vidgn.data import transforms
 from vidgn.data import views as views_module
+from vidgn.data.batches import VideoViews, ViewBatch
 from vidgn.data.clips import ClipSpec
 from vidgn.data.transforms import Box, CropSpec
 from vidgn.data.video import open_video
-from vidgn.data.views import VideoViews, ViewBatch, ViewDataset, piece_bounds
+from vidgn.data.views import ViewDataset, piece_bounds
 
 from .small_videos import CLIP, CROP, FILES, FakeReader, manifest
 

@@ -29,7 +29,7 @@ class Request(TypedDict):
 
 
 def main() -> None:
-    import vidgn.tools.train  # noqa: F401
+    import vidgn.training.train  # noqa: F401
 
     print("ready", flush=True)
     for line in sys.stdin:
@@ -75,8 +75,8 @@ def start(request: Request, rank: int, port: int) -> int:
         be_rank(rank, request["ranks"], port)
     step, action = request["at_step"].get(str(rank), [-1, ""])
     watch(f"{request['log']}.rank{rank}.jsonl", step=step, action=action)
-    from vidgn.tools.config import command
-    from vidgn.tools.train import train
+    from vidgn.runs.command_line import command
+    from vidgn.training.train import train
 
     sys.argv = ["train.py", *request["words"]]
     status = 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vidgn.checkpoint import read_state
-from vidgn.tools.replay import replay
+from vidgn.training.replay import replay
 
 
 @pytest.fixture(scope="module", params=["ddp", "fsdp"])

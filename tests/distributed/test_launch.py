@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vidgn.tools.config import check_words
-from vidgn.tools.sweeps import combinations
+from vidgn.runs.command_line import check_words
+from vidgn.runs.sweeps import combinations
 
 ROOT = Path(__file__).parents[2]
 LINES = [
@@ -50,7 +50,7 @@ def launched(line, folder, videos, *, port=0):
 
 @pytest.fixture(scope="module")
 def videos(cache):
-    from vidgn.data.motions import MotionsSpec, prepare_motions
+    from vidgn.data.synthetic.motions import MotionsSpec, prepare_motions
 
     return prepare_motions(cache, spec=MotionsSpec(train=2, val=1, test=1))
 

@@ -7,9 +7,9 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
-from vidgn.callbacks.guard import gradient_norm
-from vidgn.tools.sharded import check_sharding, same_everywhere, shard, shared_like, whole
-from vidgn.tools.speed import SpeedSpec
+from vidgn.callbacks.nonfinite import gradient_norm
+from vidgn.runs.fsdp import check_sharding, same_everywhere, shard, shared_like, whole
+from vidgn.runs.speed import SpeedSpec
 
 
 class Net(nn.Module):

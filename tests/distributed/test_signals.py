@@ -2,7 +2,7 @@
 
 import pytest
 
-from vidgn.callbacks.stop import Stop
+from vidgn.callbacks.preemption import Stop
 from vidgn.checkpoint import read_checkpoint
 
 
@@ -85,8 +85,8 @@ def test_a_second_signal_ends_at_once(ranks, tmp_path):
 def test_torchruns_echo_of_a_signal_is_no_second_one(monkeypatch):
     """It passes SIGTERM on to processes that had it from their process group already."""
     clock, left = [100.0], []
-    monkeypatch.setattr("vidgn.callbacks.stop.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("vidgn.callbacks.stop.os._exit", left.append)
+    monkeypatch.setattr("vidgn.callbacks.preemption.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("vidgn.callbacks.preemption.os._exit", left.append)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     stop = Stop()
     stop._hear(15, None)

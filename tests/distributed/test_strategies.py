@@ -6,8 +6,8 @@ import lightning as L
 import pytest
 import torch.distributed as dist
 
-from vidgn.tools import ranks as module
-from vidgn.tools.ranks import RankLostError, find_strategy, forget_failures, limit_waiting, tell_who_failed
+from vidgn.runs import ranks as module
+from vidgn.runs.ranks import RankLostError, find_strategy, forget_failures, limit_waiting, tell_who_failed
 
 
 def trainer(strategy):

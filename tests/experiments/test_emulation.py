@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from vidgn.models.resnet3d import I3DSpec, build_i3d
+from vidgn.models.builders import I3DSpec, build_i3d
 from vidgn.norms import make_norm
 
 RANKS, CLIPS = 2, 4

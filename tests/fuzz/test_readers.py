@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from vidgn.data.manifest import Manifest
-from vidgn.data.manifest_classes import read_classes
-from vidgn.tools.config import check_words
-from vidgn.tools.passport import read_passport
-from vidgn.tools.report_read import read_run
+from vidgn.data.manifests.classes import read_classes
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.passports.passport import read_passport
+from vidgn.report.read_run import read_run
+from vidgn.runs.command_line import check_words
 
 SECONDS = float(os.environ.get("VIDGN_FUZZ_SECONDS", "4"))
 FIXED = "VIDGN_FUZZ_SECONDS" not in os.environ or "CI" in os.environ

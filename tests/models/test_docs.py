@@ -1,8 +1,8 @@
 import re
 from pathlib import Path
 
-from vidgn.models.formats import FORMATS
-from vidgn.models.table import MODELS
+from vidgn.models.registry import MODELS
+from vidgn.models.weights.formats import FORMATS
 
 TESTS = Path(__file__).parent
 PAGE = (Path(__file__).parents[2] / "docs" / "weights.md").read_text()

@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidgn.norms import kernels, kernels_launch
-from vidgn.norms.kernels import group_norm_act
-from vidgn.norms.kernels_table import Cut
+from vidgn.norms.kernels.operation import group_norm_act, operation, triton_launch
+from vidgn.norms.kernels.triton_cuts import Cut
 
 # (shape, groups)
 SHAPES = [
@@ -94,11 +93,11 @@ def compare(shape, groups, dtype, layout, residual, relu, **moments) -> None:
 @pytest.fixture(params=CUTS)
 def cut(request, monkeypatch):
     chosen = CUTS[request.param]
-    monkeypatch.setattr(kernels_launch, "choose_cut", lambda site, direction: chosen)
+    monkeypatch.setattr(triton_launch, "choose_cut", lambda site, direction: chosen)
 
 
 def test_this_process_interprets_the_kernels():
-    assert kernels.uses_triton(torch.zeros(1, 1, 1))
+    assert operation.uses_triton(torch.zeros(1, 1, 1))
 
 
 @pytest.mark.parametrize(("residual", "relu"), FLAGS)

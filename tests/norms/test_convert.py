@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 
-import vidgn.models.resnet3d  # noqa: F401 (imports pytorchvideo without its warning)
+import vidgn.models.builders  # noqa: F401 (imports pytorchvideo without its warning)
 from vidgn import GroupNorm3d, convert_norm, make_norm
 from vidgn.norms import convert, is_norm
 

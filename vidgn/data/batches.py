@@ -1,13 +1,14 @@
 """What travels from the workers to the device: videos with their clips, uint8 all the way."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vidgn.data.shared_memory import share
+from vidgn.data.loading.shared_memory import share
+from vidgn.data.transforms import Box, crop
 
 
 class ClipSample(NamedTuple):
@@ -58,3 +59,79 @@ class ClipBatch:
 
 def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
+
+
+@dataclass(frozen=True)
+class VideoViews:
+    """Views of one video, all or a piece of them, or why it could not be read.
+
+    Attributes:
+        frames: Each needed frame once, short side resized, uint8 (3,U,H,W).
+        index: Which of them make each clip, int64 (K,T).
+        boxes: The crops of each clip.
+        label: Class index.
+        video: Row of the manifest.
+        first_view: Number of the first of these views in the video.
+        num_views: How many there are, or would be.
+        total_views: How many the whole video has.
+        error: What is wrong with the file, or None; then there are no views.
+    """
+
+    frames: Tensor
+    index: Tensor
+    boxes: tuple[Box, ...]
+    label: int
+    video: int
+    first_view: int
+    num_views: int
+    total_views: int
+    error: str | None = None
+
+    def views(self) -> Iterator[Tensor]:
+        """Yield the views, uint8 (3,T,S,S'): all crops of the first clip, then of the second, ..."""
+        stored = self.frames.permute(1, 2, 3, 0)  # (U,H,W,3), as it lies in memory: else all of it is copied first
+        for clip in self.index:
+            frames = stored.index_select(0, clip).permute(3, 0, 1, 2).contiguous()  # (3,T,H,W), for several crops
+            for box in self.boxes:
+                yield crop(frames, box)
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """Videos in testing, or pieces of long ones.
+
+    Attributes:
+        items: The videos.
+        videos: int64 (B,), rows of the manifest.
+    """
+
+    items: tuple[VideoViews, ...]
+    videos: Tensor
+
+    @classmethod
+    def collate(cls, items: Sequence[VideoViews]) -> "ViewBatch":
+        """Put videos of any sizes together; the `collate_fn` of a loader."""
+        batch = cls(tuple(items), torch.tensor([item.video for item in items]))
+        share(batch.videos, *(tensor for item in items for tensor in (item.frames, item.index)))
+        return batch
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def errors(self) -> tuple[str | None, ...]:
+        """What is wrong with each video; None where nothing is."""
+        return tuple(item.error for item in self.items)
+
+    def to(self, device: torch.device | str) -> "ViewBatch":
+        """Move to a device; the rows of the manifest stay where they are."""
+        wait = torch.device(device).type != "cuda"
+        items = [
+            replace(i, frames=i.frames.to(device, non_blocking=not wait), index=i.index.to(device)) for i in self.items
+        ]
+        return ViewBatch(tuple(items), self.videos)
+
+    def pin_memory(self) -> "ViewBatch":
+        """Copy to page-locked memory; a loader calls this."""
+        items = [replace(i, frames=i.frames.pin_memory(), index=i.index.pin_memory()) for i in self.items]
+        return ViewBatch(tuple(items), self.videos)

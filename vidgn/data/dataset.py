@@ -13,19 +13,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidgn.data.batches import ClipBatch, ClipSample
-from vidgn.data.board import Board
+from vidgn.data.clip_pixels import Cut
 from vidgn.data.clips import ClipSpec, frame_indices, random_draws, train_start
-from vidgn.data.cut import Cut
-from vidgn.data.guard import DEADLINE_SECONDS, Guard
-from vidgn.data.helper import Arrays
-from vidgn.data.manifest import Manifest
-from vidgn.data.quarantine import BadVideo, Quarantine
+from vidgn.data.faults.child_process import Arrays
+from vidgn.data.faults.isolated_read import DEADLINE_SECONDS, Guard
+from vidgn.data.faults.quarantine import BadVideo, Quarantine
+from vidgn.data.loading.worker_status import Board
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.readers.types import Backend, Reader, VideoDecodeError
 from vidgn.data.transforms import (
     CropSpec,
     TrainView,
     draw_train_view,
 )
-from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
+from vidgn.data.video import open_video
 
 __all__ = ["ClipBatch", "ClipDataset", "ClipSample"]
 

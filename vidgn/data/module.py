@@ -9,17 +9,19 @@ from typing import Any, Literal
 import lightning as L
 from torch.utils.data import DataLoader
 
+from vidgn.data.batches import VideoViews, ViewBatch
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipBatch, ClipDataset, ClipSample
-from vidgn.data.find import DataSpec, Split, ViewSpec, cache_folder, mirror_changes, read_manifests
-from vidgn.data.loader import TrainLoader, VideoLoader, patience
-from vidgn.data.manifest import Manifest
-from vidgn.data.quarantine import Quarantine
-from vidgn.data.sampler import EpochSampler, ShardSampler
-from vidgn.data.shared_memory import require_room
+from vidgn.data.faults.quarantine import Quarantine
+from vidgn.data.loading.loader import TrainLoader, VideoLoader, patience
+from vidgn.data.loading.sampler import EpochSampler, ShardSampler
+from vidgn.data.loading.shared_memory import require_room
+from vidgn.data.loading.workers import end_with_parent, explain
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.spec import DataSpec, Split, ViewSpec
+from vidgn.data.splits import cache_folder, mirror_changes, read_manifests
 from vidgn.data.transforms import CropSpec
-from vidgn.data.views import VideoViews, ViewBatch, ViewDataset
-from vidgn.data.workers import end_with_parent, explain
+from vidgn.data.views import ViewDataset
 
 __all__ = [
     "DataSpec",
@@ -45,7 +47,7 @@ class VideoDataModule(L.LightningDataModule):
         batch: clips per device and training step.
         test_batch: videos per test step.
         seed: of order, clips and crops.
-        ledger: where bad videos are written down (`vidgn.data.quarantine`); None: a bad video is an error.
+        ledger: where bad videos are written down (`vidgn.data.faults.quarantine`); None: a bad video is an error.
 
     Attributes:
         done: gives the test videos (rows) that are scored already, when the test begins.

@@ -9,8 +9,7 @@ are asked for; with more clips a video comes in several pieces, each from an ope
 """
 
 import errno
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -19,96 +18,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidgn.data.board import Board
+from vidgn.data.batches import VideoViews
 from vidgn.data.buffers import Buffers, resize_into
 from vidgn.data.clips import ClipSpec, frame_indices, test_starts
-from vidgn.data.guard import DEADLINE_SECONDS, Guard
-from vidgn.data.helper import Arrays
-from vidgn.data.manifest import Manifest
-from vidgn.data.shared_memory import share
-from vidgn.data.transforms import Box, CropSpec, NumCrops, crop, scaled_size, test_boxes
-from vidgn.data.video import Backend, Reader, VideoDecodeError, open_video
+from vidgn.data.faults.child_process import Arrays
+from vidgn.data.faults.isolated_read import DEADLINE_SECONDS, Guard
+from vidgn.data.loading.worker_status import Board
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.readers.types import Backend, Reader, VideoDecodeError
+from vidgn.data.transforms import Box, CropSpec, NumCrops, scaled_size, test_boxes
+from vidgn.data.video import open_video
 
 PIECE_FRAMES = 640  # ten clips of 64 frames; 230 MB at 256 x 455 px
 _GROUP = 8  # frames resized in one call: few calls, and the pixels stay in the cache
 _frames, _groups = Buffers(), Buffers()  # of their own: a group must not take the room of a video
 _MACHINE_FAULTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # never the fault of the video
-
-
-@dataclass(frozen=True)
-class VideoViews:
-    """Views of one video, all or a piece of them, or why it could not be read.
-
-    Attributes:
-        frames: Each needed frame once, short side resized, uint8 (3,U,H,W).
-        index: Which of them make each clip, int64 (K,T).
-        boxes: The crops of each clip.
-        label: Class index.
-        video: Row of the manifest.
-        first_view: Number of the first of these views in the video.
-        num_views: How many there are, or would be.
-        total_views: How many the whole video has.
-        error: What is wrong with the file, or None; then there are no views.
-    """
-
-    frames: Tensor
-    index: Tensor
-    boxes: tuple[Box, ...]
-    label: int
-    video: int
-    first_view: int
-    num_views: int
-    total_views: int
-    error: str | None = None
-
-    def views(self) -> Iterator[Tensor]:
-        """Yield the views, uint8 (3,T,S,S'): all crops of the first clip, then of the second, ..."""
-        stored = self.frames.permute(1, 2, 3, 0)  # (U,H,W,3), as it lies in memory: else all of it is copied first
-        for clip in self.index:
-            frames = stored.index_select(0, clip).permute(3, 0, 1, 2).contiguous()  # (3,T,H,W), for several crops
-            for box in self.boxes:
-                yield crop(frames, box)
-
-
-@dataclass(frozen=True)
-class ViewBatch:
-    """Videos in testing, or pieces of long ones.
-
-    Attributes:
-        items: The videos.
-        videos: int64 (B,), rows of the manifest.
-    """
-
-    items: tuple[VideoViews, ...]
-    videos: Tensor
-
-    @classmethod
-    def collate(cls, items: Sequence[VideoViews]) -> "ViewBatch":
-        """Put videos of any sizes together; the `collate_fn` of a loader."""
-        batch = cls(tuple(items), torch.tensor([item.video for item in items]))
-        share(batch.videos, *(tensor for item in items for tensor in (item.frames, item.index)))
-        return batch
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @property
-    def errors(self) -> tuple[str | None, ...]:
-        """What is wrong with each video; None where nothing is."""
-        return tuple(item.error for item in self.items)
-
-    def to(self, device: torch.device | str) -> "ViewBatch":
-        """Move to a device; the rows of the manifest stay where they are."""
-        wait = torch.device(device).type != "cuda"
-        items = [
-            replace(i, frames=i.frames.to(device, non_blocking=not wait), index=i.index.to(device)) for i in self.items
-        ]
-        return ViewBatch(tuple(items), self.videos)
-
-    def pin_memory(self) -> "ViewBatch":
-        """Copy to page-locked memory; a loader calls this."""
-        items = [replace(i, frames=i.frames.pin_memory(), index=i.index.pin_memory()) for i in self.items]
-        return ViewBatch(tuple(items), self.videos)
 
 
 class ViewDataset(Dataset[VideoViews]):

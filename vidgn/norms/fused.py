@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from vidgn.norms.kernels import group_norm_act
+from vidgn.norms.kernels.operation import group_norm_act
 from vidgn.norms.layers import GroupNorm3d
 
 

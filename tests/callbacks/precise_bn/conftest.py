@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vidgn.data.sampler import EpochSampler
+from vidgn.data.loading.sampler import EpochSampler
 from vidgn.norms import make_norm
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vidgn.data.video import open_video
 
 from ..conftest import plain_decode, write_video
-from .test_pyav import CRAFTED, NO_B, REAL
+from .pyav.test_reader import CRAFTED, NO_B, REAL
 
 # Beside those of `test_pyav`: what no short file shows.
 LONG = {

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from vidgn.data.motions import write_video
 from vidgn.data.readers import camera
 from vidgn.data.readers.camera import Camera
+from vidgn.data.synthetic.motions import write_video
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
-from vidgn.data.readers import packets
-from vidgn.data.readers.decoder import PictureDecoder
-from vidgn.data.readers.pyav import PyavReader
-from vidgn.data.video import VideoDecodeError, open_video
+from vidgn.data.readers.pyav.packet_decoder import PictureDecoder
+from vidgn.data.readers.pyav.reader import PyavReader, demuxer
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.video import open_video
 
 NO_B = {"x264-params": "bframes=0:scenecut=0"}
 NO_B_265 = {"x265-params": "bframes=0:scenecut=0:log-level=none", "preset": "ultrafast"}
@@ -167,7 +167,7 @@ def test_a_small_file_is_read_once_so_a_change_does_not_matter(craft, decode_all
 
 
 def test_a_large_file_that_changes_while_it_is_open_is_an_error(craft, monkeypatch):
-    monkeypatch.setattr(packets, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(demuxer, "_KEPT_BYTES", 0)
     path, other = craft("v.ts", **LARGE), craft("other.ts", **LARGE, first=7, times=lambda i: 50 * i)
     with open_video(path) as video:
         path.write_bytes(other.read_bytes())
@@ -198,7 +198,7 @@ class SickFile(io.FileIO):
 def make_sick(monkeypatch, **how):
     for name, value in how.items():
         monkeypatch.setattr(SickFile, name, value)
-    monkeypatch.setattr(packets, "open_file", SickFile)
+    monkeypatch.setattr(demuxer, "open_file", SickFile)
 
 
 @pytest.mark.parametrize("good_calls", [0, 1, 2, 3])
@@ -240,7 +240,7 @@ def test_a_closed_reader_gives_no_frames(craft):
 
 def test_a_failed_opening_leaves_no_file_open(craft, monkeypatch):
     opened = []
-    monkeypatch.setattr(packets, "open_file", lambda path: opened.append(io.FileIO(path)) or opened[-1])
+    monkeypatch.setattr(demuxer, "open_file", lambda path: opened.append(io.FileIO(path)) or opened[-1])
     path = craft("v.mp4")
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(VideoDecodeError, match="no index"):

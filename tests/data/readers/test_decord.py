@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vidgn.data.video import VideoDecodeError, open_video
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.video import open_video
 
 pytest.importorskip("decord", reason="decord has no wheel for this machine")
 
@@ -164,7 +165,7 @@ def test_a_frame_that_decord_cannot_decode_is_an_error(craft, monkeypatch):
 
 
 def test_times_that_cannot_be_trusted_are_refused(craft, monkeypatch):
-    monkeypatch.setattr("vidgn.data.readers.pyav.index_by_time", lambda packets: None)
+    monkeypatch.setattr("vidgn.data.readers.pyav.reader.index_by_time", lambda packets: None)
     with pytest.raises(VideoDecodeError, match="its times cannot be trusted, and decord trusts them"):
         open_video(craft("v.mp4"), backend="decord")
 
@@ -172,8 +173,10 @@ def test_times_that_cannot_be_trusted_are_refused(craft, monkeypatch):
 def test_a_picture_of_another_size_at_a_key_is_refused(craft, monkeypatch):
     picture = SimpleNamespace(height=48, width=32, format=SimpleNamespace(name="yuv420p"))
     monkeypatch.setattr("vidgn.data.readers.decord.DecordReader.__len__", lambda self: 36)
-    monkeypatch.setattr("vidgn.data.readers.pyav.PyavReader._upright_shape", lambda self: (48, 64))
-    monkeypatch.setattr("vidgn.data.readers.decoder.PictureDecoder.decode", lambda *_, **__: iter([(0, picture)]))
+    monkeypatch.setattr("vidgn.data.readers.pyav.reader.PyavReader._upright_shape", lambda self: (48, 64))
+    monkeypatch.setattr(
+        "vidgn.data.readers.pyav.packet_decoder.PictureDecoder.decode", lambda *_, **__: iter([(0, picture)])
+    )
     with pytest.raises(VideoDecodeError, match="its pictures change size"):
         open_video(craft("v.mp4"), backend="decord")
 

@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidgn.data.readers.torchcodec import load_torchcodec
-from vidgn.data.remote import open_file
-from vidgn.data.video import VideoDecodeError, open_video
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.storage.remote import open_file
+from vidgn.data.video import open_video
 
 from ..conftest import plain_decode, to_rgb, write_video
 from ..test_video import BROKEN
+from .pyav.test_reader import CRAFTED, FRAGMENTS, REAL
 from .test_any_window import FILES, Window
-from .test_pyav import CRAFTED, FRAGMENTS, REAL
 
 
 def why_not() -> str:
@@ -243,7 +244,7 @@ def test_real_files_that_torchcodec_gets_wrong_are_refused(name, real_videos, st
 
 def test_times_that_cannot_be_trusted_are_refused(craft, stand_in, monkeypatch):
     stand_in()
-    monkeypatch.setattr("vidgn.data.readers.pyav.index_by_time", lambda packets: None)
+    monkeypatch.setattr("vidgn.data.readers.pyav.reader.index_by_time", lambda packets: None)
     with pytest.raises(VideoDecodeError, match="its times cannot be trusted, and torchcodec trusts them; use"):
         open_video(craft("v.mp4"), backend="torchcodec")
 

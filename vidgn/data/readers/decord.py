@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vidgn.data.readers.gather import ArrayPicture, as_pictures, distinct, gather
-from vidgn.data.readers.obstacles import (
+from vidgn.data.readers.preflight import (
     EIGHT_BITS,
     first_line,
     key_without_idr,
@@ -25,8 +25,8 @@ from vidgn.data.readers.obstacles import (
     obstacle_in_start,
     refusal,
 )
-from vidgn.data.readers.pyav import PyavReader
-from vidgn.data.video import VideoDecodeError
+from vidgn.data.readers.pyav.reader import PyavReader
+from vidgn.data.readers.types import VideoDecodeError
 
 _CONTAINERS = {"mov", "matroska"}
 _TURNED_WRONGLY = {"yuv422p", "yuvj422p"}

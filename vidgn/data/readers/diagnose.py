@@ -3,7 +3,7 @@
 import os
 from typing import BinaryIO
 
-from vidgn.data.readers.boxes import boxes, outer_boxes
+from vidgn.data.readers.mp4_boxes import boxes, outer_boxes
 
 # Top-level boxes that an ISO media file may begin with (ISO/IEC 14496-12, 4.3 and 8).
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")

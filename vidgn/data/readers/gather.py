@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgn.data.video import EVERYTHING, ChannelOrder
+from vidgn.data.readers.types import EVERYTHING, ChannelOrder
 
 Frames = Iterator[tuple[int, NDArray[np.uint8]]]
 

@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vidgn.data.readers.gather import ArrayPicture, as_pictures, distinct, gather
-from vidgn.data.readers.obstacles import (
+from vidgn.data.readers.preflight import (
     EIGHT_BITS,
     close_keys,
     first_line,
@@ -31,9 +31,9 @@ from vidgn.data.readers.obstacles import (
     obstacle_in_start,
     refusal,
 )
-from vidgn.data.readers.pyav import PyavReader
-from vidgn.data.remote import open_file
-from vidgn.data.video import VideoDecodeError
+from vidgn.data.readers.pyav.reader import PyavReader
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.storage.remote import open_file
 
 _CONTAINERS = {"mov", "matroska"}
 # Standards that define every bit of a decoded picture, so that no version of FFmpeg decodes another one.

@@ -1,0 +1,76 @@
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from vidgn.models.registry import MODELS
+from vidgn.runs.command_line import CONFIGS
+from vidgn.runs.defaults import fill_clip, own_clip
+from vidgn.runs.specs import optim_spec
+
+
+@pytest.mark.parametrize(
+    ("model", "clip"),
+    [
+        ({"name": "i3d", "depth": 50, "pool1": "nonlocal"}, (32, 64, 224)),
+        ({"name": "i3d", "depth": 101, "pool1": "paper"}, (32, 64, 224)),
+        ({"name": "i3d", "depth": 50, "pool1": "pytorchvideo"}, (8, 64, 224)),
+        ({"name": "slowfast_r50", "width": 64}, (32, 64, 224)),
+        ({"name": "x3d_s", "width": 24}, (13, 78, 160)),
+        ({"name": "vgg"}, (32, 64, 224)),  # unknown: refused where the net is built
+    ],
+)
+def test_a_model_has_its_published_clip(model, clip):
+    assert own_clip(model) == clip
+
+
+def test_what_is_said_stays():
+    config = OmegaConf.create({"model": {"name": "x3d_s"}, "clip_len": None, "span": 26, "crop": 64})
+    fill_clip(config)
+    assert (config.clip_len, config.span, config.crop) == (13, 26, 64)
+
+
+def test_every_row_says_a_clip_whose_frames_divide_its_span():
+    assert all(row.clip.span % row.clip.clip_len == 0 for row in MODELS.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "clip"),
+    [
+        ((), (32, 64, 64)),  # motions on the default network: the job it always was
+        (("data=folder", "data.root=/v"), (32, 64, 224)),
+        (("data=folder", "data.root=/v", "clip_len=64"), (64, 64, 224)),
+        (("preset=gn_t64_b4", "data.root=/v"), (64, 64, 224)),
+        (("model=x3d_s",), (13, 78, 64)),
+        (("model=i3d_r50_8x8", "data=folder", "data.root=/v"), (8, 64, 224)),
+        (("task=image",), (1, 1, 64)),
+        (("task=image", "data=images", "data.root=/v", "model=c2d_r101"), (1, 1, 224)),
+    ],
+)
+def test_the_words_of_a_run_give_its_clip(words, clip):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", overrides=list(words))
+    fill_clip(config)
+    assert (config.clip_len, config.span, config.crop) == clip
+
+
+def test_the_recipe_of_pictures_is_the_papers():
+    """Section 4.1: 0.1 for 8 GPUs with 32 pictures, 100 epochs, drops at 30, 60 and 90, decay on gamma and beta."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", overrides=["task=image", "data=images", "data.root=/v"])
+        narrow = compose("train", overrides=["task=image", "optim.decay_norms=false", "model=vgg16"])
+    assert (config.epochs, config.batch, config.model.name) == (100, 32, "c2d_r50")
+    spec = optim_spec(OmegaConf.to_container(config.optim))
+    assert spec.learning_rate(256) == 0.1
+    assert spec.learning_rate(8 * 4) == 0.0125  # N = 4 on each of 8 GPUs: 0.1 x 4/32
+    assert [spec.factor(step, 100) for step in (0, 29, 30, 59, 60, 89, 90, 99)] == [
+        1,
+        1,
+        0.1,
+        0.1,
+        0.01,
+        0.01,
+        1e-3,
+        1e-3,
+    ]
+    assert (spec.momentum, spec.weight_decay, spec.decay_norms, spec.warmup) == (0.9, 1e-4, True, 0.0)
+    assert (narrow.optim.decay_norms, narrow.model.name) == (False, "vgg16")

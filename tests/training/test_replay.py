@@ -1,0 +1,53 @@
+"""`vidgn replay` runs the step of a dump again, and says where it is not finite."""
+
+import json
+
+import pytest
+import torch
+
+from vidgn.checkpoint import read_state
+from vidgn.cli.main import main
+
+
+@pytest.fixture
+def dump(trained, tmp_path):
+    """The dump of a step of zeros, and whether its weights are spoilt."""
+
+    def write(*, spoilt):
+        state = read_state(trained / "checkpoints" / "best.ckpt")
+        if spoilt:
+            state["state_dict"][_first_weight(state)].fill_(float("nan"))
+        clips = torch.zeros((2, 1, 3, 8, 32, 32), dtype=torch.uint8)
+        state["replay"] = {
+            "clips": clips, "labels": torch.tensor([0, 1]), "loss": 2.5, "seed": 0, "batch": 0, "rank": 0,
+        }  # fmt: skip
+        torch.save(state, tmp_path / "nonfinite-step1.pt")
+        return str(tmp_path / "nonfinite-step1.pt")
+
+    return write
+
+
+def _first_weight(state):
+    return next(name for name, value in state["state_dict"].items() if value.ndim == 5)
+
+
+def replay(capsys, *words):
+    with pytest.raises(SystemExit, match=r"^[01]$") as stop:
+        main(["replay", *words])
+    return stop.value.code, capsys.readouterr().out
+
+
+def test_a_step_whose_weights_are_spoilt_is_not_finite(dump, capsys):
+    status, out = replay(capsys, dump(spoilt=True))
+    assert status == 1
+    assert "loss nan (recorded 2.5)" in out
+    assert "first layer whose output is not finite: none" not in out
+    status, out = replay(capsys, dump(spoilt=True), "--json")
+    assert (status, json.loads(out)["loss"], json.loads(out)["recorded"]) == (1, "nan", 2.5)
+
+
+def test_a_step_that_is_finite_says_so(dump, capsys):
+    status, out = replay(capsys, dump(spoilt=False))
+    assert status == 0
+    assert "first layer whose output is not finite: none" in out
+    assert "parameters whose gradient is not finite: none" in out

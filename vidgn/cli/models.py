@@ -1,0 +1,131 @@
+"""Subcommands about nets, runs and the machine: export, model, bench, report, replay, doctor."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vidgn.cli.options import Ckpt, Device, Json
+
+
+def export(
+    videos: Annotated[list[str] | None, typer.Argument(metavar="VIDEO|DIR...", help="Compare on these.")] = None,
+    *,
+    ckpt: Ckpt,
+    to: Annotated[str, typer.Option(help="onnx, torch-export or safetensors.")] = "onnx",
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="The file; default: beside the checkpoint.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the net for other programs, pixels in and scores out; print the difference it makes."""
+    from vidgn.inference.export import run_export
+
+    raise typer.Exit(run_export(ckpt=ckpt, to=to, target=out, videos=videos or [], out=sys.stdout, as_json=as_json))
+
+
+def model(
+    *,
+    summary: Annotated[bool, typer.Option("--summary", help="Print the summary (also without this word).")] = True,
+    model: Annotated[str, typer.Option(help="A network of configs/model.")] = "i3d_r50",
+    norm: Annotated[str, typer.Option(help="gn, bn, ln, ... as in configs/norm.")] = "gn",
+    num_classes: Annotated[int, typer.Option(help="Classes.")] = 400,
+    clip_len: Annotated[int | None, typer.Option(help="Frames of the clip; the net's own if left out.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the stem.")] = None,
+    num_groups: Annotated[int | None, typer.Option(help="Groups of gn; 32 at full width if left out.")] = None,
+    channels_per_group: Annotated[int | None, typer.Option(help="Instead of --num-groups.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count parameters, multiply-adds and activation memory per stage, beside the published numbers."""
+    from vidgn.models.summary import run_summary
+
+    status = run_summary(
+        model=model, norm=norm, num_classes=num_classes, clip_len=clip_len, crop=crop, width=width, out=sys.stdout,
+        as_json=as_json, num_groups=num_groups, channels_per_group=channels_per_group,
+    )  # fmt: skip
+    raise typer.Exit(status)
+
+
+def bench(
+    *,
+    explain: Annotated[bool, typer.Option("--explain", help="Show which form of each convolution is taken.")] = False,
+    model: Annotated[str, typer.Option(help="A network of configs/model.")] = "i3d_r50",
+    norm: Annotated[str, typer.Option(help="gn, bn, ln, ... as in configs/norm.")] = "gn",
+    clip_len: Annotated[int | None, typer.Option(help="Frames of the clip; the net's own if left out.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the stem.")] = None,
+    batch: Annotated[int, typer.Option(help="Clips at a time.")] = 1,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Time a net on this machine, as built and fused; measure, once, which form of each convolution is fastest."""
+    from vidgn.inference.bench import run_bench
+
+    status = run_bench(
+        model=model, norm=norm, clip_len=clip_len, crop=crop, width=width, batch=batch, device=device, out=sys.stdout,
+        explained=explain, as_json=as_json,
+    )  # fmt: skip
+    raise typer.Exit(status)
+
+
+def report(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Run folders of train.py.")] = None,
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the page and the pictures.")] = "report",
+    as_json: Json = False,
+) -> None:
+    """Turn runs into one HTML page: error curves, Table 8, confusion, worst classes, calibration, examples."""
+    from vidgn.report.write import run_report
+
+    raise typer.Exit(run_report(runs or [], target=out, out=sys.stdout, as_json=as_json))
+
+
+def replay(
+    dump: Annotated[str, typer.Argument(metavar="DUMP", help="A file nonfinite-step*.pt of a run folder.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Run again the training step that stopped a run: its loss, and where it is not finite. Status 1: it is not."""
+    from vidgn.training.replay import run_replay
+
+    raise typer.Exit(run_replay(dump, out=sys.stdout, as_json=as_json))
+
+
+def doctor(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the measurement of speed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check this machine: versions, known-bad sets, a self-test, what limits training. Status 1: broken."""
+    from vidgn.doctor.checks import run_doctor
+
+    raise typer.Exit(run_doctor(out=sys.stdout, as_json=as_json, quick=quick))
+
+
+def push(
+    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="A repository of the Hugging Face hub.")],
+    *,
+    ckpt: Ckpt,
+    folder: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Only write the files there, to look at; nothing is sent.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Share a checkpoint on the Hugging Face hub, with a model card made from its metrics."""
+    from vidgn.inference.hub import run_push
+
+    status = run_push(repo, ckpt=ckpt, folder=folder, private=private, out=sys.stdout, as_json=as_json)
+    raise typer.Exit(status)
+
+
+def pull(
+    source: Annotated[str, typer.Argument(metavar="USER/NAME|DIR", help="What vidgn push made.")],
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="The run folder to make.")],
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit of the repository.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a shared checkpoint into a folder that --ckpt takes."""
+    from vidgn.inference.hub import run_pull
+
+    raise typer.Exit(run_pull(source, target=out, revision=revision, out=sys.stdout, as_json=as_json))

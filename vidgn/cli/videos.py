@@ -1,0 +1,122 @@
+"""Subcommands that answer about videos: predict, features, explain, serve."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from vidgn.cli.options import Ckpt, Device, Json, Videos
+
+
+def predict(
+    videos: Videos = None,
+    *,
+    ckpt: Ckpt,
+    top: Annotated[int, typer.Option(help="Classes per video.")] = 5,
+    num_clips: Annotated[
+        int | None, typer.Option(help="Clips per video; the checkpoint's own test if left out.")
+    ] = None,
+    num_crops: Annotated[str | None, typer.Option(help="3, 1 or full.")] = None,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Say what happens when, in a video of any length.")
+    ] = False,
+    stride: Annotated[int | None, typer.Option(help="Timeline: raw frames between windows; default: touching.")] = None,
+    overlay: Annotated[str | None, typer.Option(metavar="OUT.mp4", help="Timeline: write it into a copy.")] = None,
+    camera: Annotated[int | None, typer.Option(help="Watch a camera of this machine: 0 is /dev/video0.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Camera: how long; until Ctrl-C if left out.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Name the action in videos: the best classes with their scores, the same numbers as eval.py."""
+    if as_json and as_csv:
+        raise ValueError("--json and --csv are both given; choose one.")
+    if not timeline and stride is not None:
+        raise ValueError("--stride belongs to --timeline; add --timeline or leave it out.")
+    if (timeline or overlay) and (num_clips is not None or num_crops is not None):
+        raise ValueError(
+            "--num-clips and --num-crops do not apply to --timeline, which slides one window; leave them out."
+        )
+    if camera is None and seconds is not None:
+        raise ValueError("--seconds belongs to --camera; add --camera 0 or leave it out.")
+    if camera is not None:
+        if videos or timeline or overlay or as_csv or num_clips is not None or num_crops is not None:
+            raise ValueError("--camera takes --ckpt, --top, --seconds, --device and --json; leave out the rest.")
+        from vidgn.inference.camera import run_camera
+
+        raise typer.Exit(
+            run_camera(camera, ckpt=ckpt, out=sys.stdout, top=top, seconds=seconds, device=device, as_json=as_json)
+        )
+    from vidgn.inference.predict_print import run_predict, run_timeline
+
+    form = "json" if as_json else "csv" if as_csv else "text"
+    if timeline or overlay:
+        status = run_timeline(
+            videos or [], ckpt=ckpt, out=sys.stdout, stride=stride, device=device, form=form, overlay=overlay
+        )
+    else:
+        status = run_predict(
+            videos or [], ckpt=ckpt, out=sys.stdout, top=top, num_clips=num_clips, num_crops=_crops(num_crops),
+            device=device, form=form,
+        )  # fmt: skip
+    raise typer.Exit(status)
+
+
+def features(
+    videos: Videos = None,
+    *,
+    ckpt: Ckpt,
+    layer: Annotated[str, typer.Option(help="res2, res3, res4 or res5.")] = "res5",
+    window: Annotated[
+        int | None, typer.Option(help="Raw frames per window; the checkpoint's span if left out.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="Raw frames between windows; default: touching.")] = None,
+    no_pool: Annotated[bool, typer.Option("--no-pool", help="Keep (C,T,H,W) instead of the mean.")] = False,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the .npz files.")] = "features",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write features of each window of a video with its times, one .npz per video."""
+    from vidgn.inference.features import run_features
+
+    status = run_features(
+        videos or [], ckpt=ckpt, folder=out, out=sys.stdout, layer=layer, window=window, stride=stride,
+        pool=not no_pool, device=device, as_json=as_json,
+    )  # fmt: skip
+    raise typer.Exit(status)
+
+
+def explain(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="One video file.")],
+    *,
+    ckpt: Ckpt,
+    name: Annotated[str | None, typer.Option("--class", help="The class to explain; the best one if left out.")] = None,
+    at: Annotated[float | None, typer.Option(help="Second in the middle; where the class scores highest.")] = None,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the picture and the film.")] = "explained",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show where and when the net looks: Grad-CAM over space and time, as a film strip and an mp4."""
+    from vidgn.inference.explain import run_explain
+
+    status = run_explain(video, ckpt=ckpt, target=out, out=sys.stdout, name=name, at=at, device=device, as_json=as_json)
+    raise typer.Exit(status)
+
+
+def serve(
+    *,
+    ckpt: Ckpt,
+    host: Annotated[str, typer.Option(help="Address to listen at; the default is this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    limit: Annotated[int, typer.Option(help="Largest upload in MB.")] = 200,
+    device: Device = "auto",
+) -> None:
+    """Open a page on this machine: drop a video, see classes, a timeline and where the net looked."""
+    from vidgn.inference.serve import run_serve
+
+    raise typer.Exit(run_serve(ckpt=ckpt, host=host, port=port, limit_mb=limit, out=sys.stdout, device=device))
+
+
+def _crops(text: str | None) -> Any:
+    """Return the option as the number it is; `check_view_spec` judges the rest."""
+    return int(text) if text is not None and text.isdecimal() else text

@@ -1,0 +1,28 @@
+"""What is shown on the console: a progress bar, and lines printed by the first rank alone."""
+
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+from tqdm import tqdm
+
+
+class ProgressBar:
+    """A progress bar that appears with the first call."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show `done` of `total`."""
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc=self._title, unit="video")
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.close()
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print on the first process only."""
+    print(text, flush=True)

@@ -1,0 +1,1 @@
+"""Check and prepare the files of a data set."""

@@ -1,0 +1,167 @@
+"""The passport of a data set: what every file is, and whether each of its frames can be decoded.
+
+scan("kinetics/train", "train.parquet")        vidgn scan DIR train.parquet
+verify("train.parquet")                        vidgn scan --verify train.parquet
+"""
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from vidgn.console import ProgressBar
+from vidgn.curation.figure import draw_histograms
+from vidgn.curation.inspect_file import NOT_READ, inspect
+from vidgn.curation.pool import spread
+from vidgn.data.manifests.listing import find_videos
+from vidgn.data.passports.compare import compare_with, describe_differences
+from vidgn.data.passports.passport import VideoFacts, check_target, read_passport, summary, write_passport
+from vidgn.data.storage.local_copy import path_of, state_of
+from vidgn.data.storage.remote import is_url
+
+CHANGED = "changed since the scan"
+DEADLINE_SECONDS = 300.0  # for every frame of one video; a clip's deadline is 30 s
+
+
+def scan(
+    source: str | Path,
+    target: str | Path,
+    *,
+    workers: int = 1,
+    seconds: float = DEADLINE_SECONDS,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[VideoFacts]:
+    """Decode every video strictly and write the passport.
+
+    Rows of an earlier or interrupted scan are kept where size and time of the file are the same.
+
+    Args:
+        source: a folder or address, read recursively, or a text file with one path a line (relative to its folder).
+        target: the passport, NAME.parquet or NAME.jsonl.
+        workers: processes.
+        seconds: the longest that one video may take.
+        progress: called with (videos done, videos in all).
+
+    Raises:
+        ValueError: there are no videos, or the name of the passport ends otherwise.
+        ImportError: pyarrow is missing, for Parquet.
+    """
+    out = check_target(target)
+    root, names = _find(str(source))
+    journal = out.with_name(out.name + ".part")  # lines of a scan that is under way
+    known = {row.id: row for file in (out, journal) for row in _known(file)}
+    done = {name: known[name] for name in names if name in known and _is_same(path_of(root, name), known[name])}
+    todo = [name for name in names if name not in done]
+    if progress is not None and done:
+        progress(len(done), len(names))
+    with journal.open("a") as file:
+        for row in spread(partial(inspect, root, seconds=seconds), todo, workers=workers):
+            done[row.id] = row
+            file.write(json.dumps(row._asdict()) + "\n")
+            file.flush()
+            if progress is not None:
+                progress(len(done), len(names))
+    rows = [done[name] for name in names]
+    write_passport(rows, out)
+    journal.unlink()
+    return rows
+
+
+def verify(
+    passport: str | Path,
+    *,
+    workers: int = 1,
+    seconds: float = DEADLINE_SECONDS,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[VideoFacts]:
+    """Return the rows whose file is broken, missing or not what was scanned, with a new status.
+
+    A changed checksum finds every kind of damage, also that which decodes without an error.
+    """
+    rows = read_passport(passport)
+    found = []
+    for count, row in enumerate(spread(partial(_compare, seconds), rows, workers=workers), 1):
+        if row.status != "ok":
+            found.append(row)
+        if progress is not None:
+            progress(count, len(rows))
+    return sorted(found)
+
+
+def run_scan(
+    source: str, target: str, *, out: TextIO, workers: int, seconds: float = DEADLINE_SECONDS, as_json: bool = False
+) -> int:
+    """Scan, print the summary and draw the histograms beside the passport; 1 where a video is not ok."""
+    rows = scan(source, target, workers=workers, seconds=seconds, progress=ProgressBar("scanning"))
+    picture = draw_histograms(rows, Path(target).with_suffix(".png"))
+    bad = [row for row in rows if row.status != "ok"]
+    if as_json:
+        print(json.dumps({"videos": len(rows), "bad": {row.id: row.status for row in bad}}), file=out)
+    else:
+        print(f"{summary(rows)}\n{Path(target).absolute()}\n{picture.absolute()}", file=out)
+    return int(bool(bad))
+
+
+def run_verify(
+    passport: str, *, out: TextIO, workers: int, seconds: float = DEADLINE_SECONDS, as_json: bool = False
+) -> int:
+    """Compare the files with a passport; 1 where one differs."""
+    wrong = verify(passport, workers=workers, seconds=seconds, progress=ProgressBar("verifying"))
+    if as_json:
+        print(json.dumps({"wrong": {row.id: row.status for row in wrong}}), file=out)
+    else:
+        print("\n".join(f"{row.id}: {row.status}" for row in wrong) or "every file is what it was, and whole", file=out)
+    return int(bool(wrong))
+
+
+def run_compare(first: str, second: str, *, out: TextIO, as_json: bool = False) -> int:
+    """Say in what a passport differs from another one or from a published list; 1 where they differ."""
+    found = compare_with(read_passport(first), second)
+    print(json.dumps(found) if as_json else describe_differences(found, first=first, second=second), file=out)
+    return int(any(found.values()))
+
+
+def _find(source: str) -> tuple[str, list[str]]:
+    if is_url(source) or os.path.isdir(source):
+        root = source.rstrip("/") if is_url(source) else str(Path(source).resolve())
+        names = find_videos(root)
+    else:
+        root = str(Path(source).resolve().parent)
+        lines = Path(source).read_text(encoding="utf-8-sig").split("\n")
+        names = list(dict.fromkeys(line.rstrip("\r") for line in lines if line.strip()))
+    if not names:
+        raise ValueError(f"there are no videos in {source}; give a folder of videos, or a list of paths.")
+    return root, names
+
+
+def _known(file: Path) -> list[VideoFacts]:
+    if not file.exists():
+        return []
+    if file.suffix != ".part":
+        return read_passport(file)
+    rows = []
+    for line in file.read_text().splitlines():
+        try:
+            rows.append(VideoFacts(**json.loads(line)))
+        except json.JSONDecodeError:
+            continue  # the last line of a scan that was killed
+    return rows
+
+
+def _is_same(path: str, row: VideoFacts) -> bool:
+    try:
+        state = state_of(path)
+    except OSError:
+        return False
+    return state == (row.bytes, row.mtime) and not row.status.startswith(NOT_READ)
+
+
+def _compare(seconds: float, row: VideoFacts) -> VideoFacts:
+    """Look at a file again: its checksum and every frame."""
+    root = row.path[: -len(row.id)].rstrip("/") or os.sep
+    now = inspect(root, row.id, seconds=seconds)
+    if now.status == "ok" and now.sha256 != row.sha256:
+        return now._replace(status=CHANGED)
+    return now

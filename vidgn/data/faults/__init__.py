@@ -1,0 +1,1 @@
+"""Damaged files, hanging decoders and slow disks: isolated reads and the quarantine."""

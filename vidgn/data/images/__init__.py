@@ -1,0 +1,1 @@
+"""Images as data, for task=image."""

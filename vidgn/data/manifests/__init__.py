@@ -1,0 +1,1 @@
+"""Lists of videos: where each lies and which class it has."""

@@ -1,0 +1,204 @@
+"""A folder per class: `train/CLASS/*.mp4` beside `val/`, or `CLASS/*.mp4` alone with a split of our own.
+
+Training needs train/ and val/; the test needs its own folder alone, test/ or val/.
+"""
+
+import os
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+
+from vidgn.data.manifests.listing import Folders, Listing
+from vidgn.data.manifests.rows import VIDEO_SUFFIXES, Rows, RowsBuilder
+
+SPLITS = ("train", "val", "test")
+
+
+class _ClassFolders(NamedTuple):
+    """The videos of each class folder of one split, and what else lies there."""
+
+    videos: dict[str, list[str]]  # class -> names relative to the root, sorted
+    others: Counter[str]  # suffix -> files that are no videos
+
+
+def read_folder(root: str, *, split: str, seed: int, fractions: Sequence[float]) -> Rows:
+    """Read one split of a folder per class; see `Manifest.from_folder`."""
+    folders = Folders(root)
+    present = [name for name in SPLITS if name in folders[""].folders]
+    if len(present) == 1 and any(map(_is_video, folders[present[0]].files)):
+        present = []  # a class of that name, say of trains
+    if present:
+        chosen = _needed(root, present, split=split)
+        needed = present if split == "train" else ("train", chosen)
+        by_split = {name: _class_folders(folders, name) for name in present if name in needed}
+        classes = _common_classes(root, by_split, chosen=chosen)
+        notes = [] if chosen == split else [f"{root} has no test/: the test split is val/"]
+        found = by_split[chosen]
+    else:
+        whole = _class_folders(folders, "")
+        classes = tuple(sorted(whole.videos))
+        found = whole._replace(videos=_draw_split(root, whole.videos, split=split, seed=seed, fractions=fractions))
+        notes = [f"{root} has no train/ and val/: {split} is drawn with seed {seed}, fractions {tuple(fractions)}"]
+    if len(classes) < 2 and (not present or "train" in present):
+        raise ValueError(f"{root} holds one class, {classes[0]!r}; a classifier needs at least two class folders")
+    return _rows(root, found, classes=classes, notes=notes)
+
+
+def _needed(root: str, present: Sequence[str], *, split: str) -> str:
+    """Return the folder of `split`: training needs train/ and val/, any other split its own alone.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    here = ", ".join(f"{name}/" for name in present)
+    drawn = "or put one folder per class into the root and let the split be drawn"
+    if split == "train" and not {"train", "val"} <= set(present):
+        raise ValueError(f"{root} has {here} but not both train/ and val/; add the other, {drawn}")
+    chosen = "val" if split == "test" and "test" not in present else split
+    if chosen not in present:
+        wanted = "neither test/ nor val/" if split == "test" else f"no {split}/"
+        raise ValueError(f"{root} has {here} but {wanted}; add {chosen}/CLASS/ with the videos, {drawn}")
+    return chosen
+
+
+def _rows(root: str, found: _ClassFolders, *, classes: tuple[str, ...], notes: list[str]) -> Rows:
+    builder = RowsBuilder(root)
+    for index, name in enumerate(classes):
+        videos = found.videos.get(name, [])
+        builder.extend(videos, [index] * len(videos), range(len(videos)))
+    if found.others:
+        notes = [
+            *notes,
+            f"{found.others.total():,} entries that are no videos are left out: {_counts(found.others)}",
+        ]
+    return builder.finish(classes, notes)
+
+
+def _class_folders(folders: Folders, base: str) -> _ClassFolders:
+    """Find the class folders of a split.
+
+    Raises:
+        ValueError: There is none, one holds no video, or a file name is not UTF-8.
+    """
+    here = os.path.join(folders.root, base)
+    names = sorted(_visible(folders[base].folders))
+    if not names:
+        raise ValueError(_no_class_folders(here, folders[base]))
+    videos: dict[str, list[str]] = {}
+    others: Counter[str] = Counter()
+    for name in names:
+        folder = os.path.join(base, name)
+        listing = folders[folder]
+        files = _visible(listing.files)
+        videos[name] = sorted(os.path.join(folder, file) for file in files if _is_video(file))
+        others.update(_suffix(file) for file in files if not _is_video(file))
+        others.update("folder" for _ in _visible(listing.folders))
+        others.update("neither file nor folder" for _ in listing.others)
+    empty = [name for name in names if not videos[name]]
+    if empty:
+        raise ValueError(_no_videos(here, folders, base, empty, others))
+    _check_utf8(here, videos)
+    return _ClassFolders(videos, others)
+
+
+def _common_classes(root: str, by_split: dict[str, _ClassFolders], *, chosen: str) -> tuple[str, ...]:
+    """Return the sorted class names: those of train, which must know every class, and without it the split's own."""
+    classes = set(by_split.get("train", by_split[chosen]).videos)
+    for split, found in by_split.items():
+        unknown = sorted(set(found.videos) - classes)
+        if unknown:
+            raise ValueError(
+                f"{root}/{split} has {len(unknown)} classes that {root}/train has not: "
+                f"{', '.join(unknown[:10])}; rename or remove these folders, or add training videos for them"
+            )
+    return tuple(sorted(classes))
+
+
+def _draw_split(
+    root: str, videos: dict[str, list[str]], *, split: str, seed: int, fractions: Sequence[float]
+) -> dict[str, list[str]]:
+    """Return the part of each class that belongs to `split`.
+
+    Each class is drawn by itself (counter-based, from the seed and its name), so that adding a class moves no
+    video of another. Videos cut from one recording are not kept together; make train/ and val/ where that
+    matters.
+    """
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(
+            f"fractions {tuple(fractions)} must be three positive numbers (train, val, test) that add up to 1"
+        )
+    small = [f"{name} ({len(files)})" for name, files in videos.items() if len(files) < 3]
+    if small:
+        raise ValueError(
+            f"{root}: a drawn split needs at least 3 videos per class, one each for train, val and test; too "
+            f"few in {', '.join(small[:10])}; add videos, remove the folder, or make train/ and val/ yourself"
+        )
+    return {name: _draw(files, name, split=split, seed=seed, fractions=fractions) for name, files in videos.items()}
+
+
+def _draw(files: list[str], name: str, *, split: str, seed: int, fractions: Sequence[float]) -> list[str]:
+    generator = np.random.Philox(key=np.array([seed, zlib.crc32(name.encode())], np.uint64))
+    order = np.argsort(generator.random_raw(len(files)), kind="stable").tolist()
+    held_out = [max(1, round(len(files) * fraction)) for fraction in fractions[1:]]
+    while sum(held_out) >= len(files):
+        held_out[held_out.index(max(held_out))] -= 1
+    num_val, num_test = held_out
+    part = {
+        "val": order[:num_val],
+        "test": order[num_val : num_val + num_test],
+        "train": order[num_val + num_test :],
+    }
+    return [files[index] for index in sorted(part[split])]
+
+
+def _no_class_folders(here: str, listing: Listing) -> str:
+    files = Counter(_suffix(file) for file in _visible(listing.files))
+    if not files:
+        return f"{here} is empty; it must hold a folder per class with videos ({_allowed()})"
+    if any(_is_video(file) for file in listing.files):
+        return f"{here} holds videos but no class folders ({_counts(files)}); put them into a folder per class"
+    return f"{here} holds no class folders, only {_counts(files)}; it must hold a folder per class with videos"
+
+
+def _no_videos(here: str, folders: Folders, base: str, empty: list[str], others: Counter[str]) -> str:
+    inside = [name for name in empty if folders[os.path.join(base, name)].folders]
+    hint = f"; {inside[0]}/ holds folders: is {here}/{inside[0]} the root you mean?" if inside else ""
+    return (
+        f"{here}: no video in {len(empty)} of its folders: {', '.join(empty[:10])} "
+        f"(found {_counts(others)}); allowed are {_allowed()}; add videos or remove the folder{hint}"
+    )
+
+
+def _check_utf8(here: str, videos: dict[str, list[str]]) -> None:
+    bad = [name for name in chain.from_iterable(videos.values()) if not _is_utf8(name)]
+    if bad:
+        shown = ", ".join(map(ascii, bad[:10]))
+        raise ValueError(f"{here}: {len(bad)} file names are not UTF-8: {shown}; rename them")
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _visible(names: frozenset[str]) -> list[str]:
+    return [name for name in names if not name.startswith(".")]
+
+
+def _is_video(name: str) -> bool:
+    return name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or "no suffix"
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{count:,} x {kind}" for kind, count in counter.most_common(5)) or "nothing"
+
+
+def _allowed() -> str:
+    return " ".join(VIDEO_SUFFIXES)

@@ -1,0 +1,92 @@
+"""List folders, each one once: a quarter of a million files are found without a question per file."""
+
+import errno
+import os
+from typing import NamedTuple
+
+from vidgn.data.manifests.rows import VIDEO_SUFFIXES
+from vidgn.data.storage.local_copy import find_below
+from vidgn.data.storage.remote import is_url, list_url
+
+
+class Listing(NamedTuple):
+    """What a folder holds: regular files, folders (links are followed), and others (broken links, pipes)."""
+
+    files: frozenset[str]
+    folders: frozenset[str]
+    others: frozenset[str]
+
+
+_EMPTY = Listing(frozenset(), frozenset(), frozenset())
+
+
+def list_folder(path: str) -> Listing:
+    """Return what the folder holds, hidden names included; nothing where there is no such folder.
+
+    Raises:
+        PermissionError: The folder cannot be read.
+    """
+    found: tuple[list[str], list[str], list[str]] = ([], [], [])
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                found[_kind(entry)].append(entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return _EMPTY
+    return Listing(*map(frozenset, found))
+
+
+def _kind(entry: "os.DirEntry[str]") -> int:
+    """Return 0 for a regular file, 1 for a folder, 2 for anything else."""
+    try:
+        return 0 if entry.is_file() else 1 if entry.is_dir() else 2
+    except OSError as err:
+        if err.errno == errno.ELOOP:  # a link that leads to itself
+            return 2
+        raise
+
+
+class Folders:
+    """The folders below a root, listed when they are first asked for."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._known: dict[str, Listing] = {}
+
+    def __getitem__(self, folder: str) -> Listing:
+        """Return the listing of a folder given relative to the root ("" is the root itself)."""
+        if folder not in self._known:
+            path = os.path.join(self.root, folder)
+            self._known[folder] = Listing(*list_url(path), frozenset()) if is_url(self.root) else list_folder(path)
+        return self._known[folder]
+
+
+def find_videos(root: str) -> list[str]:
+    """Return the names of all videos below a folder or address, relative to it and sorted; links are followed.
+
+    A link back to a folder that leads to itself is not followed for ever: each folder is listed once.
+
+    Raises:
+        ValueError: A name is not UTF-8.
+        PermissionError: A folder cannot be read.
+    """
+    if is_url(root):
+        return find_below(root, VIDEO_SUFFIXES)
+    found: list[str] = []
+    seen: set[str] = set()
+    todo = [""]
+    while todo:
+        folder = todo.pop()
+        where = os.path.realpath(os.path.join(root, folder))
+        if where in seen:
+            continue
+        seen.add(where)
+        listing = list_folder(where)
+        names = listing.files | listing.others
+        found += [os.path.join(folder, name) for name in names if name.lower().endswith(VIDEO_SUFFIXES)]
+        todo += sorted((os.path.join(folder, name) for name in listing.folders), reverse=True)
+    wrong = [name for name in found if not name.isascii() and "\\ud" in ascii(name)]
+    if wrong:
+        shown = ", ".join(map(ascii, wrong[:10]))
+        raise ValueError(f"{root}: {len(wrong)} file names are not UTF-8: {shown}; rename them")
+    return sorted(found)

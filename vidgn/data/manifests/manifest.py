@@ -1,0 +1,274 @@
+"""The list of videos of one split: their names, labels and classes.
+
+A manifest keeps its names as one buffer of bytes and its labels as one array, never as Python objects per
+row: a million rows take some tens of megabytes, and worker processes share them instead of copying them page
+by page through reference counts (pytorch/pytorch#13246).
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidgn.data.manifests.classes import check_classes, read_classes
+from vidgn.data.manifests.folder import SPLITS, read_folder
+from vidgn.data.manifests.kinetics import find_annotation, read_kinetics
+from vidgn.data.manifests.listing import Folders
+from vidgn.data.manifests.lists import is_kinetics_annotation, read_list
+from vidgn.data.manifests.rows import Rows, RowsBuilder, check_root, clean_name
+from vidgn.data.storage.remote import is_url, url_of
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """Videos and their labels.
+
+    Attributes:
+        root: Absolute path, or address, of the folder that the names are relative to.
+        names: All names after one another in UTF-8, (bytes,).
+        offsets: Where each name begins, and the end, (N+1,).
+        labels: Class indices, (N,).
+        classes: Class names in the order of their indices.
+        notes: What a user should know about how this was read, one sentence each.
+    """
+
+    root: str
+    names: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for array in (self.names, self.offsets, self.labels):
+            array.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Manifest({len(self):,} videos, {len(self.classes)} classes, root={self.root!r})"
+
+    def video_id(self, index: int) -> str:
+        """Return the name of a video relative to the root; IndexError beyond the last."""
+        row = range(len(self))[index]
+        return self.names[self.offsets[row] : self.offsets[row + 1]].tobytes().decode()
+
+    def path(self, index: int) -> str:
+        """Return where the video lies."""
+        name = self.video_id(index)
+        return url_of(self.root, name) if is_url(self.root) else os.path.join(self.root, name)
+
+    def label(self, index: int) -> int:
+        """Return the class index of a video."""
+        return int(self.labels[index])
+
+    def missing(self) -> list[str]:
+        """Return the names of the videos that are not regular files, in order.
+
+        Each folder is listed once and no file is opened.
+        """
+        return [self.video_id(row) for row in self._missing_rows()]
+
+    def without_missing(self) -> tuple["Manifest", list[str]]:
+        """Return a manifest of the videos that exist, and the names of those that do not.
+
+        For training alone: in validation and testing a missing video counts as failed.
+
+        Raises:
+            FileNotFoundError: Every video is missing.
+        """
+        rows = self._missing_rows()
+        names = [self.video_id(row) for row in rows]
+        if len(rows) == len(self):
+            raise FileNotFoundError(missing_message(self, names))
+        kept = np.setdiff1d(np.arange(len(self)), rows)
+        return (self.select(kept) if names else self), names
+
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> "Manifest":
+        """Return a manifest of these rows, in this order, with the same classes."""
+        index = np.arange(len(self))[np.asarray(rows, np.int64)]
+        starts, ends = self.offsets[index], self.offsets[index + 1]
+        buffer = self.names.data
+        names = b"".join(buffer[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True))
+        offsets = np.concatenate([np.zeros(1, np.int64), (ends - starts).cumsum()])
+        arrays = (np.frombuffer(names, np.uint8), offsets, self.labels[index])
+        return Manifest(self.root, *arrays, self.classes, self.notes)
+
+    def noted(self, note: str) -> "Manifest":
+        """Return the same videos with one more note."""
+        return dataclasses.replace(self, notes=(*self.notes, note))
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[tuple[str, int]], *, root: str | Path, classes: Sequence[str]) -> "Manifest":
+        """Make a manifest of (name relative to root, class index) pairs.
+
+        Raises:
+            ValueError: There is no row, a label is not a class index, or a name leaves the root or has two
+                labels.
+        """
+        base = check_root(root)
+        known = check_classes(classes, source="classes")
+        pairs = list(rows)
+        wrong = sorted({label for _, label in pairs if not 0 <= label < len(known)})
+        if wrong:
+            raise ValueError(f"labels {wrong[:10]} are not in 0..{len(known) - 1}; give every label a class name")
+        builder = RowsBuilder("the rows")
+        names = [clean_name(name, root=base) for name, _ in pairs]
+        builder.extend(names, [label for _, label in pairs], range(len(pairs)))
+        return cls._of(base, builder.finish(known))
+
+    @classmethod
+    def from_folder(
+        cls,
+        root: str | Path,
+        *,
+        split: Split,
+        seed: int = 0,
+        fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    ) -> "Manifest":
+        """Read a folder per class; the class names are the sorted folder names.
+
+        `root/train/CLASS/*.mp4` beside `root/val/` and perhaps `root/test/` (else the test split is val, and
+        a note says so), or `root/CLASS/*.mp4`: then each class is split by itself, drawn from `seed` in the
+        given fractions of train, val and test, with at least one video in each. Splits other than train need their
+        own folder alone; without `root/train/` the class names are those in it. Hidden files are ignored, files that
+        are no videos are noted.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: There is no such folder.
+            ValueError: The folder of the split is missing (of train: that of val too). No class folders, fewer than
+                two to train, one without videos, a class that train does not know, or fewer than three videos of a
+                class where the split is drawn.
+        """
+        _check_split(split)
+        base = check_root(root)
+        return cls._of(base, read_folder(base, split=split, seed=seed, fractions=fractions))
+
+    @classmethod
+    def from_kinetics_csv(
+        cls,
+        csv: str | Path,
+        *,
+        root: str | Path,
+        split: Split | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> "Manifest":
+        """Read an official Kinetics annotation file (`label,youtube_id,time_start,time_end,split`).
+
+        Files are named ID_SSSSSS_EEEEEE.mp4 and lie flat or in class folders (spaces or underscores), in the
+        root or in a folder of the split; see `manifest_kinetics`. Where they were found is in the notes,
+        which of them are missing tells `missing()`. `split` leaves out rows of other splits. Without
+        `classes`, the class names are the sorted labels of the file, whatever the split.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: There is no such file or root.
+            ValueError: Wrong header or rows (all are listed with their row numbers), no labels, no row of the
+                split.
+        """
+        _check_split(split or "train")
+        base = check_root(root)
+        known = None if classes is None else check_classes(classes, source="classes")
+        return cls._of(base, read_kinetics(Path(csv), root=base, split=split, classes=known))
+
+    @classmethod
+    def from_list(
+        cls,
+        file: str | Path,
+        *,
+        root: str | Path,
+        classes_file: str | Path | None = None,
+        classes: Sequence[str] | None = None,
+        num_classes: int | None = None,
+        allow_outside: bool = False,
+    ) -> "Manifest":
+        r"""Read a list with a path and a label in each row, as PySlowFast and mmaction2 write them.
+
+        UTF-8, with or without a BOM; rows end in `\n` or `\r\n`; blank rows are skipped. The separator is a
+        space, comma or tab, found from the first rows; quotes as in csv. A first row such as `path,label` is
+        a header. Paths are relative to `root` or absolute below it (`allow_outside` permits others). Labels
+        are class indices or, where names are given (a file as in `read_classes`, or `classes`), class names.
+        Rows that repeat are kept and noted.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: There is no such file or root.
+            ValueError: Every wrong row with its number: no label, more columns, a label that is no class, two
+                labels for one path, a path that leaves the root, NUL, bytes that are not UTF-8. Or the file
+                has no rows.
+        """
+        given = [name for name, value in _given(classes_file, classes, num_classes) if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} say the same; give one of them")
+        base = check_root(root)
+        names = read_classes(Path(classes_file)) if classes_file is not None else classes
+        known = None if names is None else check_classes(names, source=str(classes_file or "classes"))
+        rows = read_list(Path(file), root=base, classes=known, num_classes=num_classes, allow_outside=allow_outside)
+        return cls._of(base, rows)
+
+    @classmethod
+    def from_kinetics(
+        cls,
+        root: str | Path,
+        *,
+        split: Split,
+        annotation: str | Path | None = None,
+        classes_file: str | Path | None = None,
+        classes: Sequence[str] | None = None,
+        num_classes: int | None = None,
+    ) -> "Manifest":
+        """Read a split of Kinetics from its official annotation file or from a path-label list.
+
+        Without `annotation`, the file is looked for in the root and in `root/annotations`. `num_classes` is that of
+        a list of numbers for which no names are given.
+
+        Raises:
+            FileNotFoundError: There is no annotation file; the names that are looked for are listed.
+            ValueError: As from_kinetics_csv and from_list.
+        """
+        _check_split(split)
+        file = find_annotation(check_root(root), split=split) if annotation is None else Path(annotation)
+        if not is_kinetics_annotation(file):
+            unnamed = num_classes if classes_file is None and classes is None else None
+            return cls.from_list(file, root=root, classes_file=classes_file, classes=classes, num_classes=unnamed)
+        names = read_classes(Path(classes_file)) if classes_file is not None else classes
+        return cls.from_kinetics_csv(file, root=root, split=split, classes=names)
+
+    @classmethod
+    def _of(cls, root: str, rows: Rows) -> "Manifest":
+        return cls(root, rows.names, rows.offsets, rows.labels, rows.classes, rows.notes)
+
+    def _missing_rows(self) -> list[int]:
+        folders = Folders(self.root)
+        missing = []
+        for row in range(len(self)):
+            folder, _, file = self.video_id(row).rpartition("/")
+            if file not in folders[folder].files:
+                missing.append(row)
+        return missing
+
+
+def missing_message(manifest: Manifest, missing: Sequence[str], *, shown: int = 10) -> str:
+    """Return the sentence that says how many videos are missing and names the first of them."""
+    names = ", ".join(missing[:shown])
+    which = "all of them" if len(missing) <= shown else f"the first {'ten' if shown == 10 else shown}"
+    notes = f" ({'; '.join(manifest.notes)})" if manifest.notes else ""
+    count = f"{len(missing):,} of {len(manifest):,} videos are missing in {manifest.root}"
+    return f"{count}, {which}: {names}{notes}"
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} must be one of {', '.join(SPLITS)}")
+
+
+def _given(
+    classes_file: str | Path | None, classes: Sequence[str] | None, num_classes: int | None
+) -> list[tuple[str, object]]:
+    return [("classes_file", classes_file), ("classes", classes), ("num_classes", num_classes)]

@@ -1,0 +1,149 @@
+"""Where each video of a tar lies: read from our index beside the tars, or from their headers."""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidgn.data.manifests.rows import VIDEO_SUFFIXES
+from vidgn.data.storage.remote import Url, is_url, open_file
+
+
+class ShardIndex(NamedTuple):
+    """Every video of some tars: its name, label (class index), the number of its tar, first byte and size (bytes)."""
+
+    names: list[str]
+    labels: NDArray[np.int64]
+    shard: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+
+class _Sample(NamedTuple):
+    name: str
+    label: int | str
+    shard: int
+    start: int
+    size: int
+
+
+def index_name(shard: str) -> str:
+    """Return where the index of a tar and its neighbours is.
+
+    >>> index_name("/data/train-000003.tar")
+    '/data/train-index.npz'
+    """
+    return f"{shard.rpartition('-')[0]}-index.npz"
+
+
+def index_of(shards: Sequence[str]) -> ShardIndex:
+    """Return the videos of tars, which must exist.
+
+    Raises:
+        ValueError: A tar holds no video, one has no label, or the index beside them is of other tars.
+    """
+    name = index_name(shards[0])
+    try:
+        with open_file(_place(name)) as file:
+            stored = _load(io.BytesIO(file.read()), name)
+    except FileNotFoundError:
+        return _joined([sample for number, shard in enumerate(shards) for sample in _listed(shard, number)])
+    order = {shard.rpartition("/")[2]: number for number, shard in enumerate(shards)}
+    unknown = sorted(order.keys() - set(stored["shards"]))
+    if unknown:
+        raise ValueError(f"{name} does not list {', '.join(unknown[:5])}; remove it, and the tars are listed anew.")
+    number_of = np.array([order.get(shard, -1) for shard in stored["shards"]], np.int32)
+    for shard, size in zip(stored["shards"], stored["shard_sizes"], strict=True):
+        if shard in order and _size(shards[order[shard]]) != size:
+            raise ValueError(f"{shards[order[shard]]} is not the tar that {name} lists; remove that, or write it anew.")
+    shard = number_of[stored["shard"]]
+    kept = np.flatnonzero(shard >= 0)
+    names = [stored["names"][row] for row in kept]
+    rows = (stored[key][kept] for key in ("labels", "starts", "sizes"))
+    labels, starts, sizes = rows
+    return ShardIndex(names, labels, shard[kept], starts, sizes, tuple(stored["classes"]))
+
+
+def list_tar(shard: str) -> ShardIndex:
+    """Return the videos of one tar by its headers; nothing else of it is read but labels and names."""
+    return _joined(list(_listed(shard, 0)))
+
+
+def save_index(path: str, index: ShardIndex, *, shards: Sequence[str], shard_sizes: Sequence[int]) -> None:
+    """Write the index of tars (their names, without folders) as numpy arrays."""
+    words = json.dumps({"names": index.names, "shards": list(shards), "classes": list(index.classes)})
+    np.savez_compressed(
+        path, words=np.frombuffer(words.encode(), np.uint8), labels=index.labels, shard=index.shard,
+        starts=index.starts, sizes=index.sizes, shard_sizes=np.array(shard_sizes, np.int64),
+    )  # fmt: skip
+
+
+def _load(file: io.BytesIO, name: str) -> dict[str, Any]:
+    try:
+        with np.load(file) as arrays:
+            found = {key: arrays[key] for key in ("labels", "shard", "starts", "sizes", "shard_sizes")}
+            return {**found, **json.loads(arrays["words"].tobytes())}
+    except (ValueError, KeyError, OSError, EOFError) as err:
+        raise ValueError(f"{name} is damaged ({err}); remove it, and the tars are listed anew.") from err
+
+
+def _listed(shard: str, number: int) -> Iterator[_Sample]:
+    """Yield the videos of a tar; files of one sample have one name up to its first dot, and follow one another."""
+    with open_file(_place(shard)) as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                members = [member for member in tar if member.isfile()]
+        except (tarfile.TarError, EOFError) as err:
+            raise ValueError(f"{shard} is no whole tar ({err}); write it anew.") from err
+        parts: dict[str, dict[str, tarfile.TarInfo]] = {}
+        for member in members:
+            folder, _, name = member.name.rpartition("/")
+            key, _, suffix = name.partition(".")
+            parts.setdefault(f"{folder}/{key}" if folder else key, {})[f".{suffix.lower()}"] = member
+        for key, files in parts.items():
+            videos = [suffix for suffix in files if suffix.endswith(VIDEO_SUFFIXES)]
+            for suffix in videos[:1]:
+                told = json.loads(_text(file, files[".json"])) if ".json" in files else {}
+                label = _text(file, files[".cls"]).strip() if ".cls" in files else told.get("label")
+                if label is None:
+                    raise ValueError(f"{shard}: {key} has no label; it needs {key}.cls, or a label in {key}.json.")
+                video = files[suffix]
+                name = PurePosixPath(str(told.get("name", key + suffix))).as_posix()
+                number_or_name = int(label) if str(label).isdecimal() else str(label)
+                yield _Sample(name, number_or_name, number, video.offset_data, video.size)
+
+
+def _joined(samples: Sequence[_Sample]) -> ShardIndex:
+    if not samples:
+        raise ValueError("the tars of data.shards hold no video; a sample is KEY.mp4 and KEY.cls.")
+    words = sorted({sample.label for sample in samples if isinstance(sample.label, str)})
+    if words and any(isinstance(sample.label, int) for sample in samples):
+        raise ValueError(f"some labels are numbers and some are names ({words[0]}); write all of them alike.")
+    number = {word: index for index, word in enumerate(words)}
+    labels = [number[sample.label] if isinstance(sample.label, str) else sample.label for sample in samples]
+    return ShardIndex(
+        [sample.name for sample in samples], np.array(labels, np.int64),
+        np.array([sample.shard for sample in samples], np.int32),
+        np.array([sample.start for sample in samples], np.int64),
+        np.array([sample.size for sample in samples], np.int64), tuple(words),
+    )  # fmt: skip
+
+
+def _text(file: BinaryIO, member: tarfile.TarInfo) -> str:
+    file.seek(member.offset_data)
+    return file.read(member.size).decode()
+
+
+def _size(shard: str) -> int:
+    with open_file(_place(shard)) as file:
+        return file.seek(0, io.SEEK_END)
+
+
+def _place(path: str) -> str:
+    return Url(path) if is_url(path) else path

@@ -1,0 +1,132 @@
+"""Which packet holds which frame, and where to begin decoding it: integers only, no decoder.
+
+A packet has a number: its place in the file, which is the order of decoding. A frame has an index: its place
+in the order of showing. With B-frames they differ:
+
+    packet number   0  1  2  3  4        order = [0, 2, 3, 1, 4]: frame 1 is in packet 2
+    time            0  3  1  2  4
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from vidgn.data.readers.pyav.packet_table import PacketTable, column
+
+
+class Run(NamedTuple):
+    """Packets `start`..`last` are decoded in one go for the sake of `frames` (ascending)."""
+
+    start: int
+    last: int
+    frames: list[int]
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """Where the frames are; a reader keeps it in columns (`array`), 16 bytes for a frame at most.
+
+    `order[i]` is the packet of frame i. `rank[p]` grows with the time at which packet p is shown. `keys` are the
+    packets at which decoding may begin, ascending.
+    """
+
+    order: Sequence[int]
+    rank: Sequence[int]
+    keys: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def start(self, frame: int) -> int:
+        """Find the last key packet that is neither decoded nor shown after the frame.
+
+        Pictures shown before a key packet though decoded after it (open group of pictures) may need what comes
+        before the key.
+        """
+        packet = self.order[frame]
+        for place in reversed(range(bisect_right(self.keys, packet))):
+            key = self.keys[place]
+            if self.rank[key] <= self.rank[packet]:
+                return key
+        return 0
+
+    def has_open_groups(self) -> bool:
+        """Tell whether a picture is decoded after a key packet and shown before it."""
+        rank, keys = np.asarray(self.rank), np.asarray(self.keys)
+        first_shown = np.minimum.accumulate(rank[::-1])[::-1]  # of a packet and all after it, (P,)
+        return bool((first_shown[keys] < rank[keys]).any())
+
+    def runs(self, frames: Iterable[int]) -> list[Run]:
+        """Plan one forward pass over ascending frames that begins anew only where that saves packets."""
+        runs: list[Run] = []
+        for frame in frames:
+            run = Run(self.start(frame), self.order[frame], [frame])
+            while runs and run.start <= runs[-1].last + 1:
+                before = runs.pop()
+                before.frames.extend(run.frames)
+                run = Run(min(before.start, run.start), max(before.last, run.last), before.frames)
+            runs.append(run)
+        return runs
+
+    def earlier_starts(self, start: int) -> list[int]:
+        """List where to begin when beginning at `start` fails: the key before it, then the first packet."""
+        place = bisect_right(self.keys, start - 1)
+        return sorted({0, *self.keys[max(0, place - 1) : place]} - {start}, reverse=True)
+
+
+def index_by_time(packets: PacketTable) -> FrameIndex | None:
+    """Order frames by the packets' times, where those can be trusted; None where they cannot.
+
+    They cannot where a time is missing or occurs twice, or where a packet is shown before the first key packet:
+    whether decoders drop such pictures depends on the codec.
+    """
+    if not len(packets) or not packets.has_all_times() or not packets[0].is_key:
+        return None
+    times, shown = np.asarray(packets.times), packets.shown()
+    order = shown[np.argsort(times[shown], kind="stable")]
+    seen = times[order]
+    if (seen[1:] == seen[:-1]).any() or (seen[:1] < times[0]).any():
+        return None
+    return FrameIndex(order=column(order), rank=packets.times, keys=packets.keys)
+
+
+def reorder_depth(packets: PacketTable) -> int:
+    """Return how many pictures a decoder must hold back to give them out in the order of their times; 0 without times.
+
+    As many as at most stand before another one in the file and are shown after it (H.264, E.2.1:
+    max_num_reorder_frames).
+    """
+    if not packets.has_all_times():
+        return 0
+    times = np.asarray(packets.times)
+    latest = np.maximum.accumulate(times)
+    above = np.zeros(len(times), np.int64)  # of packets up to `back` places before
+    for back in range(1, _MOST_REORDERED + 1):
+        above[back:] += times[:-back] > times[back:]
+        if not (latest[: -back - 1] > times[back + 1 :]).any():
+            return int(above.max(initial=0))
+    return _reorder_depth_of_any(packets.times)
+
+
+def _reorder_depth_of_any(times: Sequence[int]) -> int:
+    depth, latest = 0, list[int]()
+    for time in times:
+        place = bisect_right(latest, time)
+        depth = max(depth, len(latest) - place)
+        latest.insert(place, time)
+        del latest[:-_MOST_REORDERED]
+    return depth
+
+
+_MOST_REORDERED = 16  # frames that a decoder of H.264 can hold (A.3.1, MaxDpbFrames)
+
+
+def index_by_output(order: Sequence[int], *, num_packets: int, keys: Sequence[int]) -> FrameIndex:
+    """Order frames as a whole decode gave them; `order` holds the packet of each picture that came out."""
+    frames = np.asarray(order, np.int64)
+    rank = np.full(num_packets, num_packets)  # never shown: never a start
+    rank[frames] = np.arange(len(frames))
+    return FrameIndex(order=column(frames), rank=column(rank), keys=keys)

@@ -1,0 +1,74 @@
+"""Packets in, pictures out, each known by the number of its packet.
+
+Every packet is tagged with its number before it is decoded, and a picture comes out with the tag of its packet. So
+neither the times in a file nor what a seek lands on can give a wrong frame.
+"""
+
+from collections.abc import Iterator
+
+from av import FFmpegError
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from vidgn.data.readers.pyav.demuxer import PacketSource
+
+
+class PictureDecoder:
+    """Decode runs of packets; damage is an error (`explode`), not a picture.
+
+    `packets_decoded` counts the packets given to the decoder.
+    """
+
+    def __init__(self, source: PacketSource, *, num_threads: int) -> None:
+        self.packets_decoded = 0
+        self._source = source
+        self._num_threads = num_threads
+
+    def decode(self, start: int, last: int, *, needed: set[int] | None = None) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode packets `start`..`last` and yield pictures with the numbers of their packets.
+
+        Where only some packets are `needed`, those that no other picture refers to are passed over; this cannot
+        change the pixels of the rest. In H.264 a picture says so itself (nal_ref_idc, 7.4.1). HEVC's flag speaks
+        only of its own temporal layer, so there nothing is passed over.
+        """
+        ticket = self._source.begin(start)
+        context = self._prepare()
+        if self._source.facts.codec != "h264":
+            needed = None
+        passes_over = False
+        for number, packet in self._source.walk(start, last, needed=needed):
+            packet.pts = packet.dts = number
+            if needed is not None and (number not in needed) is not passes_over:
+                passes_over = not passes_over
+                context.skip_frame = "NONREF" if passes_over else "DEFAULT"
+            self.packets_decoded += 1
+            try:
+                pictures = context.decode(packet)
+            except (FFmpegError, OSError):  # a context around every packet would cost time with each
+                with self._source.blame(f"packet {number}"):
+                    raise
+            if pictures:
+                yield from _tagged(pictures)
+                self._source.require(ticket)
+        self._source.require(ticket)
+        with self._source.blame(f"packet {last}"):
+            pictures = context.decode(None)  # the decoder holds pictures back that others might precede
+        yield from _tagged(pictures)
+
+    def _prepare(self) -> VideoCodecContext:
+        context = self._source.stream.codec_context
+        if context.is_open:
+            context.flush_buffers()
+        else:
+            context.options = {"err_detect": "explode", "max_pixels": str(self._source.max_pixels)}
+            context.thread_count = self._num_threads
+            # Frame threads hide truncation and put errors off to a later frame.
+            context.thread_type = "SLICE" if self._num_threads > 1 else "NONE"
+        context.skip_frame = "DEFAULT"
+        if self._source.facts.codec == "h264":  # told too little, it loses pictures; the stream need not tell
+            context.reorder_depth = max(context.reorder_depth, self._source.reorder_depth)
+        return context
+
+
+def _tagged(pictures: list[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
+    return ((picture.pts, picture) for picture in pictures if picture.pts is not None)

@@ -1,0 +1,186 @@
+"""Exact frames by PyAV: one pass over the packets plans, a second one decodes what is needed and no more."""
+
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from vidgn.data.readers.gather import distinct, gather
+from vidgn.data.readers.pyav.color_converter import Converter
+from vidgn.data.readers.pyav.demuxer import PacketSource
+from vidgn.data.readers.pyav.frame_index import FrameIndex, Run, index_by_output, index_by_time
+from vidgn.data.readers.pyav.packet_decoder import PictureDecoder
+from vidgn.data.readers.types import EVERYTHING, ChannelOrder, VideoDecodeError
+
+# Containers that store when a picture is shown; AVI, for one, stores only the order of decoding.
+_TIMED_FORMATS = {"mov", "matroska", "mpegts"}
+# Codecs in which one packet is one shown picture; MPEG-4 part 2 and VP8 have packets that show none.
+_TIMED_CODECS = {"h264", "hevc", "vp9", "libdav1d", "mjpeg"}
+# Codecs tested to restart cleanly at a key packet; any other is decoded from the first packet on.
+_RESTARTABLE_CODECS = {*_TIMED_CODECS, "mpeg4", "mpeg2video", "vp8"}
+
+
+class PyavReader:
+    """One open file, read by PyAV; see `vidgn.data.video.Reader`.
+
+    `is_timed` tells whether the times in the file gave the index; if not, everything was decoded once for it.
+    """
+
+    def __init__(self, path: str, *, num_threads: int, max_pixels: int) -> None:
+        self.path = path
+        self._converter = Converter()
+        self._shape: tuple[int, int] | None = None
+        self._is_closed = False
+        self.source = PacketSource(path, max_pixels=max_pixels)
+        self.decoder = PictureDecoder(self.source, num_threads=num_threads)
+        try:
+            self.is_timed, self.index = self._plan()
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def height(self) -> int:
+        """Rows of an upright frame; decodes the first frame where none was read yet."""
+        return self._upright_shape()[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of an upright frame; decodes the first frame where none was read yet."""
+        return self._upright_shape()[1]
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, on average; 0.0 where the file does not say."""
+        return self.source.facts.fps
+
+    def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.
+
+        Raises:
+            ValueError: The reader is closed.
+        """
+        return ((index, picture.pixels()) for index, picture in self.pictures(indices))
+
+    def pictures(self, indices: Iterable[int]) -> Iterator[tuple[int, "PyavPicture"]]:
+        """Yield the same frames before they are converted; see `vidgn.data.video.Reader.pictures`.
+
+        Raises:
+            ValueError: The reader is closed.
+        """
+        if self._is_closed:
+            raise ValueError(f"the reader of {self.path} is closed; open the video again.")
+        return self._deliver(distinct(indices, num_frames=len(self), path=self.path))
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""
+        return gather(indices, self.frames)
+
+    def close(self) -> None:
+        """Close the container and the file."""
+        self._is_closed = True
+        self.source.close()
+
+    def __enter__(self) -> "PyavReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _plan(self) -> tuple[bool, FrameIndex]:
+        """Index by the packets' times where they can be trusted, otherwise by decoding everything once."""
+        facts, packets = self.source.facts, self.source.packets
+        if facts.formats & _TIMED_FORMATS and facts.codec in _TIMED_CODECS and facts.is_progressive:
+            index = index_by_time(packets)
+            if index is not None:
+                return True, index
+        order = array("i", (number for number, _ in self.decoder.decode(0, len(packets) - 1)))
+        if not order:
+            raise VideoDecodeError(self.path, "no frame of the video stream can be decoded")
+        if len(np.unique(order)) < len(order):
+            raise VideoDecodeError(self.path, "its frames cannot be told apart: one packet gave two")
+        restart = facts.codec in _RESTARTABLE_CODECS and facts.is_progressive
+        return False, index_by_output(order, num_packets=len(packets), keys=packets.keys if restart else [0])
+
+    def _deliver(self, wanted: list[int]) -> Iterator[tuple[int, "PyavPicture"]]:
+        for run in self.index.runs(wanted):
+            for frame, picture in self.decode_run(run):
+                yield frame, self._to_picture(picture)
+
+    def decode_run(self, run: Run) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode a run's frames in ascending order, from an earlier key where the first one does not serve.
+
+        A key packet may promise too much (gradual refresh, a wrong flag); the first packet cannot.
+        """
+        todo = deque(run.frames)
+        starts = [run.start, *self.index.earlier_starts(run.start)]
+        for start in starts:
+            early: dict[int, VideoFrame] = {}
+            try:
+                for frame, picture in self._decode_wanted(start, run.last, todo):
+                    early[frame] = picture
+                    while todo and todo[0] in early:
+                        yield todo[0], early.pop(todo.popleft())
+                return
+            except VideoDecodeError:
+                if start == starts[-1]:
+                    raise
+
+    def _decode_wanted(self, start: int, last: int, wanted: Iterable[int]) -> Iterator[tuple[int, VideoFrame]]:
+        frame_of = {self.index.order[frame]: frame for frame in wanted}
+        # Only where a packet is one whole picture can a packet be passed over for the sake of another.
+        needed = set(frame_of) if self.is_timed else None
+        for packet, picture in self.decoder.decode(start, last, needed=needed):
+            frame = frame_of.pop(packet, None)
+            if frame is None:
+                continue
+            if picture.is_corrupt:
+                raise VideoDecodeError(self.path, f"frame {frame} of {len(self)} is damaged")
+            yield frame, picture
+            if not frame_of:
+                return
+        lost = min(frame_of.values())
+        raise VideoDecodeError(self.path, f"frame {lost} of {len(self)} is promised and cannot be decoded")
+
+    def _to_picture(self, picture: VideoFrame) -> "PyavPicture":
+        height, width = self.source.facts.height, self.source.facts.width
+        if (picture.height, picture.width) != (height, width):
+            height, width = self.source.learn_size()
+        if (picture.height, picture.width) != (height, width):
+            sizes = f"{width}x{height} to {picture.width}x{picture.height}"
+            raise VideoDecodeError(self.path, f"the size of its pictures changes from {sizes} px")
+        try:
+            self._shape = self._converter.shape(picture)
+        except ValueError as err:
+            raise VideoDecodeError(self.path, str(err)) from err
+        return PyavPicture(self._converter, picture, self._shape)
+
+    def _upright_shape(self) -> tuple[int, int]:
+        if self._shape is None:
+            next(self.pictures([0]))
+        assert self._shape is not None
+        return self._shape
+
+
+class PyavPicture(NamedTuple):
+    """A decoded picture; see `vidgn.data.video.Picture`."""
+
+    converter: Converter
+    decoded: VideoFrame
+    shape: tuple[int, int]
+
+    def pixels(
+        self, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, order: ChannelOrder = "rgb"
+    ) -> NDArray[np.uint8]:
+        """Convert a part of it; see `vidgn.data.video.Picture.pixels`."""
+        return self.converter.pixels(self.decoded, rows, columns, order=order)

@@ -1,0 +1,131 @@
+"""Which videos: from the words `data.*` to the manifest of each split."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from vidgn.data.manifests.image_folder import read_picture_folders
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.manifests.shards import read_shards
+from vidgn.data.spec import PICTURES, SPLITS, DataSpec, Split
+from vidgn.data.synthetic.exposures import ExposuresSpec, prepare_exposures
+from vidgn.data.synthetic.motions import MotionsSpec, prepare_motions
+from vidgn.data.synthetic.opposites import join_opposites
+
+
+def cache_folder() -> Path:
+    """Return where data sets of ours are kept: $VIDGN_CACHE, or ~/.cache/vidgn."""
+    return Path(os.environ.get("VIDGN_CACHE") or "~/.cache/vidgn").expanduser()
+
+
+def read_manifests(
+    spec: DataSpec,
+    *,
+    splits: Sequence[Split] = SPLITS,
+    num_classes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Split, Manifest]:
+    """Find the videos; motions are written first where they are not there yet.
+
+    Args:
+        spec: the data set.
+        splits: those that are used; lists of others need not be there. Without train, the classes are those that the
+            split itself names.
+        num_classes: of the labels of a list of numbers without names, where train is not asked for.
+        progress: called with (videos done, videos in all) while motions are written.
+
+    Raises:
+        ValueError: an unknown name, or a root that is missing or does not hold such a data set.
+        OSError: a folder or file that cannot be read.
+    """
+    if spec.name not in _READERS:
+        raise ValueError(f"data.name ({spec.name}) is unknown; use one of {', '.join(_READERS)}.")
+    if spec.name not in _EMBEDDED and not spec.root:
+        kind = "pictures" if spec.name in PICTURES else "videos"
+        raise ValueError(f"data={spec.name} needs the folder of the {kind}; set data.root=DIR.")
+    return _READERS[spec.name](spec, _Wanted(tuple(splits), num_classes, progress))
+
+
+def mirror_changes(classes: Sequence[str]) -> list[str]:
+    """Return the classes whose names say that a mirror image is another class.
+
+    >>> mirror_changes(["jump", "turn left", "TurnRight", "spin_clockwise", "bright"])
+    ['turn left', 'TurnRight', 'spin_clockwise']
+    """
+    return [name for name in classes if any(word.lower() in _SIDES for word in _WORD.findall(name))]
+
+
+class _Wanted(NamedTuple):
+    splits: tuple[Split, ...]
+    num_classes: int | None
+    progress: Callable[[int, int], None] | None
+
+
+def _motions(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    if spec.opposites not in ("apart", "together"):
+        raise ValueError(
+            f"data.opposites ({spec.opposites}) must be apart (12 classes) or together (7); set one of them."
+        )
+    motions = MotionsSpec(**_sizes(spec), seed=spec.seed)
+    folder = prepare_motions(spec.root or cache_folder(), spec=motions, progress=wanted.progress)
+    found = {split: Manifest.from_folder(folder, split=split) for split in wanted.splits}
+    return found if spec.opposites == "apart" else {split: join_opposites(found[split]) for split in found}
+
+
+def _exposures(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    exposures = ExposuresSpec(**_sizes(spec), seed=spec.seed)
+    folder = prepare_exposures(spec.root or cache_folder(), spec=exposures, progress=wanted.progress)
+    return read_picture_folders(folder, splits=wanted.splits)
+
+
+def _sizes(spec: DataSpec) -> dict[str, int]:
+    """Return the numbers per class that the words say, of an embedded data set."""
+    words = (("train", spec.train), ("val", spec.val), ("test", spec.test))
+    return {split: int(value) for split, value in words if value is not None}
+
+
+def _images(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    assert spec.root is not None
+    return read_picture_folders(spec.root, splits=wanted.splits)
+
+
+def _folder(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    assert spec.root is not None
+    return {split: Manifest.from_folder(spec.root, split=split, seed=spec.seed) for split in wanted.splits}
+
+
+def _kinetics400(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    assert spec.root is not None
+    read = partial(Manifest.from_kinetics, spec.root)
+    found: dict[Split, Manifest] = {}
+    if "train" in wanted.splits:
+        found["train"] = read(split="train", annotation=_file(spec.train), classes_file=spec.classes)
+        # A validation file that lacks a class must not number the others anew.
+        val = read(split="val", annotation=_file(spec.val), classes=found["train"].classes)
+    else:
+        val = read(split="val", annotation=_file(spec.val), classes_file=spec.classes, num_classes=wanted.num_classes)
+    return {split: found.get(split, val) for split in wanted.splits}
+
+
+def _shards(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    if not spec.shards:
+        raise ValueError("data=shards needs the tars; set data.shards=DIR, or a pattern such as DIR/SPLIT-*.tar.")
+    return {split: read_shards(spec.shards, split=split, classes_file=spec.classes) for split in wanted.splits}
+
+
+def _file(value: str | int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_SIDES = frozenset({"left", "right", "leftward", "rightward", "leftwards", "rightwards", "lefthand", "righthand"}) | {
+    "clockwise", "counterclockwise", "anticlockwise", "cw", "ccw",
+}  # fmt: skip
+_READERS = {
+    "motions": _motions, "folder": _folder, "kinetics400": _kinetics400, "images": _images,
+    "exposures": _exposures, "shards": _shards,
+}  # fmt: skip
+_EMBEDDED = ("motions", "exposures", "shards")  # without a root

@@ -1,0 +1,1 @@
+"""Files that lie elsewhere: byte ranges of remote files, local copies, retries."""

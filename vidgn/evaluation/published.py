@@ -1,0 +1,129 @@
+"""Open what `ckpt=` names: a checkpoint of ours, or one that others published, described by its names and shapes.
+
+python eval.py ckpt=I3D_8x8_R50.pyth data=kinetics400 data.root=DIR
+"""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidgn.checkpoint import FORMAT, Checkpoint, check_whole, read_checkpoint
+from vidgn.console import say
+from vidgn.data.spec import DataSpec
+from vidgn.models.registry import MODELS, build_model
+from vidgn.models.weights.identify import Published, identify
+from vidgn.models.weights.load import load_weights
+from vidgn.norms import make_norm
+
+
+def open_checkpoint(path: str | Path, *, network: str | None = None, classes: str | None = None) -> Checkpoint:
+    """Read a checkpoint of ours, or a published video net as if it described itself.
+
+    Args:
+        path: the file.
+        network: for a published file whose names and shapes are those of two networks, which of them it is.
+        classes: for a published file that does not name its classes, a file with one name per line.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, of no known format, of no network here, or its classes have no names.
+    """
+    path = Path(path)
+    try:
+        return read_checkpoint(path)
+    except ValueError:
+        if not _may_be_published(path):
+            raise
+        found = identify(path)
+    return _described(path, found, network=network, classes=classes)
+
+
+def respell(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Spell class names as `known` does, where they are the same but for `_`, spaces and capitals.
+
+    >>> respell(["riding_a_bike", "Zumba", "chess"], ["riding a bike", "zumba"])
+    ('riding a bike', 'zumba', 'chess')
+    """
+    folded = {_fold(name): name for name in known}
+    return tuple(name if name in known else folded.get(_fold(name), name) for name in names)
+
+
+def _may_be_published(path: Path) -> bool:
+    """Tell whether a file that is no checkpoint of ours may be somebody else's: whole, and without our key."""
+    if path.suffix in (".pkl", ".npz"):
+        return True
+    if zipfile.is_zipfile(path):
+        check_whole(path)
+    try:
+        content = torch.load(path, map_location="meta", weights_only=True)
+    except Exception:  # torch raises many kinds on what is no file of its own; read_checkpoint has said what it is
+        return False
+    return isinstance(content, Mapping) and "vidgn" not in content and bool(content)
+
+
+def _described(path: Path, found: Published, *, network: str | None, classes: str | None) -> Checkpoint:
+    name = _chosen(path, found, network)
+    row = MODELS[name]
+    pool1 = None if row.pool1 is None else row.pool1 if name != found.model else found.pool1
+    words: dict[str, Any] = {"name": name, "width": row.width, "dropout": row.dropout}
+    words |= {} if pool1 is None else {"pool1": pool1}
+    names = _class_names(path, found, classes)
+    net = build_model(name, num_classes=len(names), norm=make_norm(found.norm), pool1=pool1)
+    report = load_weights(net, path, classes=None)
+    say(f"{path.name} ({found.source_format}): {name} with {found.norm}, {len(names)} classes, {report.loaded} tensors")
+    for note in (*report.notes, *(found.notes if network is None else ())):
+        say(f"note: {note}")
+    clip = row.clip if name != found.model else found.clip
+    describe = {
+        "format": FORMAT,
+        "classes": list(names),
+        "model": words,
+        "norm": {"name": found.norm},
+        "clip": {"clip_len": clip.clip_len, "span": clip.span},
+        "crop": clip.crop,
+        "normalize": {"mean": list(found.mean), "std": list(found.std)},
+        # 10 x 3 is everybody's test; the last clip runs over the end in video-nonlocal-net's alone.
+        "test": {
+            "num_clips": 10,
+            "num_crops": 3,
+            "clip_rule": "nonlocal" if found.source_format == "video-nonlocal-net" else "linspace",
+            "view_batch": 8,
+        },
+        "data": dict(vars(DataSpec("kinetics400"))),
+        "versions": {},
+        "config": "",
+        "words": [],
+    }
+    return Checkpoint(path, net.state_dict(), describe, step=0, epoch=0)
+
+
+def _chosen(path: Path, found: Published, network: str | None) -> str:
+    if network is None or network == found.model:
+        return found.model
+    if (found.model, network) != ("i3d_r50", "i3d_r50_8x8"):
+        raise ValueError(f"network={network}, but {path.name} has the tensors of {found.model}; leave network out.")
+    return network
+
+
+def _class_names(path: Path, found: Published, file: str | None) -> Sequence[str]:
+    if file is not None:
+        names = [line.strip() for line in Path(file).expanduser().read_text("utf-8").splitlines() if line.strip()]
+        if len(names) != found.num_classes:
+            raise ValueError(
+                f"classes={file} has {len(names)} names and {path.name} {found.num_classes} classes; give one name per"
+                " line, in the order of its classifier."
+            )
+        return names
+    if found.classes is None:
+        raise ValueError(
+            f"{path.name} does not name its {found.num_classes} classes; give a file with one name per line, in the"
+            " order of its classifier, as classes=FILE, or train on from it with train.py init=."
+        )
+    return found.classes
+
+
+def _fold(name: str) -> str:
+    return name.replace("_", " ").casefold()

@@ -1,0 +1,118 @@
+"""What a test leaves behind: metrics.json, predictions.csv and a few lines on the screen."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from vidgn.checkpoint import PART
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.passports.subset import subset_words
+from vidgn.predictions import Prediction
+from vidgn.runs.environment import versions
+
+TOP = 5  # classes per video in predictions.csv
+
+
+class Result(NamedTuple):
+    """The outcome of a test; accuracies in percent over all videos, failed ones counted as wrong."""
+
+    video_top1: float
+    video_top5: float
+    clip_top1: float
+    clip_top5: float
+    videos_expected: int
+    videos_scored: int
+    videos_failed: int
+    protocol: str
+    folder: Path
+
+
+@rank_zero_only
+def write_result(
+    result: Result,
+    predictions: Sequence[Prediction],
+    manifest: Manifest,
+    *,
+    checkpoint: str | Path | None,
+    seconds: float,
+    device: str,
+) -> None:
+    """Write metrics.json and predictions.csv, each whole or not at all."""
+    result.folder.mkdir(parents=True, exist_ok=True)
+    metrics = {
+        **{name: value for name, value in result._asdict().items() if name != "folder"},
+        "failures": {manifest.video_id(item.video): item.error for item in predictions if item.error is not None},
+        "classes": len(manifest.classes),
+        "part_of_the_test": subset_words(manifest),
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "seconds": round(seconds, 1),
+        "device": device,
+        "versions": versions(),
+    }
+    _replace(result.folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+    top = min(TOP, len(manifest.classes))
+    header = [
+        "video",
+        "label",
+        *(f"{part}{k}" for k in range(1, top + 1) for part in ("class", "score")),
+        "error",
+    ]
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(header)
+    for item in predictions:
+        cells = [manifest.video_id(item.video), manifest.classes[item.label], *_ranked(item, manifest.classes, top)]
+        writer.writerow([plain_cell(cell) for cell in [*cells, item.error or ""]])
+    _replace(result.folder / "predictions.csv", table.getvalue())
+
+
+@rank_zero_only
+def print_result(result: Result, failed: Sequence[Prediction], manifest: Manifest) -> None:
+    """Print the accuracies, how they came about and which videos failed."""
+    for item in failed[:10]:
+        print(f"failed: {manifest.video_id(item.video)}: {item.error}")
+    if len(failed) > 10:
+        print(f"... and {len(failed) - 10} more, listed in metrics.json")
+    print(
+        f"\n          top-1    top-5\n"
+        f"video   {result.video_top1:6.2f} % {result.video_top5:6.2f} %\n"
+        f"clip    {result.clip_top1:6.2f} % {result.clip_top5:6.2f} %\n"
+        f"{result.protocol}\n"
+        f"videos: {result.videos_scored} scored / {result.videos_expected} expected / {result.videos_failed} failed"
+        f"{' (counted as wrong)' if result.videos_failed else ''}\n"
+        f"{result.folder.absolute()}",
+        flush=True,
+    )
+
+
+def plain_cell(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: names of files and classes are others' data.
+
+    >>> plain_cell("=HYPERLINK(1).mp4"), plain_cell("run.mp4")
+    ("'=HYPERLINK(1).mp4", 'run.mp4')
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a text whole or not at all."""
+    part = path.with_name(path.name + PART)
+    with part.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def _ranked(item: Prediction, classes: Sequence[str], top: int) -> list[str]:
+    """Return class and score alternating, best first, ties by index; empty cells where there are no scores."""
+    if item.scores is None:
+        return [""] * (2 * top)
+    order = sorted(range(len(classes)), key=lambda label: (-item.scores[label], label))[:top]  # type: ignore[index]
+    return [cell for label in order for cell in (classes[label], f"{item.scores[label]:.6f}")]

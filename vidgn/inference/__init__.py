@@ -1,0 +1,1 @@
+"""Use a trained net: predict, explain, features, serve, export, publish."""

@@ -1,0 +1,178 @@
+"""Show where and when the net looks: `vidgn explain`, Grad-CAM over space and time.
+
+Source: Selvaraju et al., "Grad-CAM", ICCV 2017, Eq. 1 and 2, with the mean over (T, H, W) in place of (H, W).
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidgn.data.synthetic.motions import write_video
+from vidgn.data.video import open_video
+from vidgn.inference.fetch import local_videos
+from vidgn.inference.model import Model, open_model
+from vidgn.inference.windows import Window, read_windows, seconds, window_starts
+
+_FRAMES = 8  # of the film strip
+
+
+class Explanation(NamedTuple):
+    """What the net saw in one window.
+
+    Attributes:
+        name: the class that is explained.
+        score: of that class.
+        window: the frames.
+        heat: float32 (T, S, S) in 0..1, what raises the class's logit.
+    """
+
+    name: str
+    score: float
+    window: Window
+    heat: NDArray[np.float32]
+
+
+def run_explain(
+    video: str, *, ckpt: str, target: str, out: TextIO, name: str | None = None, at: float | None = None,
+    device: str = "auto", as_json: bool = False,
+) -> int:  # fmt: skip
+    """Write TARGET/NAME.png, a film strip, and TARGET/NAME.mp4, both with the heat over the frames.
+
+    Raises:
+        ValueError, OSError, VideoDecodeError: what was given cannot be used; one sentence.
+    """
+    with local_videos([video]) as given:
+        model = open_model(ckpt, device=device)
+        if len(given.paths) != 1:
+            raise ValueError(f"{video} holds {len(given.paths)} videos; explain takes one file.")
+        (path,) = given.paths
+        found, fps = explain(path, model, name=name, at=at)
+    place = Path(target)
+    place.mkdir(parents=True, exist_ok=True)
+    strip, film = (place / f"{Path(path).stem}{suffix}" for suffix in (".png", ".mp4"))
+    blended = overlay(found)
+    stride = model.clip.stride
+    strip.write_bytes(strip_png(found, blended, stride=stride, fps=fps))
+    write_film(film, blended, stride=stride, fps=fps)
+    told: dict[str, Any] = {
+        "video": given.name(path), "class": found.name, "score": round(found.score, 6), "start": found.window.start,
+        "end": found.window.end, "strip": str(strip), "film": str(film),
+    }  # fmt: skip
+    if as_json:
+        print(json.dumps(told, indent=1), file=out)
+    else:
+        frames = f"frames {found.window.start}..{found.window.end - 1}"
+        print(f"{found.name} {found.score:.2%} in {frames}\n{strip}\n{film}", file=out)
+    return 0
+
+
+def explain(video: str, model: Model, *, name: str | None = None, at: float | None = None) -> tuple[Explanation, float]:
+    """Explain one window of a video; return the explanation and the frames per second.
+
+    Args:
+        video: a path.
+        model: as `open_model` gives it.
+        name: the class; None: the best one.
+        at: second in the middle of the window; None: the window where the class scores highest.
+
+    Raises:
+        ValueError: an unknown class, or a second outside the video.
+        OSError, VideoDecodeError: the file cannot be read.
+    """
+    if name is not None and name not in model.classes:
+        raise ValueError(f"--class {name} is unknown to the checkpoint; it knows {', '.join(model.classes[:20])}.")
+    label = None if name is None else model.classes.index(name)
+    with open_video(video, backend=model.describe["data"]["backend"]) as reader:
+        fps, span = reader.fps, model.clip.span
+        starts = (
+            window_starts(len(reader), span=span, stride=span) if at is None else [_start(at, fps, len(reader), span)]
+        )
+        best: tuple[float, int, Window] | None = None
+        for window in read_windows(reader, clip=model.clip, side=model.crop.test_side, starts=starts):
+            with torch.inference_mode():
+                scores = model.classifier.net.scores(_pixels(window, model))[0]  # type: ignore[operator]
+            chosen = int(scores.argmax()) if label is None else label
+            if best is None or float(scores[chosen]) > best[0]:
+                best = (float(scores[chosen]), chosen, window)
+    assert best is not None
+    score, chosen, window = best
+    heat = grad_cam(model.classifier.net, _pixels(window, model), label=chosen)
+    return Explanation(model.classes[chosen], score, window, heat), fps
+
+
+def grad_cam(net: nn.Module, clip: Tensor, *, label: int) -> NDArray[np.float32]:
+    """Return where the clip (1, 3, T, H, W) raises the logit of a class: float32 (T, H, W) in 0..1.
+
+    The last block before the head gives the map; it is scaled to the clip by linear interpolation. All zero where
+    nothing raises the logit.
+    """
+    blocks: Any = net.blocks
+    kept: list[Tensor] = []
+    handle = blocks[-2].register_forward_hook(lambda _, __, output: kept.append(output))
+    try:
+        with torch.enable_grad():
+            logit = net(clip.detach().requires_grad_())[0, label]
+    finally:
+        handle.remove()
+    (gradient,) = torch.autograd.grad(logit, kept[0])
+    weights = gradient.mean((2, 3, 4), keepdim=True)  # Eq. 1
+    cam = F.relu((weights * kept[0].detach()).sum(1, keepdim=True))  # Eq. 2, (1, 1, T', H', W')
+    large = F.interpolate(cam, size=clip.shape[2:], mode="trilinear", align_corners=False)[0, 0]
+    heat: NDArray[np.float32] = (large / large.max().clamp_min(1e-12)).float().cpu().numpy()
+    return heat
+
+
+def overlay(found: Explanation) -> NDArray[np.uint8]:
+    """Return the frames with the heat over them, uint8 (T, S, S, 3): the hotter, the less of the picture is left."""
+    pixels = found.window.clip.permute(1, 2, 3, 0).numpy().astype(np.float32)  # (T,S,S,3)
+    colours = 255 * mpl.colormaps["inferno"](found.heat)[..., :3]
+    share = 0.6 * found.heat[..., np.newaxis]
+    mixed: NDArray[np.uint8] = np.asarray((1 - share) * pixels + share * colours, np.uint8)
+    return mixed
+
+
+def write_film(file: Path, blended: NDArray[np.uint8], *, stride: int, fps: float) -> None:
+    """Write the blended frames as an mp4 at the speed of the video; a rate that is not known counts as 25."""
+    even = blended[:, : blended.shape[1] // 2 * 2, : blended.shape[2] // 2 * 2]  # 4:2:0 video has even sides
+    write_video(file, np.ascontiguousarray(even), fps=max(1, round((fps or 25) / stride)))
+
+
+def strip_png(found: Explanation, blended: NDArray[np.uint8], *, stride: int, fps: float) -> bytes:
+    """Return a PNG: the frames above, the same with the heat below, each with its second."""
+    from matplotlib.figure import Figure
+
+    from vidgn.report.theme import as_png
+
+    shown = np.linspace(0, len(blended) - 1, _FRAMES).astype(int)
+    plain = found.window.clip.permute(1, 2, 3, 0).numpy()
+    figure = Figure(figsize=(12, 3.7), dpi=100, layout="constrained")
+    figure.suptitle(f"what speaks for {found.name} ({found.score:.0%})", fontsize=11)
+    for column, place in enumerate(shown):
+        frame = found.window.start + int(place) * stride
+        moment = seconds(frame, fps)
+        for row, pictures in enumerate((plain, blended)):
+            axes = figure.add_subplot(2, _FRAMES, row * _FRAMES + column + 1)
+            axes.imshow(pictures[place])
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(f"frame {frame}" if moment is None else f"{moment:.2f} s", fontsize=9)
+    return as_png(figure)
+
+
+def _start(at: float, fps: float, num_frames: int, span: int) -> int:
+    if fps <= 0 or not 0 <= at * fps <= num_frames:
+        length = f"0..{num_frames / fps:.2f} s" if fps > 0 else "unknown, since the file does not say its frame rate"
+        raise ValueError(f"--at {at} is outside the video ({length}); give a second within it, or leave it out.")
+    return min(max(0, round(at * fps) - span // 2), max(num_frames - span, 0))
+
+
+def _pixels(window: Window, model: Model) -> Tensor:
+    normalized: Tensor = model.classifier.normalize(window.clip[None].to(model.device))
+    return normalized

@@ -1,0 +1,170 @@
+"""Write what the net sees in a video, window by window: `vidgn features`."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from vidgn.data.clips import ClipSpec
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.video import open_video
+from vidgn.inference.fetch import local_videos
+from vidgn.inference.model import Model, open_model
+from vidgn.inference.windows import read_windows, window_starts
+from vidgn.models.builders.slowfast import JoinPaths
+
+
+def run_features(
+    videos: Sequence[str], *, ckpt: str, folder: str, out: TextIO, layer: str = "res5", window: int | None = None,
+    stride: int | None = None, pool: bool = True, device: str = "auto", as_json: bool = False,
+) -> int:  # fmt: skip
+    """Write one .npz per video; return 1 where a video could not be read, else 0.
+
+    Raises:
+        ValueError, OSError: what was given cannot be used; one sentence.
+    """
+    records: list[dict[str, Any]] = []
+    with local_videos(videos) as given, Progress(console=Console(stderr=True), transient=True) as bar:
+        model = open_model(ckpt, device=device)
+        clip = window_clip(model, window)
+        find_stage(model, layer)  # before anything is written
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        names = _names(given.paths)
+        for path in bar.track(given.paths, description="features"):
+            record: dict[str, Any] = {"video": given.name(path), "file": None, "error": None}
+            try:
+                arrays = extract(path, model, layer=layer, clip=clip, stride=stride or clip.span, pool=pool)
+                file = target / f"{names[path]}.npz"
+                write_npz(file, arrays)
+                record |= {"file": str(file), "shape": list(arrays["features"].shape)}
+            except (VideoDecodeError, OSError) as err:
+                record["error"] = str(err).replace(path, given.name(path))
+            records.append(record)
+    if as_json:
+        print(json.dumps({"checkpoint": str(model.path), "layer": layer, "videos": records}, indent=1), file=out)
+    for record in [] if as_json else records:
+        print(
+            f"{record['file']}  {tuple(record['shape'])}" if record["file"] else f"error: {record['error']}", file=out
+        )
+    return int(any(record["error"] for record in records))
+
+
+def window_clip(model: Model, window: int | None) -> ClipSpec:
+    """Return the clip of a window of so many raw frames: the checkpoint's number of frames, spread over it.
+
+    Raises:
+        ValueError: the frames of a clip do not divide the window.
+    """
+    if window is None:
+        return model.clip
+    if window < 1 or window % model.clip.clip_len:
+        raise ValueError(
+            f"--window ({window}) must be a multiple of the {model.clip.clip_len} frames the net takes; "
+            f"use {model.clip.span}, as in training."
+        )
+    return ClipSpec(model.clip.clip_len, window)
+
+
+def extract(
+    video: str, model: Model, *, layer: str, clip: ClipSpec, stride: int, pool: bool = True
+) -> dict[str, NDArray[Any]]:
+    """Return features of the windows of a video, from their middle square.
+
+    Returns:
+        `features` float32 (n, C), the mean over positions, or (n, C, T', H', W') without `pool`; `scores` (n, Q);
+        `start_frame`, `end_frame` int64 (n,); `start_seconds`, `end_seconds` float64 (n,), nan without a rate;
+        `fps`; `classes`.
+
+    Raises:
+        ValueError: the net has no such stage.
+        OSError, VideoDecodeError: the file cannot be read.
+    """
+    block = find_stage(model, layer)
+    found: list[NDArray[np.float32]] = []
+    scores: list[NDArray[np.float32]] = []
+    frames: list[tuple[int, int]] = []
+    with open_video(video, backend=model.describe["data"]["backend"]) as reader:
+        fps = reader.fps
+        starts = window_starts(len(reader), span=clip.span, stride=stride)
+        for window in read_windows(reader, clip=clip, side=model.crop.test_side, starts=starts):
+            pixels = model.classifier.normalize(window.clip[None].to(model.device))
+            features, said = features_of(model.classifier.net, block, pixels)
+            found.append((features.mean((1, 2, 3)) if pool else features).cpu().numpy())
+            scores.append(said.cpu().numpy())
+            frames.append((window.start, window.end))
+    at = np.array(frames, np.int64)
+    moments = at / fps if fps > 0 else np.full(at.shape, np.nan)
+    return {
+        "features": np.stack(found), "scores": np.stack(scores), "start_frame": at[:, 0], "end_frame": at[:, 1],
+        "start_seconds": moments[:, 0], "end_seconds": moments[:, 1], "fps": np.array(fps),
+        "classes": np.array(model.classes),
+    }  # fmt: skip
+
+
+def write_npz(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write arrays so that the file appears under its name only when it is whole."""
+    part = file.with_name(file.name + ".part")
+    with part.open("wb") as handle:
+        np.savez(handle, **arrays)  # type: ignore[arg-type]
+    os.replace(part, file)
+
+
+def find_stage(model: Model, layer: str) -> nn.Module:
+    """Return a stage of the checkpoint's net.
+
+    Raises:
+        ValueError: the net has no such stage.
+    """
+    known = stages(model.classifier.net)
+    if layer not in known:
+        name, choices = model.describe["model"]["name"], ", ".join(known)
+        told = f"use one of {choices}." if known else "use a net of the ResNet family, such as i3d."
+        raise ValueError(f"--layer {layer} is no stage of the checkpoint's net, {name}; {told}")
+    return known[layer]
+
+
+def stages(net: nn.Module) -> dict[str, nn.Module]:
+    """Return the blocks of a net that are stages of bottleneck blocks: `res2` first, in every net of the table."""
+    blocks = net.get_submodule("blocks").children()
+    found = [block for block in blocks if any(name.endswith("conv_c") for name, _ in block.named_modules())]
+    return {f"res{number}": block for number, block in enumerate(found, 2)}
+
+
+def features_of(net: nn.Module, block: nn.Module, clip: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a block puts out, (C, T', H', W'), and the scores (Q,) of a normalized clip (1, 3, T, S, S).
+
+    Of the two paths of a SlowFast the fast one is averaged over each slow frame's share, as its head does it.
+    """
+    kept: list[Tensor | list[Tensor]] = []
+
+    def keep(module: nn.Module, given: Any, output: Tensor | list[Tensor]) -> None:
+        kept.append(output if isinstance(output, Tensor) else list(output))  # the next block writes into the list
+
+    handle = block.register_forward_hook(keep)
+    try:
+        with torch.inference_mode():
+            scores = net.scores(clip)  # type: ignore[operator]
+    finally:
+        handle.remove()
+    (features,) = kept
+    joined = features if isinstance(features, Tensor) else JoinPaths()(features)
+    return joined[0], scores[0]
+
+
+def _names(paths: Sequence[str]) -> dict[str, str]:
+    """Return a file name for each video: its own without suffix, with folders before it where names repeat."""
+    stems = [Path(path).stem for path in paths]
+    common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return {
+        path: stem if stems.count(stem) == 1 else os.path.relpath(path, common).replace(os.sep, "__")
+        for path, stem in zip(paths, stems, strict=True)
+    }

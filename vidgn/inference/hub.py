@@ -1,0 +1,190 @@
+"""Share a checkpoint that describes itself: `vidgn push` and `vidgn pull`.
+
+model.safetensors   the net's tensors
+vidgn.json          what a checkpoint says of itself, without paths of the machine that trained it
+metrics.json        of its test, where there is one
+README.md           the model card, made from the two
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from vidgn.checkpoint import FORMAT, Checkpoint, read_checkpoint, write_whole
+from vidgn.inference.model import find_checkpoint
+from vidgn.inference.model_card import model_card
+from vidgn.runs.resume import JOB
+
+WEIGHTS, ABOUT, METRICS, CARD = "model.safetensors", "vidgn.json", "metrics.json", "README.md"
+_PRIVATE = ("config", "words", JOB)  # of a description: they name folders of the machine that trained
+_PLACES = ("root", "train", "val", "test", "classes")  # of its data: paths, or sizes that mean nothing elsewhere
+_KEPT_METRICS = (
+    "video_top1", "video_top5", "clip_top1", "clip_top5", "videos_expected", "videos_scored", "videos_failed",
+    "protocol", "classes", "device", "versions",
+)  # fmt: skip
+
+
+def run_push(repo: str, *, ckpt: str, folder: str | None, private: bool, out: TextIO, as_json: bool = False) -> int:
+    """Write the files of a checkpoint to a folder, or to a repository of the Hugging Face hub.
+
+    Raises:
+        ValueError, OSError, ImportError: what was given cannot be used; one sentence.
+    """
+    checkpoint = read_checkpoint(find_checkpoint(ckpt))
+    _check_repo(repo)
+    if folder is not None:
+        place = write_shared(Path(folder), checkpoint, name=repo)
+        told = {"folder": str(place), "files": sorted(file.name for file in place.iterdir())}
+    else:
+        with tempfile.TemporaryDirectory(prefix="vidgn-") as made:
+            place = write_shared(Path(made) / "model", checkpoint, name=repo)
+            told = {"address": _upload(repo, place, private=private), "files": sorted(os.listdir(place))}
+    print(json.dumps(told, indent=1) if as_json else "\n".join(_lines(told)), file=out)
+    return 0
+
+
+def run_pull(source: str, *, target: str, revision: str | None, out: TextIO, as_json: bool = False) -> int:
+    """Make a run folder of what was pushed: TARGET/checkpoints/best.ckpt, metrics.json and README.md.
+
+    Raises:
+        ValueError, OSError, ImportError: what was given cannot be used; one sentence.
+    """
+    if (Path(target) / "checkpoints" / "best.ckpt").exists():
+        raise ValueError(f"--out {target} has a checkpoint already; give another folder.")
+    if Path(source).expanduser().is_dir():
+        path = read_shared(Path(source).expanduser(), Path(target))
+    else:
+        _check_repo(source)
+        with tempfile.TemporaryDirectory(prefix="vidgn-") as made:
+            path = read_shared(_download(source, Path(made), revision=revision), Path(target))
+    told = {"checkpoint": str(path), "use": f"vidgn predict VIDEO --ckpt {target}"}
+    print(json.dumps(told, indent=1) if as_json else "\n".join(_lines(told)), file=out)
+    return 0
+
+
+def write_shared(folder: Path, checkpoint: Checkpoint, *, name: str) -> Path:
+    """Write the four files.
+
+    Raises:
+        ImportError: safetensors is not installed.
+        ValueError: the folder holds something else.
+    """
+    if folder.exists() and {file.name for file in folder.iterdir()} - {WEIGHTS, ABOUT, METRICS, CARD}:
+        raise ValueError(f"--folder {folder} holds other files; give a new or empty folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    about = shared_description(checkpoint)
+    metrics = find_metrics(checkpoint.path)
+    tensors = {key: value.contiguous() for key, value in checkpoint.net.items()}
+    _optional("safetensors.torch").save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if metrics is not None:
+        (folder / METRICS).write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    parameters = sum(value.numel() for value in tensors.values())
+    (folder / CARD).write_text(model_card(name, about, metrics, parameters=parameters), encoding="utf-8")
+    return folder
+
+
+def read_shared(folder: Path, target: Path) -> Path:
+    """Make a run folder of the files; return its checkpoint.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, or of a later vidgn.
+    """
+    for name in (WEIGHTS, ABOUT):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{name} is missing; give what vidgn push wrote, a folder or USER/NAME.")
+    try:
+        about = json.loads((folder / ABOUT).read_text("utf-8"))
+        tensors = _optional("safetensors.torch").load_file(folder / WEIGHTS)
+    except (ValueError, UnicodeDecodeError, _optional("safetensors").SafetensorError) as err:
+        raise ValueError(f"{folder.name} is damaged ({str(err).splitlines()[0]}); fetch it again.") from err
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        found = about.get("format") if isinstance(about, dict) else None
+        raise ValueError(f"{ABOUT} has format {found!r}, this vidgn reads {FORMAT}; use the version that wrote it.")
+    state = {
+        "vidgn": about, "state_dict": {f"net.{key}": value for key, value in tensors.items()},
+        "global_step": about.get("step", 0), "epoch": about.get("epoch", 0),
+    }  # fmt: skip
+    path = target / "checkpoints" / "best.ckpt"
+    write_whole(path, lambda file: torch.save(state, file))
+    for name in (METRICS, CARD):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / name)
+    return path
+
+
+def shared_description(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what a checkpoint says of itself, without what names folders of a machine."""
+    about = {key: value for key, value in checkpoint.describe.items() if key not in _PRIVATE}
+    about["data"] = {key: None if key in _PLACES else value for key, value in about["data"].items()}
+    return {**about, "step": checkpoint.step, "epoch": checkpoint.epoch}
+
+
+def find_metrics(checkpoint: Path) -> dict[str, Any] | None:
+    """Return the metrics of a checkpoint's own test, from the run folder around it; None where there are none."""
+    file = checkpoint.absolute().parent.parent / METRICS
+    if not file.is_file():
+        return None
+    found = json.loads(file.read_text("utf-8"))
+    of_this = Path(found.get("checkpoint") or "best.ckpt").name == checkpoint.name  # pulled ones do not name it
+    return {key: found[key] for key in _KEPT_METRICS if key in found} if of_this else None
+
+
+def _upload(repo: str, folder: Path, *, private: bool) -> str:
+    with _hub_errors(repo):
+        api = _api()
+        api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=folder, commit_message="vidgn push")
+    return f"{api.endpoint}/{repo}"
+
+
+def _download(repo: str, folder: Path, *, revision: str | None) -> Path:
+    with _hub_errors(repo):
+        names = [WEIGHTS, ABOUT, METRICS, CARD]
+        return Path(_api().snapshot_download(repo, revision=revision, allow_patterns=names, local_dir=folder / "model"))
+
+
+def _api() -> Any:
+    return _optional("huggingface_hub").HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="vidgn")
+
+
+@contextmanager
+def _hub_errors(repo: str) -> Iterator[None]:
+    errors = _optional("huggingface_hub.errors")
+    network = errors.HfHubHTTPError.__bases__[0]  # of the HTTP library of that release
+    try:
+        yield
+    except errors.RepositoryNotFoundError as err:
+        raise OSError(f"{repo} is not on the hub, or not for you; check the name, or run hf auth login.") from err
+    except errors.LocalTokenNotFoundError as err:
+        raise OSError(f"{repo} needs a login; run hf auth login, or set HF_TOKEN.") from err
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, network) as err:
+        why = (str(err).strip().splitlines() or [type(err).__name__])[0]
+        raise OSError(f"{repo}: the hub did not answer as hoped ({why}); try again later.") from err
+
+
+def _check_repo(repo: str) -> None:
+    user, _, name = repo.partition("/")
+    allowed = all(part and part.replace("-", "").replace("_", "").replace(".", "").isalnum() for part in (user, name))
+    if not allowed or not repo.isascii() or repo.count("/") != 1:
+        raise ValueError(f"{repo} is no name of a repository and no folder; use USER/NAME, such as me/i3d-gn.")
+
+
+def _optional(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as err:
+        raise ImportError(f"push and pull need {name.partition('.')[0]}; pip install 'vidgn[hub]'.") from err
+
+
+def _lines(told: Mapping[str, Any]) -> list[str]:
+    return [f"{key}: {', '.join(value) if isinstance(value, list) else value}" for key, value in told.items()]

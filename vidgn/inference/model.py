@@ -1,0 +1,139 @@
+"""What a person hands to a command: videos, folders, a checkpoint, a device; and a sentence for what is wrong."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vidgn.data.clips import ClipSpec
+from vidgn.data.manifests.rows import VIDEO_SUFFIXES
+from vidgn.data.transforms import CropSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from vidgn.classifier import VideoClassifier
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+_WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pyth", ".pt", ".pkl", ".npz", ".safetensors")
+
+
+class Model(NamedTuple):
+    """A checkpoint, ready to score."""
+
+    path: Path
+    classifier: "VideoClassifier"
+    describe: dict[str, Any]
+    device: "torch.device"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, index = label."""
+        return self.classifier.classes
+
+    @property
+    def clip(self) -> ClipSpec:
+        """The frames of a clip."""
+        return ClipSpec(self.describe["clip"]["clip_len"], self.describe["clip"]["span"])
+
+    @property
+    def crop(self) -> CropSpec:
+        """The sizes in pixels."""
+        return CropSpec(self.describe["crop"])
+
+
+def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) -> Model:
+    """Build the classifier of a checkpoint on a device, in evaluation mode; `fused` as `eval.py` has it by default.
+
+    Raises:
+        FileNotFoundError, ValueError: the checkpoint or the device is not there or not usable.
+    """
+    from vidgn.evaluation.published import open_checkpoint
+    from vidgn.evaluation.restore import restore
+    from vidgn.runs.speed import SpeedSpec, speed_up
+
+    place = choose_device(device)
+    checkpoint = open_checkpoint(find_checkpoint(ckpt))
+    classifier = restore(checkpoint, view_batch=checkpoint.describe["test"]["view_batch"])
+    if fused:
+        speed_up(classifier.net, SpeedSpec(), accelerator=place.type)
+    return Model(checkpoint.path, classifier.eval().to(place), dict(checkpoint.describe), place)
+
+
+def find_checkpoint(ckpt: str | Path) -> Path:
+    """Return the checkpoint file; of a run folder its best one, or its last.
+
+    Raises:
+        FileNotFoundError: a folder without checkpoints.
+        ValueError: the name is that of a video.
+    """
+    path = Path(ckpt).expanduser()
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise ValueError(f"--ckpt {path} is a video; give the checkpoint after --ckpt and the videos before it.")
+    if not path.is_dir():
+        return path
+    places = [folder / name for name in ("best.ckpt", "last.ckpt") for folder in (path / "checkpoints", path)]
+    found = [place for place in places if place.is_file()]
+    if not found:
+        raise FileNotFoundError(
+            f"--ckpt {path} is a folder without checkpoints/best.ckpt; give a run folder of train.py or a .ckpt file."
+        )
+    return found[0]
+
+
+def find_videos_of(given: Sequence[str]) -> list[str]:
+    """Return the absolute paths of files as they are and of the videos below folders, sorted, each once.
+
+    Raises:
+        FileNotFoundError: a name that does not exist, or a folder without videos.
+        ValueError: nothing was given, or an address, a picture or a checkpoint.
+    """
+    if not given:
+        raise ValueError("no video was given; give one or more files or folders.")
+    found: dict[str, None] = {}
+    for name in given:
+        path = Path(name).expanduser()
+        _check_name(name, path)
+        inside = _videos_below(path) if path.is_dir() else [path]
+        if not inside:
+            raise FileNotFoundError(
+                f"folder {path} holds no video; files that end in {' '.join(VIDEO_SUFFIXES)} are taken."
+            )
+        found.update(dict.fromkeys(os.path.abspath(file) for file in inside))
+    return list(found)
+
+
+def choose_device(name: str) -> "torch.device":
+    """Return the device of the option `--device`.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    choices = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
+    if name not in choices:
+        raise ValueError(f"--device {name} is not on this machine; use auto or one of {', '.join(choices)}.")
+    return torch.device(name)
+
+
+def _check_name(name: str, path: Path) -> None:
+    if "://" in name:
+        raise ValueError(f"{name} is no address that is fetched; use http:// or https://, or give a file.")
+    if not path.exists():
+        near = f"; the folder {path.parent} does not exist either" if not path.parent.is_dir() else ""
+        raise FileNotFoundError(f"{name} does not exist{near}; give a video file or a folder of videos.")
+    if path.suffix.lower() in _IMAGE_SUFFIXES:
+        raise ValueError(f"{name} is a picture; only a video shows motion, give a file such as clip.mp4.")
+    if path.suffix.lower() in _WEIGHT_SUFFIXES:
+        raise ValueError(f"{name} is a checkpoint, not a video; give it as --ckpt {name}.")
+
+
+def _videos_below(folder: Path) -> list[Path]:
+    files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    return sorted(file for file in files if file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith("."))

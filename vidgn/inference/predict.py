@@ -1,0 +1,147 @@
+"""Name what happens in videos: `vidgn predict`. Scores come from the same code as those of `eval.py`."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch.utils.data import DataLoader
+
+from vidgn.data.batches import ViewBatch
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.module import VideoDataModule, ViewSpec, default_workers
+from vidgn.data.video import open_video
+from vidgn.data.views import ViewDataset
+from vidgn.evaluation.evaluate import protocol
+from vidgn.inference.model import Model
+from vidgn.inference.windows import read_windows, seconds, window_starts
+from vidgn.predictions import Prediction
+from vidgn.runs.specs import check_view_spec, data_spec
+
+
+class Answer(NamedTuple):
+    """What the net says of one video; `scores` (Q,) is None where it could not be read."""
+
+    video: str
+    scores: tuple[float, ...] | None
+    error: str | None
+
+    def top(self, classes: Sequence[str], count: int) -> list[tuple[str, float]]:
+        """Return the best classes with their scores, ties by index."""
+        scores = self.scores or ()
+        order = sorted(range(len(scores)), key=lambda label: (-scores[label], label))[:count]
+        return [(classes[label], scores[label]) for label in order]
+
+
+class WindowAnswer(NamedTuple):
+    """What the net says of frames start..end-1 of a video."""
+
+    start: int
+    end: int
+    scores: tuple[float, ...]
+
+
+class Segment(NamedTuple):
+    """Windows after one another with the same best class; `score` is their mean."""
+
+    start: int
+    end: int
+    start_seconds: float | None
+    end_seconds: float | None
+    name: str
+    score: float
+
+
+def choose_test(
+    model: Model, *, num_clips: int | None = None, num_crops: int | Literal["full"] | None = None
+) -> ViewSpec:
+    """Return the views of the checkpoint's own test, with what was asked for instead.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+    told = model.describe["test"]
+    return check_view_spec(
+        told["num_clips"] if num_clips is None else num_clips,
+        told["num_crops"] if num_crops is None else num_crops,
+        told["clip_rule"],
+    )
+
+
+def predict(videos: Sequence[str], model: Model, *, test: ViewSpec, num_workers: int | None = None) -> Iterator[Answer]:
+    """Score videos one by one; one that cannot be read is an answer with an error.
+
+    Args:
+        videos: absolute paths.
+        model: as `open_model` gives it.
+        test: clips and crops.
+        num_workers: reading processes; None: none for a single video.
+    """
+    manifest = Manifest.from_rows([(path, 0) for path in videos], root="/", classes=model.classes)
+    views = ViewDataset(
+        manifest, clip=model.clip, crop=model.crop, num_clips=test.num_clips, num_crops=test.num_crops,
+        rule=test.clip_rule, backend=model.describe["data"]["backend"],
+    )  # fmt: skip
+    workers = (default_workers() if len(videos) > 1 else 0) if num_workers is None else num_workers
+    loader = DataLoader(views, batch_size=1, collate_fn=ViewBatch.collate, num_workers=workers)
+    scorer = model.classifier.scorer(len(videos) * test.num_views)
+    done: dict[int, Prediction] = {}  # a video may be done before an earlier one, whose group is not full yet
+    told = 0
+    for batch in chain(cast("Iterator[ViewBatch]", iter(loader)), [None]):
+        with torch.inference_mode():
+            found = scorer.finish() if batch is None else scorer.add(batch.to(model.device).items)
+            done |= {prediction.video: prediction for prediction in found}
+        while told in done:
+            said = done.pop(told)
+            told += 1
+            yield Answer(videos[said.video], None if said.scores is None else tuple(said.scores), said.error)
+
+
+def protocol_of(model: Model, test: ViewSpec) -> str:
+    """Return in words how a video is scored."""
+    spec = data_spec(model.describe["data"])
+    return protocol(VideoDataModule({}, spec=spec, clip=model.clip, crop=model.crop, test=test, batch=1))
+
+
+def timeline(video: str, model: Model, *, stride: int | None = None) -> Iterator[WindowAnswer]:
+    """Score a window that slides over the video, one crop in the middle, in memory that does not grow.
+
+    Args:
+        video: a path.
+        model: as `open_model` gives it.
+        stride: raw frames from window to window; None: the span of a clip, so that windows touch.
+
+    Raises:
+        OSError, VideoDecodeError: the file cannot be read.
+    """
+    with open_video(video, backend=model.describe["data"]["backend"]) as reader:
+        starts = window_starts(len(reader), span=model.clip.span, stride=model.clip.span if stride is None else stride)
+        for window in read_windows(reader, clip=model.clip, side=model.crop.test_side, starts=starts):
+            with torch.inference_mode():
+                clip = model.classifier.normalize(window.clip[None].to(model.device))
+                scores = model.classifier.net.scores(clip)[0]  # type: ignore[operator]
+            yield WindowAnswer(window.start, window.end, tuple(scores.double().tolist()))
+
+
+def segments(windows: Sequence[WindowAnswer], classes: Sequence[str], *, fps: float) -> list[Segment]:
+    """Join windows with the same best class; where they overlap, a segment ends where the next begins."""
+    runs: list[tuple[int, list[WindowAnswer]]] = []
+    for window in windows:
+        best = max(range(len(classes)), key=lambda label: window.scores[label])
+        if not runs or runs[-1][0] != best:
+            runs.append((best, []))
+        runs[-1][1].append(window)
+    ends = [items[0].start for _, items in runs[1:]] + [windows[-1].end] if runs else []
+    return [
+        Segment(
+            items[0].start, end, seconds(items[0].start, fps), seconds(end, fps), classes[best],
+            sum(item.scores[best] for item in items) / len(items),
+        )
+        for (best, items), end in zip(runs, ends, strict=True)
+    ]  # fmt: skip
+
+
+def as_record(answer: Answer, classes: Sequence[str], count: int) -> dict[str, Any]:
+    """Return an answer as plain values for `--json`."""
+    top = [{"class": name, "score": round(score, 6)} for name, score in answer.top(classes, count)]
+    return {"video": answer.video, "error": answer.error, "top": top}

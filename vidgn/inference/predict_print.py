@@ -1,0 +1,177 @@
+"""What `vidgn predict` prints: lines for people, JSON and CSV for programs."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from rich.console import Console
+from rich.progress import Progress, track
+
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.video import open_video
+from vidgn.evaluation.results import plain_cell
+from vidgn.inference.fetch import Given, local_videos
+from vidgn.inference.model import Model, open_model
+from vidgn.inference.predict import (
+    Answer,
+    Segment,
+    WindowAnswer,
+    as_record,
+    choose_test,
+    predict,
+    protocol_of,
+    segments,
+    timeline,
+)
+
+_progress = Console(stderr=True)
+
+
+def run_predict(
+    videos: Sequence[str],
+    *,
+    ckpt: str,
+    out: TextIO,
+    top: int = 5,
+    num_clips: int | None = None,
+    num_crops: int | Literal["full"] | None = None,
+    device: str = "auto",
+    form: str = "text",
+) -> int:
+    """Predict and print; return 1 where a video could not be read, else 0.
+
+    Raises:
+        ValueError, OSError: what was given cannot be used; one sentence.
+    """
+    if top < 1:
+        raise ValueError(f"--top ({top}) must be at least 1 class.")
+    with local_videos(videos) as given:
+        model = open_model(ckpt, device=device)
+        test = choose_test(model, num_clips=num_clips, num_crops=num_crops)
+        found = predict(given.paths, model, test=test)
+        total = len(given.paths)
+        bar = track(found, "scoring", total=total, console=_progress, transient=True, disable=total < 3)
+        answers = [_named(answer, given) for answer in bar]
+    words = protocol_of(model, test)
+    count = min(top, len(model.classes))
+    if form == "json":
+        records = [as_record(answer, model.classes, count) for answer in answers]
+        print(json.dumps({"checkpoint": str(model.path), "protocol": words, "videos": records}, indent=1), file=out)
+    elif form == "csv":
+        _write_csv(answers, model, count, out)
+    else:
+        _write_text(answers, model, count, words, out)
+    return int(any(answer.error for answer in answers))
+
+
+def run_timeline(
+    videos: Sequence[str], *, ckpt: str, out: TextIO, stride: int | None, device: str = "auto", form: str = "text",
+    overlay: str | None = None,
+) -> int:  # fmt: skip
+    """Print what happens when in each video; return 1 where one could not be read to its end.
+
+    Raises:
+        ValueError, OSError: what was given cannot be used; one sentence.
+    """
+    records: list[dict[str, Any]] = []
+    with local_videos(videos) as given:
+        if overlay is not None and len(given.paths) != 1:
+            raise ValueError(f"--overlay writes one video, but {len(given.paths)} were given; give one.")
+        model = open_model(ckpt, device=device)
+        for path in given.paths:
+            windows, fps, error = _scored(path, model, stride)
+            found = segments(windows, model.classes, fps=fps) if windows else []
+            name, error = given.name(path), error and error.replace(path, given.name(path))
+            records.append({"video": name, "error": error, "fps": fps, "segments": [item._asdict() for item in found]})
+            if form == "text":
+                _write_segments(name, found, error, out)
+            if overlay is not None and error is None:
+                from vidgn.inference.overlay import write_overlay
+
+                write_overlay(path, found, Path(overlay))
+                print(f"{overlay}: written", file=_beside(form, out))
+    if form == "json":
+        print(json.dumps({"checkpoint": str(model.path), "videos": records}, indent=1), file=out)
+    elif form == "csv":
+        writer = csv.writer(out)
+        writer.writerow(["video", *Segment._fields, "error"])
+        for record in records:
+            rows = [[record["video"], *item.values(), ""] for item in record["segments"]]
+            rows += [[record["video"], *[""] * len(Segment._fields), record["error"]]] if record["error"] else []
+            writer.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return int(any(record["error"] for record in records))
+
+
+def _named(answer: Answer, given: Given) -> Answer:
+    name = given.name(answer.video)
+    return answer._replace(video=name, error=answer.error and answer.error.replace(answer.video, name))
+
+
+def _beside(form: str, out: TextIO) -> TextIO:
+    """Return where notes go: programs that read JSON or CSV get nothing else."""
+    return out if form == "text" else sys.stderr
+
+
+def _scored(path: str, model: Model, stride: int | None) -> tuple[list[WindowAnswer], float, str | None]:
+    """Return the windows of a video, its rate, and what stopped the reading."""
+    windows: list[WindowAnswer] = []
+    try:
+        with open_video(path) as reader:
+            fps, length = reader.fps, len(reader)
+        with Progress(console=_progress, transient=True) as bar:
+            task = bar.add_task(Path(path).name, total=length)
+            for window in timeline(path, model, stride=stride):
+                windows.append(window)
+                bar.update(task, completed=window.end)
+    except (VideoDecodeError, OSError) as err:
+        return windows, 0.0 if not windows else fps, str(err)
+    return windows, fps, None
+
+
+def _write_text(answers: Sequence[Answer], model: Model, count: int, words: str, out: TextIO) -> None:
+    wide = max(len(name) for name in model.classes)
+    for answer in answers:
+        print(answer.video, file=out)
+        if answer.error:
+            print(f"  error: {_reason(answer.error, answer.video)}", file=out)
+        for name, score in answer.top(model.classes, count):
+            print(f"  {score:8.2%}  {name:{wide}}  {'#' * round(24 * score)}".rstrip(), file=out)
+    failed = sum(answer.error is not None for answer in answers)
+    print(f"{len(answers) - failed} scored / {failed} failed; {words}", file=out)
+
+
+def _write_csv(answers: Sequence[Answer], model: Model, count: int, out: TextIO) -> None:
+    writer = csv.writer(out)
+    writer.writerow(["video", *(f"{part}{k}" for k in range(1, count + 1) for part in ("class", "score")), "error"])
+    for answer in answers:
+        cells = [cell for name, score in answer.top(model.classes, count) for cell in (name, f"{score:.6f}")]
+        writer.writerow(map(plain_cell, [answer.video, *(cells or [""] * (2 * count)), answer.error or ""]))
+
+
+def _write_segments(path: str, found: Sequence[Segment], error: str | None, out: TextIO) -> None:
+    print(path, file=out)
+    for item in found:
+        print(f"  {_clock(item.start_seconds)} - {_clock(item.end_seconds)}  {item.score:7.2%}  {item.name}"
+              f"  (frames {item.start}..{item.end - 1})", file=out)  # fmt: skip
+    if error:
+        print(f"  error: {_reason(error, path)}", file=out)
+
+
+def _clock(moment: float | None) -> str:
+    """Return hours, minutes and seconds.
+
+    >>> _clock(3723.5)
+    '1:02:03.50'
+    """
+    if moment is None:
+        return "?"
+    minutes, rest = divmod(round(moment, 2), 60)
+    return f"{int(minutes // 60)}:{int(minutes % 60):02d}:{rest:05.2f}"
+
+
+def _reason(error: str, path: str) -> str:
+    """Return what is wrong without the name, which stands above."""
+    return error.removeprefix(f"{path}: ")

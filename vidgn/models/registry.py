@@ -1,0 +1,166 @@
+"""The table of networks: how each is built, and the clip it was published with."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple, cast
+
+from vidgn.models.builders.i3d import I3DSpec, build_i3d
+from vidgn.models.builders.resnets import (
+    build_c2d_r50,
+    build_c2d_r101,
+    build_csn_r101,
+    build_r2plus1d_r50,
+    build_slow_r50,
+)
+from vidgn.models.builders.slowfast import build_slowfast_r50
+from vidgn.models.builders.spec import NetSpec
+from vidgn.models.builders.vgg import build_vgg16
+from vidgn.models.builders.x3d import build_x3d_s
+from vidgn.models.net import VideoNet
+from vidgn.norms import make_norm
+from vidgn.norms.layers import NormFactory
+
+
+class Clip(NamedTuple):
+    """What a net sees of a video: frames, the raw frames they cover, the side of the crop in pixels."""
+
+    clip_len: int
+    span: int
+    crop: int
+
+
+class Model(NamedTuple):
+    """One network.
+
+    Attributes:
+        build: of its description and a norm.
+        clip: the clip it was published with.
+        width: channels of the stem.
+        dropout: before the classifier.
+        source: where clip and numbers come from.
+        pool1: the stem, for an I3D; None: it has no choice of one.
+    """
+
+    build: Callable[..., VideoNet]
+    clip: Clip
+    width: int
+    dropout: float
+    source: str
+    pool1: str | None = None
+
+
+def build_model(
+    name: str,
+    *,
+    num_classes: int,
+    norm: NormFactory,
+    crop: int | None = None,
+    width: int | None = None,
+    dropout: float | None = None,
+    pool1: str | None = None,
+) -> VideoNet:
+    """Build a network of the table with fresh weights from torch's global generator.
+
+    Where a network has layers whose channels the groups of `gn` do not divide (SlowFast's fast path, X3D), those
+    layers have the nearest number of groups that does; elsewhere that is an error.
+
+    Args:
+        name: a key of `MODELS`.
+        num_classes: classes Q.
+        norm: what `make_norm` gives.
+        crop: side of the training crop in pixels, which sets the window of the head.
+        width: channels of the stem; less makes the net fit small machines.
+        dropout: probability before the classifier, in training.
+        pool1: the stem of an I3D; see `I3DSpec`.
+
+    None stands for the value of the table.
+
+    Raises:
+        ValueError: an unknown name, `pool1` for another net than an I3D, or a value out of its range.
+
+    >>> from vidgn.norms import make_norm
+    >>> build_model("x3d_s", num_classes=10, norm=make_norm("gn"), width=8).spec.window
+    5
+    """
+    if name not in MODELS:
+        raise ValueError(f"model={name} is unknown; use one of {', '.join(MODELS)}.")
+    model = MODELS[name]
+    if pool1 is not None and model.pool1 is None:
+        raise ValueError(f"model={name} has no choice of pool1 ({pool1}); leave it out, or use an i3d.")
+    options: dict[str, Any] = {
+        "num_classes": num_classes,
+        "width": model.width if width is None else width,
+        "dropout": model.dropout if dropout is None else dropout,
+        "window": math.ceil((crop or model.clip.crop) / 32),
+    }
+    if model.pool1 is not None:
+        return model.build(pool1=pool1 or model.pool1, **options, norm=norm)
+    return model.build(NetSpec(name=name, **options), norm=norm)
+
+
+def _build_i3d(*, depth: int, pool1: str, norm: NormFactory, **options: Any) -> VideoNet:
+    stem = cast('Literal["nonlocal", "paper", "mmaction2", "pytorchvideo"]', pool1)
+    return build_i3d(I3DSpec(depth=depth, pool1=stem, **options), norm=norm)
+
+
+_ZOO = "pytorchvideo docs/source/model_zoo.md"
+
+MODELS: Mapping[str, Model] = {
+    "i3d_r50": Model(
+        partial(_build_i3d, depth=50), Clip(32, 64, 224), 64, 0.5, "video-nonlocal-net, 32x2", pool1="nonlocal"
+    ),
+    "i3d_r101": Model(
+        partial(_build_i3d, depth=101), Clip(32, 64, 224), 64, 0.5, "video-nonlocal-net, 32x2", pool1="nonlocal"
+    ),
+    "i3d_r50_8x8": Model(
+        partial(_build_i3d, depth=50), Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8", pool1="pytorchvideo"
+    ),
+    "c2d_r50": Model(build_c2d_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
+    "c2d_r101": Model(build_c2d_r101, Clip(8, 64, 224), 64, 0.5, "Non-local Neural Networks, Table 1, with 101 layers"),
+    "slow_r50": Model(build_slow_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
+    "slowfast_r50": Model(build_slowfast_r50, Clip(32, 64, 224), 64, 0.5, f"{_ZOO}, 8x8: 8 and 32 frames of 64"),
+    "r2plus1d_r50": Model(build_r2plus1d_r50, Clip(16, 64, 224), 64, 0.5, f"{_ZOO}, 16x4"),
+    "csn_r101": Model(build_csn_r101, Clip(32, 64, 224), 64, 0.0, f"{_ZOO}, 32x2; dropout models/csn.py"),
+    "x3d_s": Model(build_x3d_s, Clip(13, 78, 160), 24, 0.5, f"{_ZOO}, 13x6; crop models/hub/x3d.py"),
+    "vgg16": Model(build_vgg16, Clip(8, 64, 224), 64, 0.5, "arXiv 1409.1556, net D, on each frame of c2d_r50's clip"),
+}  # fmt: skip
+
+PUBLISHED_GROUPS, PUBLISHED_WIDTH = 32, 64  # groups of group norm, and channels of the stem they belong to
+
+
+def build_net(*, model: Mapping[str, Any], norm: Mapping[str, Any], crop: int, num_classes: int) -> VideoNet:
+    """Build a net with fresh weights from plain values, as a configuration or a checkpoint has them.
+
+    Raises:
+        ValueError: an unknown model or norm, or a value out of its range.
+    """
+    factory = make_norm(**norm_options(norm, model=model))
+    if model["name"] != "i3d" and model["name"] not in MODELS:
+        raise ValueError(f"model.name ({model['name']}) is unknown; use one of i3d, {', '.join(MODELS)}.")
+    if model["name"] != "i3d":
+        options = {key: value for key, value in model.items() if key != "name"}
+        return build_model(model["name"], num_classes=num_classes, norm=factory, crop=crop, **options)
+    spec = I3DSpec(
+        num_classes=num_classes,
+        depth=model["depth"],
+        width=model["width"],
+        dropout=model["dropout"],
+        pool1=model["pool1"],
+        window=math.ceil(crop / 32),
+    )
+    return build_i3d(spec, norm=factory)
+
+
+def norm_options(norm: Mapping[str, Any], *, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `make_norm`; the default number of groups follows the width of the stem.
+
+    >>> group_norm = {"name": "gn", "num_groups": None, "channels_per_group": None}
+    >>> norm_options(group_norm, model={"name": "i3d", "width": 16})["num_groups"]
+    8
+    """
+    options = dict(norm)
+    if options["name"] == "gn" and options.get("num_groups") is None and options.get("channels_per_group") is None:
+        published = MODELS[model["name"]].width if model["name"] in MODELS else PUBLISHED_WIDTH
+        options["num_groups"] = max(1, PUBLISHED_GROUPS * model["width"] // published)
+    return options

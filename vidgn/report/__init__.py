@@ -1,0 +1,1 @@
+"""A page with curves and tables of finished runs."""

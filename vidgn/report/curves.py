@@ -1,0 +1,138 @@
+"""The curves of a run: errors, loss, pace, percentiles of features; for the report and for `curves.png`."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vidgn.report.read_run import Points, Run, read_run
+from vidgn.report.theme import LIGHT, PANEL, Theme, as_png, legend, new_figure
+
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_BINS = 200  # points of a curve by step: what is more is averaged
+
+
+def write_curves(folder: Path) -> None:
+    """Draw what a run has logged so far into `curves.png` of its folder; the picture is whole or the one before.
+
+    Raises:
+        OSError: the folder cannot be read or written.
+    """
+    figure = overview(read_run(folder), theme=LIGHT)
+    part = folder / "curves.png.part"
+    part.write_bytes(as_png(figure))
+    os.replace(part, folder / "curves.png")
+
+
+def overview(run: Run, *, theme: Theme) -> Figure:
+    """Draw one run on one picture: error, loss, rate of learning, and throughput and percentiles if recorded."""
+    panels: list[Callable[[Any], None]] = [
+        lambda axes: draw_errors(axes, [run], top=None, theme=theme),
+        lambda axes: draw_steps(axes, run.loss, label="training loss (nats)", theme=theme),
+        lambda axes: draw_steps(axes, run.rate, label="learning rate (per step)", theme=theme),
+    ]
+    speed, label = next(iter(PACE.items()))
+    if run.pace.get(speed):
+        panels.append(lambda axes: draw_steps(axes, run.pace[speed], label=label, theme=theme))
+    if run.percentiles:
+        panels.append(lambda axes: draw_percentiles(axes, run, theme=theme))
+    columns = 2 if len(panels) == 4 else 3
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(theme, (11.2, 0.3 + 3.7 * rows), rows=rows, columns=columns)
+    figure.suptitle(run.title, color=theme.ink, fontsize=11)
+    for place, draw in zip(axes, panels, strict=False):
+        draw(place)
+    for place in axes[len(panels) :]:
+        place.set_axis_off()
+    return figure
+
+
+def curves(runs: Sequence[Run], *, top: float, theme: Theme) -> Figure:
+    """Draw training (dashed) and 1-clip validation error (solid) per epoch, as in Figures 5 and 7.
+
+    `top` is the end of the error axis, the same for every norm.
+    """
+    figure, (axes,) = new_figure(theme, PANEL)
+    draw_errors(axes, runs, top=top, theme=theme)
+    axes.set_title(runs[0].norm.upper())
+    return figure
+
+
+def pace(points: Points, *, label: str, theme: Theme) -> Figure:
+    """Draw one measure of speed over the steps of a run."""
+    figure, (axes,) = new_figure(theme, (PANEL[0], 2.6))
+    draw_steps(axes, points, label=label, theme=theme)
+    return figure
+
+
+def percentiles(run: Run, *, theme: Theme) -> Figure:
+    """Draw the percentiles of a layer's values over the epochs, as in Figure 6."""
+    figure, (axes,) = new_figure(theme, PANEL)
+    draw_percentiles(axes, run, theme=theme)
+    return figure
+
+
+def draw_errors(axes: Any, runs: Sequence[Run], *, top: float | None, theme: Theme) -> None:
+    """Draw the errors of runs by epoch; `top` None: to the highest."""
+    for number, run in enumerate(runs):
+        mark = {"marker": _MARKERS[number % len(_MARKERS)], "markersize": 4, "markevery": max(1, len(run.val) // 8)}
+        label = f" {run.folder.absolute().name} ({run.config['clip_len']} frames, batch {run.config['batch']})"
+        label = label if len(runs) > 1 or top is not None else ""
+        if run.train:
+            axes.plot(*zip(*run.train.items(), strict=True), "--", color=theme.train, label=f"train{label}", **mark)
+        if run.val:
+            axes.plot(*zip(*run.val.items(), strict=True), "-", color=theme.val, label=f"val 1-clip{label}", **mark)
+    axes.set(xlabel="epoch", ylabel="error (%)", ylim=(0, top))
+    axes.set_xlim(left=0)
+    _finish(axes, theme, any(run.train or run.val for run in runs))
+
+
+def draw_steps(axes: Any, points: Points, *, label: str, theme: Theme) -> None:
+    """Draw a value by optimizer step, averaged where there are more points than pixels."""
+    steps, values = _thinned(points)
+    axes.plot(steps, values, color=theme.train, linewidth=1.2)
+    axes.set(xlabel="optimizer step", ylabel=label)
+    if len(values):
+        axes.set_ylim(bottom=min(0.0, float(np.nanmin(values))))
+    axes.set_xlim(left=0)
+    _finish(axes, theme, bool(points))
+
+
+def draw_percentiles(axes: Any, run: Run, *, theme: Theme) -> None:
+    """Draw one line per percentile by epoch, the outer ones dashed."""
+    for colour, (rank, values) in zip(theme.marks, sorted(run.percentiles.items()), strict=False):
+        style = "--" if rank in (min(run.percentiles), max(run.percentiles)) else "-"
+        axes.plot(*zip(*values.items(), strict=True), style, color=colour, marker="o", markersize=3, label=f"{rank} %")
+    axes.set(xlabel="epoch", ylabel="value before the norm (no unit)", title=f"percentiles of {run.layer}")
+    axes.set_xlim(left=0)
+    _finish(axes, theme, bool(run.percentiles))
+
+
+# What vidgn logs of its speed, and how an axis calls it.
+PACE: Mapping[str, str] = {
+    "pace/clips_per_second": "throughput (clips/s)",
+    "pace/memory_gb": "memory (GB)",
+    "pace/data_share": "waiting for data (%)",
+}
+PACE_GPU: Mapping[str, str] = {"pace/gpu_peak_gb": "peak GPU memory (GB)"}  # on a GPU only
+
+
+def _finish(axes: Any, theme: Theme, filled: bool) -> None:
+    axes.grid(color=theme.faint, linewidth=0.6)
+    if filled:
+        legend(axes, theme)
+    else:
+        axes.text(0.5, 0.5, "not recorded", color=theme.ink, ha="center", va="center", transform=axes.transAxes)
+        axes.set(xticks=[], yticks=[])
+
+
+def _thinned(points: Points) -> tuple[Any, Any]:
+    """Return steps and values as arrays; more than `_BINS` become means of equal shares."""
+    steps, values = np.array([point[0] for point in points], float), np.array([point[1] for point in points], float)
+    if len(points) <= _BINS:
+        return steps, values
+    parts = [np.array_split(array, _BINS) for array in (steps, values)]
+    return tuple(np.array([part.mean() for part in side]) for side in parts)  # type: ignore[return-value]

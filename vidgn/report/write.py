@@ -1,0 +1,173 @@
+"""Turn runs into one page to look at: `vidgn report RUN...`."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vidgn.data.module import cache_folder
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.synthetic.motions import MotionsSpec
+from vidgn.data.video import open_video
+from vidgn.report import curves, theme
+from vidgn.report import figures as figures
+from vidgn.report.page import Picture, Section, page, paragraph, runs_table, table_8
+from vidgn.report.read_run import Run, Scored, class_accuracy, confusion, read_run, reliability
+
+_STRIPS = 3  # right and wrong videos each
+
+
+def run_report(folders: Sequence[str], *, target: str, out: TextIO, as_json: bool = False) -> int:
+    """Write TARGET/index.html, which needs nothing beside it, and each picture as a PNG.
+
+    Raises:
+        ValueError: no run was given.
+        FileNotFoundError: a folder is no run folder.
+    """
+    if not folders:
+        raise ValueError("no run was given; give one or more run folders of train.py, such as runs/NAME.")
+    runs = [read_run(folder) for folder in dict.fromkeys(folders)]
+    place = Path(target)
+    place.mkdir(parents=True, exist_ok=True)
+    draw = _Drawer(place)
+    sections = [Section("Runs", [runs_table(runs), table_8(runs)]), *_curves(runs, draw)]
+    for number, run in enumerate(runs, 1):
+        sections += training_sections(run, number, draw)
+        if run.predictions:
+            sections += _run_sections(run, number, draw)
+    (place / "index.html").write_text(page(sections), encoding="utf-8")
+    if as_json:
+        print(
+            json.dumps({"page": str(place / "index.html"), "runs": [_record(run) for run in runs]}, indent=1), file=out
+        )
+    else:
+        print(f"{place / 'index.html'}: {len(runs)} runs, {draw.count} pictures", file=out)
+    return 0
+
+
+class _Drawer:
+    """Draws each picture in both themes, into the folder and for the page."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+
+    def __call__(self, name: str, alt: str, figure: Callable[..., Figure]) -> Picture:
+        """Draw `figure(theme=...)` for each theme."""
+        images = [theme.as_png(figure(theme=colours)) for colours in theme.THEMES]
+        for colours, image in zip(theme.THEMES, images, strict=True):
+            suffix = "" if colours.name == "light" else f"-{colours.name}"
+            (self.folder / f"{name}{suffix}.png").write_bytes(image)
+        self.count += 1
+        return Picture(alt, *images)
+
+
+def _curves(runs: Sequence[Run], draw: _Drawer) -> list[Section]:
+    """Return a panel per norm, BN first, all with one error axis."""
+    shown = [run for run in runs if run.train or run.val]
+    if not shown:
+        return []
+    norms = sorted({run.norm for run in shown}, key=lambda norm: (norm != "bn", norm != "gn", norm))
+    highest = max(value for run in shown for values in (run.train, run.val) for value in values.values())
+    top = min(100.0, 10 * np.ceil(highest / 10))
+    panels = []
+    for norm in norms:
+        panel = partial(curves.curves, [run for run in shown if run.norm == norm], top=top)
+        panels.append(draw(f"curves-{norm}", f"error curves of {norm.upper()}", panel))
+    note = paragraph(
+        "Dashed: training error. Solid: validation error of one random clip per video. As Figures 5 and 7."
+    )
+    return [Section("Error curves", [note, *panels])]
+
+
+def training_sections(run: Run, number: int, draw: Callable[..., Picture]) -> list[Section]:
+    """Return speed and memory over time, and the percentiles of a layer where they were recorded."""
+    found = []
+    for name, label in {**curves.PACE, **curves.PACE_GPU}.items():
+        if run.pace.get(name):
+            file = f"run{number}-{name.replace('/', '-')}"
+            found.append(draw(file, label, partial(curves.pace, run.pace[name], label=label)))
+    missing = [label for name, label in curves.PACE.items() if not run.pace.get(name)]
+    note = paragraph(f"not recorded: {', '.join(missing)}") if missing else ""
+    sections = [Section(f"{run.title}: speed and memory", [*found, note])]
+    if run.percentiles:
+        told = paragraph(
+            f"What the last convolution of {run.layer} puts out, before norm and ReLU, on the same validation clips "
+            "after each epoch. As Figure 6."
+        )
+        picture = draw(f"run{number}-percentiles", "percentiles 1, 20, 80, 99", partial(curves.percentiles, run))
+        sections.append(Section(f"{run.title}: features", [told, picture]))
+    return sections
+
+
+def _run_sections(run: Run, number: int, draw: _Drawer) -> list[Section]:
+    names, counts = confusion(run.predictions)
+    accuracies = class_accuracy(run.predictions)
+    bins, error = reliability(run.predictions)
+    test = run.metrics
+    told = f"{test['protocol']}; n = {test['videos_scored']} of {test['videos_expected']} videos" if test else ""
+    pictures = [
+        draw(f"run{number}-confusion", "confusion matrix", partial(figures.confusion_matrix, names, counts)),
+        draw(f"run{number}-classes", "lowest accuracies", partial(figures.worst_classes, accuracies)),
+    ]
+    if bins:
+        diagram = partial(figures.reliability_diagram, bins, error)
+        pictures.append(draw(f"run{number}-reliability", "reliability diagram", diagram))
+    found = [Section(f"{run.title}: classes", [paragraph(told), *pictures])]
+    strips = _strips(run, number, draw)
+    return found + ([Section(f"{run.title}: examples", strips)] if strips else [])
+
+
+def _strips(run: Run, number: int, draw: _Drawer) -> list[str | Picture]:
+    """Return film strips of the surest right and wrong answers, where the videos lie on this machine."""
+    sure = sorted((row for row in run.predictions if row.best), key=lambda row: -row.score)
+    rows = [row for row in sure if row.right][:_STRIPS] + [row for row in sure if not row.right][:_STRIPS]
+    root = _root(run)
+    found: list[str | Picture] = []
+    for place, row in enumerate(rows):
+        path = root / row.video
+        if not path.is_file():
+            return [paragraph(f"The videos of this run are not on this machine (looked for {path}).")]
+        try:
+            frames, times = _frames(path)
+        except VideoDecodeError as err:
+            found.append(paragraph(str(err)))
+            continue
+        picture = draw(f"run{number}-strip{place + 1}", _caption(row), partial(figures.film_strip, frames, times))
+        found.append(picture)
+    return found
+
+
+def _caption(row: Scored) -> str:
+    verdict = "right" if row.right else f"wrong: it is {row.label}"
+    return f"{row.best} {row.score:.0%} ({verdict}), {row.video}"
+
+
+def _frames(path: Path) -> tuple[Any, list[str]]:
+    """Return eight frames spread over the video, and when they are shown."""
+    with open_video(path) as reader:
+        index = np.linspace(0, len(reader) - 1, 8).astype(np.int64)
+        times = [f"{at / reader.fps:.2f} s" if reader.fps > 0 else f"frame {at}" for at in index.tolist()]
+        return reader.read(index), times
+
+
+def _root(run: Run) -> Path:
+    data = run.config["data"]
+    root = Path(data["root"]).expanduser() if data["root"] else cache_folder()
+    if data["name"] != "motions":
+        return root
+    sizes = {split: data[split] for split in ("train", "val", "test") if data.get(split) is not None}
+    return root / MotionsSpec(**sizes, seed=data["seed"]).folder_name
+
+
+def _record(run: Run) -> dict[str, Any]:
+    worst = [{"class": name, "top1": value, "videos": count} for name, value, count in class_accuracy(run.predictions)]
+    told = {
+        name: run.metrics.get(name) for name in ("video_top1", "video_top5", "clip_top1", "protocol", "videos_scored")
+    }
+    error = reliability(run.predictions)[1] if run.predictions else None
+    return {"folder": str(run.folder), "title": run.title, **told, "calibration_error": error, "worst": worst[:10]}

@@ -1,0 +1,1 @@
+"""What every program needs: configuration, trainer, run folder, loggers, ranks."""

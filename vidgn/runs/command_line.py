@@ -1,0 +1,216 @@
+"""The command line: compose the words, check them, and turn a user's mistake into one sentence."""
+
+import difflib
+import functools
+import logging
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from vidgn.runs.sweeps import combinations
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+USAGE_ERROR = 2  # exit status of a mistake in the words or in the files they name
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
+    """Make a Hydra command of a function that takes the composed configuration.
+
+    Unknown words and choices end with the list of what there is. Errors that are a user's to mend (values,
+    files, videos) are printed as one sentence, with the traceback in `error.log` of the run folder.
+    """
+
+    def decorate(run: Callable[[DictConfig], object]) -> Callable[[], None]:
+        @functools.wraps(run)
+        def guarded(config: DictConfig) -> object:
+            try:
+                return run(config)
+            except MissingMandatoryValue as err:
+                name = getattr(err, "full_key", None) or "a word"
+                print(f"error: {name} must be given; set {name}=VALUE", file=sys.stderr)
+            except _users_errors() as err:
+                if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                    raise
+                print(f"error: {err}\n({_keep_traceback()})", file=sys.stderr)
+            sys.exit(USAGE_ERROR)
+
+        launch = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)
+
+        def main() -> None:
+            # `resume` is a value and no group, so `resume.force` cannot be a word of the configuration.
+            words = [re.sub(r"^resume\.force=", "resume_force=", word) for word in sys.argv[1:]]
+            words += default_words(words) if config_name == "train" else []
+            try:
+                for job in combinations(words):
+                    check_words(config_name, job)
+            except ValueError as err:
+                print(f"error: {err}", file=sys.stderr)
+                sys.exit(USAGE_ERROR)
+            sys.argv[1:] = words
+            _leave_out_noise()
+            launch()
+
+        return main
+
+    return decorate
+
+
+def _keep_traceback() -> str:
+    """Write the traceback into the run folder, each rank into a file of its own, and return where it is."""
+    rank = next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
+    log = run_folder() / ("error.log" if rank == "0" else f"error.rank{rank}.log")
+    try:
+        log.write_text(traceback.format_exc())
+    except OSError as err:  # the disk that is full may be the fault
+        return f"no traceback: {err}"
+    return f"traceback: {log}"
+
+
+def _leave_out_noise() -> None:
+    """Keep from the screen what a user can do nothing about."""
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: " not in record.getMessage()
+
+
+_NOISE = (
+    r"`?isinstance\(treespec, LeafSpec\)",  # Lightning 2.6.6 asks torch 2.15 in the old way
+    r"Experiment logs directory .* exists",  # ours holds more than the logs
+    r"The number of training batches",  # small data sets have fewer than log_every_n_steps
+    r"It is recommended to use `self\.log\(.*sync_dist=True",  # what we log is that of all ranks already
+    r".*torch\.jit\.script",  # fvcore, which pytorchvideo imports
+)
+
+
+def default_words(words: Sequence[str]) -> list[str]:
+    """Return the words that follow from others: weights to start from choose the fine-tuning recipe.
+
+    >>> default_words(["init=motions.ckpt", "data=folder"])
+    ['optim=finetune']
+    >>> default_words(["init=motions.ckpt", "optim=paper"])
+    []
+    """
+    typed = {_name(word) for word in words}
+    starts = any(word.startswith("init=") and word not in ("init=null", "init=") for word in words)
+    return ["optim=finetune"] if starts and not typed & {"optim", "preset"} and "task=image" not in words else []
+
+
+def check_words(config_name: str, words: Sequence[str]) -> None:
+    """Compose the configuration once to find unknown words.
+
+    Raises:
+        ValueError: a word or a choice that does not exist, with the ones that do and the nearest.
+    """
+    values = [word for word in words if not word.startswith("-")]
+    ours = [word for word in values if not word.startswith(("hydra.", "hydra/")) and "=" in word]
+    for word in values:
+        if "=" not in word:
+            raise ValueError(f"{word!r} is not of the form WORD=VALUE, such as clip_len=64 or norm=gn")
+    if any(flag in words for flag in ("--help", "--hydra-help", "--info", "-h")):
+        return
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            known = compose(config_name)
+            groups = [word for word in ours if _is_group(_name(word))]
+            for word in groups:
+                _check_word(word, known)
+            known = compose(config_name, overrides=groups)
+            for word in ours:
+                _check_word(word, known)
+            compose(config_name, overrides=ours)
+    except MissingConfigException as err:
+        choices = ", ".join(sorted(err.options or []))
+        raise ValueError(f"{_group(err)} is no choice; use one of {choices}") from err
+    except HydraException as err:
+        raise ValueError(str(err).strip()) from err
+
+
+def run_folder() -> Path:
+    """Return the folder that everything of this run is written to."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def typed_words() -> list[str]:
+    """Return the words of the command line as they were typed."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def is_typed(name: str) -> bool:
+    """Tell whether the user set `name`, or a whole group `name`, on the command line."""
+    return any(_name(word) == name for word in typed_words())
+
+
+def _name(word: str) -> str:
+    """Return the left side of WORD=VALUE, without Hydra's marks."""
+    return word.partition("=")[0].lstrip("+~")
+
+
+def _check_word(word: str, known: DictConfig) -> None:
+    """Raise where `word` names a key that the configuration, composed with its group, does not have."""
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException as err:
+        raise ValueError(f"{word!r} cannot be read ({err}); quote lists and special characters") from err
+    name = override.key_or_group
+    if _is_group(name) and not override.is_sweep_override() and isinstance(override.value(), (list, dict)):
+        raise ValueError(f"{word!r} is no choice; {name} takes one word, as in {name}={_some_choice(name)}")
+    if override.is_add() or override.is_delete():
+        return
+    parent, _, leaf = name.rpartition(".")
+    node = OmegaConf.select(known, parent) if parent else known
+    if not isinstance(node, DictConfig) or (leaf not in _keys(node) and name != "preset"):
+        raise ValueError(_unknown_word(name, known))
+
+
+def _some_choice(group: str) -> str:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))[0]
+
+
+def _unknown_word(name: str, known: DictConfig) -> str:
+    parent, _, leaf = name.rpartition(".")
+    node = OmegaConf.select(known, parent) if parent else known
+    if node is not None and not isinstance(node, DictConfig):
+        return f"{name!r} is no word; {parent} is a value, set it with {parent}=VALUE"
+    choices = _keys(node) if isinstance(node, DictConfig) else []
+    near = difflib.get_close_matches(leaf, choices, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{name!r} is no word; {hint}{f'{parent} has' if parent else 'use one of'} {', '.join(choices)}"
+
+
+def _keys(node: DictConfig) -> list[str]:
+    return sorted(str(key) for key in list(node.keys()))  # `in node` is False for a value that must be given
+
+
+def _is_group(name: str) -> bool:
+    return (CONFIGS / name).is_dir()
+
+
+def _group(err: MissingConfigException) -> str:
+    return repr(err.missing_cfg_file or "the choice").replace("/", "=", 1)
+
+
+def _users_errors() -> tuple[type[Exception], ...]:
+    from vidgn.callbacks.nonfinite import NonFiniteError
+    from vidgn.data.faults.isolated_read import ReaderKilled
+    from vidgn.data.faults.quarantine import TooManyBadVideos
+    from vidgn.data.loading.workers import WorkerDied
+    from vidgn.data.readers.types import VideoDecodeError
+
+    data = (VideoDecodeError, TooManyBadVideos, ReaderKilled, WorkerDied)
+    return (ValueError, TypeError, OSError, ImportError, NonFiniteError, FloatingPointError, *data)

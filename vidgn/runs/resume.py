@@ -1,0 +1,147 @@
+"""Where a run goes on from, whether it is the same job, and that it is alone in its folder."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+
+from vidgn.callbacks.checkpointing import BEST
+from vidgn.checkpoint import check_writable, clean_leftovers, copy_whole, newest_whole, read_checkpoint
+from vidgn.console import say
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.runs.ranks import forget_failures, tell_who_failed
+
+SAME = ("model", "norm", "clip", "crop", "normalize", "classes")  # what a resumed run must share, of a description
+JOB = "job"  # of a description: what else the numbers depend on
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Hold a run folder that is writable, not in use by another run and without leftovers.
+
+    Raises:
+        OSError: it cannot be written, another run writes there, or another process of this run is gone.
+    """
+    if int(getattr(rank_zero_only, "rank", 0)) != 0:
+        with tell_who_failed(folder):
+            yield
+        return
+    check_writable(folder / "checkpoints")
+    with _lock(folder):
+        forget_failures(folder)
+        left = clean_leftovers(folder) + clean_leftovers(folder / "checkpoints")
+        if left:
+            say(f"note: removed what an interrupted save left: {', '.join(left)}")
+        with tell_who_failed(folder):
+            yield
+
+
+def find_start(resume: str | None, folder: Path) -> Path | None:
+    """Return the checkpoint to go on from: of `resume=PATH`, or the newest whole one of the folder for `auto`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: all checkpoints of the folder are damaged.
+    """
+    if resume is None:
+        return None
+    if resume != "auto":
+        path = Path(resume).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"resume={resume} does not exist; give a file such as runs/NAME/checkpoints/last.ckpt, auto or null"
+            )
+        return path
+    path_or_none, wrong = newest_whole(folder / "checkpoints")
+    for message in wrong:
+        say(f"warning: {message}")
+    if path_or_none is None and wrong:
+        raise ValueError(
+            f"all {len(wrong)} checkpoints in {folder / 'checkpoints'} are damaged; start anew with resume=null"
+        )
+    if path_or_none is not None:
+        say(f"going on from {path_or_none}" + (", the newest that is whole" if wrong else ""))
+    return path_or_none
+
+
+def bring_best(first: Path, folder: Path) -> None:
+    """Copy the best checkpoint so far to a run that goes on in another folder than it began in."""
+    theirs, ours = first.parent / BEST, folder / "checkpoints" / BEST
+    if int(getattr(rank_zero_only, "rank", 0)) == 0 and theirs.is_file() and not ours.exists():
+        copy_whole(theirs, ours)
+
+
+def check_same_job(path: Path, ours: Mapping[str, Any], *, force: bool) -> None:
+    """Refuse to go on with another job than the checkpoint's.
+
+    Raises:
+        ValueError: with everything that differs.
+    """
+    checkpoint = read_checkpoint(path)
+    differing = [f"{name} {old!r} -> {new!r}" for name, old, new in _differences(checkpoint.describe, ours)]
+    if not differing:
+        return
+    text = "; ".join(item if len(item) < 300 else item[:300] + "..." for item in differing)
+    if not force:
+        raise ValueError(
+            f"{path} belongs to another job: {text}; give its words, another hydra.run.dir, or go on all the same with "
+            "resume.force=true"
+        )
+    say(f"warning: resume.force: going on with another job than the checkpoint's: {text}")
+
+
+def job(config: DictConfig, manifests: Mapping[Any, Manifest], *, optim: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the numbers of a run depend on beside its net and its clips."""
+    return {
+        "batch": config.batch,
+        "accumulate_grad_batches": config.trainer.accumulate_grad_batches,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "precision": config.trainer.precision,
+        "flip": config.data.get("flip"),
+        "backend": config.data.get("backend"),
+        "clips_per_video": config.data.get("clips_per_video"),
+        "optim": dict(optim),
+        "videos": {split: fingerprint(manifests[split]) for split in ("train", "val")},
+    }
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """Return a sum over names, labels and order of the videos; where they lie does not count."""
+    summed = hashlib.sha256(f"{len(manifest)} {manifest.classes}".encode())
+    for row in range(len(manifest)):
+        summed.update(f"{manifest.video_id(row)}\0{manifest.label(row)}\n".encode("utf-8", "surrogateescape"))
+    return f"{len(manifest)} videos, {summed.hexdigest()[:16]}"
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    pairs = [(name, theirs.get(name), ours.get(name)) for name in SAME]
+    mine = ours.get(JOB, {})
+    pairs += [(name, old, mine.get(name)) for name, old in theirs.get(JOB, {}).items()]
+    return [(name, old, new) for name, old, new in pairs if old != new]
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the folder until the end of this process, however it ends; reading processes do not inherit it."""
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise OSError(
+                f"{folder} is in use by another run (process {holder}); wait for its end or set another "
+                "hydra.run.dir=DIR"
+            ) from err
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        os.register_at_fork(after_in_child=file.close)
+        yield

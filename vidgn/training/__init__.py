@@ -1,0 +1,1 @@
+"""Train a net: the run, its dry run, its replay."""

@@ -1,0 +1,260 @@
+"""A dry run: `trainer=dry`. Two full-size steps, a test of two videos, and what the whole run would take."""
+
+import json
+import math
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.nn import functional as F
+
+from vidgn.console import say
+from vidgn.data.clips import ClipSpec
+from vidgn.data.dataset import ClipDataset
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.synthetic.motions import write_video
+from vidgn.data.transforms import CropSpec, Normalize
+from vidgn.data.views import ViewDataset
+from vidgn.models.net import VideoNet
+from vidgn.models.registry import build_net
+from vidgn.models.summary import summarize
+from vidgn.norms import is_norm
+from vidgn.optim import build_optimizer
+from vidgn.runs.command_line import run_folder
+from vidgn.runs.defaults import check_task, fill_clip
+from vidgn.runs.manifests import find_videos, usable
+from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
+from vidgn.training.dry_estimate import Job, Prediction, as_record, needed_cores, predict
+
+MADE_CLASSES = 400  # of the net, where there is no data
+MADE_SIZE = (256, 340, 300)  # height, width (px) and frames of a made video: Kinetics at short side 256, 10 s
+
+
+class Measured(NamedTuple):
+    """What was seen here. Times are medians in seconds: of a step, of a view in the test, of one core reading."""
+
+    device: str
+    step_seconds: float
+    view_seconds: float
+    peak_gib: float
+    read_seconds: float  # one training clip
+    view_read_seconds: float  # one view of the test
+    views_per_video: int
+    loss: float  # of the last step
+
+
+def dry_run(config: DictConfig) -> dict[str, Any]:
+    """Measure the run of the words and say what the whole of it would take; `dry.json` has the same numbers.
+
+    Raises:
+        ValueError: a word out of its range, as training itself would find; the task is not videos.
+        VideoDecodeError: one of the videos that are read is damaged.
+    """
+    check_task(config)
+    if config.task.name != "video":
+        raise ValueError(f"trainer=dry measures videos; task={config.task.name} has none: leave out trainer=dry.")
+    fill_clip(config)
+    words, half = config.trainer.dry, "16" in str(config.trainer.precision)
+    with _videos(config) as videos:
+        found = _measure(config, videos)
+        job = _job(config, videos, views_per_video=found.views_per_video)
+    wanted = {key: words[key] for key in ("gpu", "gpus", "cores", "utilization", "dollars")}
+    prediction = predict(
+        job, **wanted, half=half, read_seconds=found.read_seconds, test_read_seconds=found.view_read_seconds
+    )
+    record = {"measured": found._asdict(), "job": job._asdict(), "words": wanted, "predicted": as_record(prediction)}
+    (run_folder() / "dry.json").write_text(json.dumps(record, indent=1) + "\n")
+    say(_text(config, found, job, prediction))
+    return record
+
+
+class _Videos(NamedTuple):
+    manifest: Manifest
+    num_train: int
+    num_test: int
+    num_classes: int
+
+
+@contextmanager
+def _videos(config: DictConfig) -> Iterator[_Videos]:
+    """Find the user's videos, or make some where data.root is not given."""
+    if not OmegaConf.is_missing(config.data, "root"):
+        found = find_videos(data_spec(_plain(config.data)))
+        train = usable(found)["train"]
+        yield _Videos(train, len(train), len(found["test"]), len(train.classes))
+        return
+    words = config.trainer.dry
+    with tempfile.TemporaryDirectory() as folder:
+        height, width, num_frames = MADE_SIZE
+        grain = np.random.default_rng(0).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
+        picture = np.kron(grain, np.ones((4, 4, 1), np.uint8))
+        frames = np.stack([np.roll(picture, 2 * shift, axis=1) for shift in range(num_frames)])
+        write_video(Path(folder) / "made.mp4", frames)
+        for place in (Path(folder) / split / label for split in ("train", "val") for label in ("one", "two")):
+            place.mkdir(parents=True)
+            for number in range(math.ceil(words.videos / 2)):
+                os.link(Path(folder) / "made.mp4", place / f"{number}.mp4")
+        manifest = Manifest.from_folder(folder, split="train")
+        yield _Videos(manifest, words.train_videos, words.test_videos, MADE_CLASSES)
+
+
+def _measure(config: DictConfig, videos: _Videos) -> Measured:
+    """Train for some steps on random clips, then read and test some videos."""
+    device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
+    clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
+    view = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
+    count = min(config.trainer.dry.videos, len(videos.manifest))
+    clips = ClipDataset(videos.manifest, clip=clip, crop=crop, seed=config.seed, flip=False, stream="train")
+    views = ViewDataset(
+        videos.manifest,
+        clip=clip,
+        crop=crop,
+        num_clips=view.num_clips,
+        num_crops=view.num_crops,
+        rule=view.clip_rule,
+        strict=True,
+    )
+    net = _net(config, videos.num_classes).to(device)
+    steps, loss = _steps(net, config, device=device, num_classes=videos.num_classes)
+    read, view_read, scored, per_video = [], [], [], 0
+    for video in range(count):
+        read.append(_seconds(partial(clips.__getitem__, (0, video))))
+        began = time.perf_counter()
+        item = views[video]
+        pixels = list(item.views())
+        per_video = len(pixels)
+        view_read.append((time.perf_counter() - began) / per_video)
+        scored.append(_score(net, pixels, device=device, chunk=config.view_batch) / per_video)
+    return Measured(
+        device=_device_name(device),
+        step_seconds=median(steps), view_seconds=median(scored), peak_gib=_peak_gib(device),
+        read_seconds=median(read), view_read_seconds=median(view_read), views_per_video=per_video, loss=loss,
+    )  # fmt: skip
+
+
+def _net(config: DictConfig, num_classes: int) -> VideoNet:
+    return build_net(model=_plain(config.model), norm=_plain(config.norm), crop=config.crop, num_classes=num_classes)
+
+
+def _steps(net: VideoNet, config: DictConfig, *, device: torch.device, num_classes: int) -> tuple[list[float], float]:
+    """Train on random clips; return the seconds of each step but the first, and the last loss."""
+    count, side = config.trainer.dry.steps, config.crop
+    if count < 1:
+        raise ValueError(f"trainer.dry.steps ({count}) must be at least 1; 2 are enough.")
+    recipe = optim_spec(_plain(config.optim))
+    optimizer, schedule = build_optimizer(
+        net, recipe, clips_per_step=config.batch * config.trainer.dry.gpus, total_steps=count + 1, is_norm=is_norm
+    )
+    normalize = Normalize().to(device)
+    clips = torch.randint(0, 256, (config.batch, 3, config.clip_len, side, side), dtype=torch.uint8).to(device)
+    labels = torch.arange(config.batch, device=device) % num_classes
+    net.train()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        with _precision(config, device):
+            loss = F.cross_entropy(net(normalize(clips)).float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        return float(loss.detach())  # waits for the device
+
+    losses: list[float] = []
+    seconds = [_seconds(lambda: losses.append(step())) for _ in range(count + 1)]
+    return seconds[1:], losses[-1]
+
+
+@torch.inference_mode()
+def _score(net: VideoNet, views: Sequence[torch.Tensor], *, device: torch.device, chunk: int) -> float:
+    """Score the views of a video as the test does; return the seconds."""
+    net.eval()
+    normalize = Normalize().to(device)
+
+    def score() -> None:
+        for first in range(0, len(views), chunk):
+            net.scores(normalize(torch.stack(list(views[first : first + chunk])).to(device))).cpu()
+
+    return _seconds(score)
+
+
+def _job(config: DictConfig, videos: _Videos, *, views_per_video: int) -> Job:
+    """Count what the whole run does, on torch's meta device."""
+    with torch.device("meta"):
+        net = _net(config, videos.num_classes)
+    crop = CropSpec(config.crop)
+    train = summarize(net, clip_len=config.clip_len, side=crop.crop)
+    test = summarize(net, clip_len=config.clip_len, side=crop.test_side)
+    return Job(
+        train_clips=config.epochs * videos.num_train,
+        test_views=videos.num_test * views_per_video,
+        macs=sum(stage.macs for stage in train),
+        test_macs=sum(stage.macs for stage in test),
+        activation_bytes=4 * sum(stage.activations for stage in train),
+        parameter_bytes=4 * sum(stage.parameters for stage in train),
+        batch=config.batch,
+    )
+
+
+def _text(config: DictConfig, found: Measured, job: Job, expected: Prediction) -> str:
+    words = config.trainer.dry
+    clips, rate = config.batch, config.batch / found.step_seconds
+    fit = "fits" if expected.fits else f"does NOT fit into a {words.gpu}: take a smaller batch"
+    cores = needed_cores(expected, read_seconds=found.read_seconds)
+    hours = expected.hours + expected.test_hours
+    lines = [
+        f"net {config.model.name} with {config.norm.name}: {job.parameter_bytes / 4e6:.2f} M parameters, "
+        f"{job.macs / 1e9:.2f} G multiply-adds per training clip, {job.test_macs / 1e9:.2f} G per view",
+        f"here ({found.device}): {found.step_seconds:.2f} s per step of {clips} clips ({rate:.2f} clips/s), "
+        f"{found.view_seconds:.2f} s per view, peak memory {found.peak_gib:.1f} GiB, loss {found.loss:.2f}",
+        f"reading: {1 / found.read_seconds:.1f} clips/s and {1 / found.view_read_seconds:.1f} views/s per core",
+        f"the run: {job.train_clips:,} clips in {math.ceil(job.train_clips / (clips * words.gpus)):,} steps of "
+        f"{words.gpus} x {clips}, then {job.test_views:,} views",
+        f"on {words.gpus} x {words.gpu} at {words.utilization:.0%} of its peak (assumed): {expected.net_rate:.0f} "
+        f"clips/s; {words.cores} cores read {expected.read_rate:.0f}/s",
+        f"limit: {expected.limit} ({cores} cores read as fast as the net)",
+        f"memory: {expected.memory:.1f} GiB per GPU by counting; {fit}",
+        f"expected: {expected.hours:.1f} h training + {expected.test_hours:.1f} h test = {hours:.1f} h, "
+        f"about ${expected.dollars:,.0f}",
+    ]
+    return "\n".join(lines)
+
+
+def _precision(config: DictConfig, device: torch.device) -> torch.autocast:
+    word = str(config.trainer.precision)
+    dtype = torch.bfloat16 if "bf16" in word else torch.float16
+    return torch.autocast(device.type, dtype, enabled="16" in word)
+
+
+def _peak_gib(device: torch.device) -> float:
+    """Return the most memory so far: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage: bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))

@@ -1,0 +1,78 @@
+"""Run one training step again from its dump: `vidgn replay DUMP`."""
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import torch
+from torch.nn import functional as F
+
+from vidgn.checkpoint import read_checkpoint, read_state
+from vidgn.classifier import step_seed
+from vidgn.evaluation.restore import restore
+
+
+class Replay(NamedTuple):
+    """What a step gave again: the loss, and the parameters whose gradient is not finite."""
+
+    loss: float
+    recorded: float
+    bad_gradients: tuple[str, ...]
+    first_bad_layer: str | None
+
+
+def replay(dump: str | Path) -> Replay:
+    """Run the forward and backward of the step that `nonfinite-step*.pt` holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or no dump of a step.
+    """
+    checkpoint = read_checkpoint(dump)
+    step = read_state(dump).get("replay")
+    if not isinstance(step, dict):
+        raise ValueError(f"{dump} is a checkpoint without a step to replay; give a file nonfinite-step*.pt")
+    classifier = restore(checkpoint)
+    classifier.train()
+    bad_layers: list[str] = []
+    for name, module in classifier.net.named_modules():
+        if not list(module.children()):
+            module.register_forward_hook(
+                lambda _, __, out, name=name: None if bool(torch.isfinite(out).all()) else bad_layers.append(name)
+            )
+    torch.manual_seed(step_seed(step["seed"], epoch=checkpoint.epoch, batch=step["batch"], rank=step["rank"]))
+    logits = classifier(step["clips"].flatten(0, 1))
+    loss = F.cross_entropy(logits, step["labels"].repeat_interleave(step["clips"].shape[1]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    bad = tuple(
+        name
+        for name, parameter in classifier.net.named_parameters()
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+    )
+    return Replay(float(loss.detach()), float(step["loss"]), bad, bad_layers[0] if bad_layers else None)
+
+
+def run_replay(dump: str | Path, *, out: TextIO, as_json: bool = False) -> int:
+    """Print what the step gives again; 1 if it is not finite.
+
+    Raises:
+        FileNotFoundError, ValueError: as `replay` does.
+    """
+    found = replay(dump)
+    if as_json:
+        print(json.dumps({name: _plain(value) for name, value in found._asdict().items()}, indent=1), file=out)
+    else:
+        print(
+            f"loss {found.loss} (recorded {found.recorded})\n"
+            f"first layer whose output is not finite: {found.first_bad_layer or 'none'}\n"
+            f"parameters whose gradient is not finite: {', '.join(found.bad_gradients[:10]) or 'none'}"
+            f"{f', and {len(found.bad_gradients) - 10} more' if len(found.bad_gradients) > 10 else ''}",
+            file=out,
+        )
+    return int(not math.isfinite(found.loss) or bool(found.bad_gradients))
+
+
+def _plain(value: object) -> object:
+    """Return a number that JSON has no word for (nan, inf) as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

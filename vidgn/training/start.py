@@ -1,0 +1,82 @@
+"""The net that a run starts from, and what its checkpoints say of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from vidgn.checkpoint import FORMAT
+from vidgn.data.clips import ClipSpec
+from vidgn.data.module import DataSpec, ViewSpec
+from vidgn.data.transforms import CropSpec, Normalize
+from vidgn.models.net import VideoNet
+from vidgn.models.registry import build_net, norm_options
+from vidgn.models.weights.load import LoadReport, load_weights
+from vidgn.runs.environment import versions
+
+
+class Start(NamedTuple):
+    """A net and the pixels it wants."""
+
+    net: VideoNet
+    normalize: Normalize
+    report: LoadReport | None
+
+
+def start_net(
+    *,
+    model: Mapping[str, Any],
+    norm: Mapping[str, Any],
+    crop: int,
+    classes: Sequence[str],
+    init: str | None,
+) -> Start:
+    """Build the net of the words `model`, `norm` and `crop`, with the weights of `init` if there are any.
+
+    The normalization of the pixels is that of the weights; without weights it is 0.45 and 0.225.
+    """
+    net = build_net(model=model, norm=norm, crop=crop, num_classes=len(classes))
+    if init is None:
+        return Start(net, Normalize(), None)
+    report = load_weights(net, init, classes=tuple(classes))
+    mean, std = report.input_mean, report.input_std
+    return Start(net, Normalize() if mean is None or std is None else Normalize(mean=mean, std=std), report)
+
+
+def describe(
+    *,
+    start: Start,
+    classes: Sequence[str],
+    clip: ClipSpec,
+    crop: CropSpec,
+    test: ViewSpec,
+    view_batch: int,
+    model: Mapping[str, Any],
+    norm: Mapping[str, Any],
+    data: DataSpec,
+    config: DictConfig,
+    words: Sequence[str],
+) -> dict[str, Any]:
+    """Return what a checkpoint says of itself: plain containers and primitives only."""
+    return {
+        "format": FORMAT,
+        "classes": list(classes),
+        "model": dict(model),
+        "norm": norm_options(norm, model=model),
+        "clip": {"clip_len": clip.clip_len, "span": clip.span},
+        "crop": crop.crop,
+        "normalize": {
+            name: [round(value, 6) for value in values.flatten().tolist()]
+            for name, values in (("mean", start.normalize.mean), ("std", start.normalize.std))
+        },
+        "test": {
+            "num_clips": test.num_clips,
+            "num_crops": test.num_crops,
+            "clip_rule": test.clip_rule,
+            "view_batch": view_batch,
+        },
+        "data": dict(vars(data)),
+        "versions": versions(),
+        "config": OmegaConf.to_yaml(config, resolve=True),
+        "words": list(words),
+    }

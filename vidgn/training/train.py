@@ -1,0 +1,215 @@
+"""Train, then test the best checkpoint: what `train.py` does."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from vidgn.callbacks.checkpointing import BEST, Keep
+from vidgn.callbacks.nonfinite import Guard
+from vidgn.callbacks.precise_bn import PreciseBN
+from vidgn.callbacks.preemption import Stop
+from vidgn.checkpoint import read_checkpoint
+from vidgn.classifier import VideoClassifier
+from vidgn.console import say
+from vidgn.data.clips import ClipSpec
+from vidgn.data.faults.quarantine import LEDGER
+from vidgn.data.images.module import data_module
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.module import Split, VideoDataModule, mirror_changes
+from vidgn.data.transforms import CropSpec
+from vidgn.evaluation.evaluate import Result, evaluate
+from vidgn.runs.command_line import is_typed, run_folder, typed_words
+from vidgn.runs.defaults import check_task, fill_clip
+from vidgn.runs.environment import device_word, git_state, versions
+from vidgn.runs.fsdp import check_sharding
+from vidgn.runs.inflation import shape_from
+from vidgn.runs.manifests import find_videos, usable
+from vidgn.runs.resume import JOB, bring_best, check_same_job, find_start, job, own_folder
+from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
+from vidgn.runs.speed import Speed, speed_spec, speed_up
+from vidgn.runs.trainer import build_trainer
+from vidgn.training.dry_run import dry_run
+from vidgn.training.start import Start, describe, start_net
+from vidgn.training.watch import watchers
+
+
+def train(config: DictConfig) -> Result | None:
+    """Run the words of `configs/train.yaml`; return the result of the final test, None without one.
+
+    With `trainer=dry` nothing is trained; see `vidgn.training.dry_run`.
+    """
+    if config.trainer.get("dry") is not None:
+        dry_run(config)
+        return None
+    check_sharding(str(config.trainer.strategy), precision=config.trainer.precision, speed=speed_spec(config))
+    folder = run_folder()
+    keep = Keep(
+        folder / "checkpoints",
+        every_minutes=config.save_every_minutes,
+        every_steps=config.save_every_steps,
+        last=config.keep_last,
+    )
+    with own_folder(folder):
+        first = find_start(config.resume, folder)
+        classifier, data, start = _parts(config)
+        stop = Stop(keep if config.trainer.enable_checkpointing else None)
+        callbacks: list[L.Callback] = [
+            Guard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
+            *([keep] if config.trainer.enable_checkpointing else []),  # before all that log
+            stop,
+            *(
+                [PreciseBN(num_batches=config.precise_bn, only_resume=lambda: stop.asked is not None)]
+                if config.precise_bn
+                else []
+            ),
+            Speed(speed_spec(config), clip=(config.clip_len, config.crop, config.batch)),
+            *([LearningRateMonitor("step")] if config.logger.names else []),
+            *watchers(config, net=classifier.net, folder=folder),
+        ]
+        if first is not None:
+            check_same_job(first, classifier.describe, force=config.resume_force)
+            bring_best(first, folder)
+        else:
+            (folder / LEDGER).unlink(missing_ok=True)  # of a run that began anew in its folder
+        trainer = build_trainer(
+            config.trainer,
+            loggers=config.logger.names,
+            folder=folder,
+            callbacks=callbacks,
+            rank_timeout_minutes=config.rank_timeout_minutes,
+        )
+        _record_run(folder, config)
+        _announce(config, start, data.manifests, trainer)
+        trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
+        best = _best(trainer, keep)
+        if not config.test:
+            return None
+        if best is not None:
+            classifier.net.load_state_dict(read_checkpoint(best).net)
+        return evaluate(trainer, classifier, data, folder=folder, checkpoint=best)
+
+
+def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]:
+    """Build what is trained and what it is trained on."""
+    adopt_shape(config)
+    check_task(config)
+    fill_clip(config)
+    clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
+    test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
+    recipe = optim_spec(_plain(config.optim))
+    spec = data_spec(_plain(config.data))
+    manifests = usable(find_videos(spec))
+    classes = manifests["train"].classes
+
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    model, norm = _plain(config.model), _plain(config.norm)
+    start = start_net(model=model, norm=norm, crop=crop.crop, classes=classes, init=config.init)
+    speed_up(start.net, speed_spec(config), accelerator=config.trainer.accelerator)
+    description = describe(
+        start=start, classes=classes, clip=clip, crop=crop, test=test, view_batch=config.view_batch,
+        model=model, norm=norm, data=spec, config=config, words=typed_words(),
+    )  # fmt: skip
+    classifier = VideoClassifier(
+        start.net,
+        normalize=start.normalize,
+        optim=recipe,
+        classes=classes,
+        batch=config.batch,
+        view_batch=config.view_batch,
+        describe={**description, JOB: job(config, manifests, optim=_plain(config.optim))},
+        seed=config.seed,
+    )
+    data = data_module(spec.name)(
+        manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed,
+        ledger=run_folder() / LEDGER,
+    )  # fmt: skip
+    return classifier, data, start
+
+
+def adopt_shape(config: DictConfig) -> None:
+    """Give the net the shape and norm of the checkpoint it starts from, where that is one of ours.
+
+    Raises:
+        ValueError: the command line asks for another shape.
+    """
+    path = Path(str(config.init)).expanduser() if config.init is not None else None
+    if path is None or not path.is_file() or not _is_ours(path):
+        return
+    theirs = read_checkpoint(path).describe
+    shape = shape_from(theirs, config.model)
+    for key, value in shape.items():
+        word = "model" if key == "name" else f"model.{key}"
+        if is_typed(word) and config.model.get(key) != value:
+            raise ValueError(f"{word}={config.model.get(key)}, but init={path} has {value}; leave {word} out.")
+    config.model = OmegaConf.create({**shape, "dropout": config.model.dropout})
+    if not any(is_typed(word) for word in ("norm", "norm.num_groups", "norm.channels_per_group")):
+        config.norm = OmegaConf.create(theirs["norm"])
+
+
+def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manifest], trainer: L.Trainer) -> None:
+    counts = ", ".join(f"{len(manifest):,} {split}" for split, manifest in manifests.items())
+    parameters = sum(parameter.numel() for parameter in start.net.parameters())
+    say(
+        f"net {_net_words(config)}: {parameters:,} parameters, on {device_word(trainer)}\n"
+        f"data {config.data.name}: {counts} videos, {len(manifests['train'].classes)} classes; "
+        f"clips {config.clip_len} frames x stride {config.span // config.clip_len}, crop {config.crop}, "
+        f"batch {config.batch} x {trainer.world_size}"
+    )
+    sided = mirror_changes(manifests["train"].classes)
+    if config.data.flip is None and sided:
+        say(f"note: clips are not mirrored, since that would change {', '.join(sided[:5])}; data.flip=true forces it")
+    if start.report is not None:
+        head = "new classifier" if start.report.replaced_head else "classifier kept"
+        say(f"init {config.init} ({start.report.source_format}): {start.report.loaded} tensors, {head}")
+        for note in start.report.notes:
+            say(f"note: {note}")
+    recipe = _chosen_recipe()
+    if recipe == "scratch" and config.init is not None:
+        say("note: optim=scratch has a high rate meant for random weights, but init= is given; see optim=finetune")
+    if recipe in ("paper", "finetune") and config.init is None:
+        say(f"note: optim={recipe} is meant for weights to start from, but init= is not given; see optim=scratch")
+
+
+def _net_words(config: DictConfig) -> str:
+    """Say which net it is, such as `i3d with gn (depth 50, width 16, dropout 0.0, pool1 nonlocal)`."""
+    details = ", ".join(f"{key} {value}" for key, value in config.model.items() if key != "name")
+    return f"{config.model.name} with {config.norm.name} ({details})"
+
+
+def _chosen_recipe() -> str:
+    from hydra.core.hydra_config import HydraConfig
+
+    return str(HydraConfig.get().runtime.choices.get("optim"))
+
+
+def _best(trainer: L.Trainer, keep: Keep) -> Path | None:
+    """Return the best checkpoint; where none was written (a run of a few steps) write the last state."""
+    if trainer.fast_dev_run or keep not in trainer.callbacks:  # type: ignore[attr-defined]
+        return None
+    return keep.folder / BEST if keep.best is not None else keep.save(trainer, "validated")
+
+
+@rank_zero_only
+def _record_run(folder: Path, config: DictConfig) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    state = {"words": typed_words(), "versions": versions(), "git": git_state(Path(__file__).parent)}
+    (folder / "environment.json").write_text(json.dumps(state, indent=1) + "\n")
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        read_checkpoint(path)
+    except ValueError:
+        return False  # other weights; load_weights reads them, or says what is wrong with them
+    return True
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))

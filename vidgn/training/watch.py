@@ -1,0 +1,35 @@
+"""What draws and measures beside a training run, as its words ask for it."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch import nn
+
+from vidgn.callbacks.curves import Curves
+from vidgn.callbacks.percentiles import Percentiles
+from vidgn.callbacks.throughput import Bar, Pace
+from vidgn.runs.loggers import History
+
+
+def watchers(config: Mapping[str, Any], *, net: nn.Module, folder: Path) -> list[L.Callback]:
+    """Return the callbacks of the words `log` and `logger`: curves.png needs metrics.csv.
+
+    Raises:
+        ValueError: `log.percentiles` is no layer of the net.
+    """
+    layer = config["log"]["percentiles"]
+    found: list[L.Callback] = [] if layer is None else [Percentiles(net, str(layer))]
+    pace = Pace(folder / "pace.csv", but_not=(History,))
+    found += [pace, Bar(pace)] if config["trainer"]["enable_progress_bar"] else [pace]
+    if "csv" in config["logger"]["names"]:
+        found.append(Curves(partial(_draw, folder)))
+    return found
+
+
+def _draw(folder: Path) -> None:
+    from vidgn.report.curves import write_curves  # matplotlib takes a second, which a run does not wait for
+
+    write_curves(folder)
