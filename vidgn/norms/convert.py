@@ -1,11 +1,15 @@
 """Swap the normalization layers of any torch model for another norm, in place."""
 
+import copy
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import nn
 
+from vidgn.norms.calibrate import Calibration, LayerFit, calibrate_net
 from vidgn.norms.layers import ConfiguredNorm, finish_net, is_norm, make_norm
 from vidgn.norms.swap import Misfit, Stay, replace_layer
 
@@ -29,10 +33,16 @@ class Left(NamedTuple):
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What `convert_norm` changed and what it could not; prints as a summary."""
+    """What `convert_norm` changed and what it could not; prints as a summary.
+
+    `fits` says how well each calibrated layer was fitted, in the order of the forward pass, and `unreached` names the
+    converted layers that no calibration batch reached; both are empty without `calibrate`.
+    """
 
     changed: tuple[Change, ...]
     left: tuple[Left, ...]
+    fits: tuple[LayerFit, ...] = ()
+    unreached: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Count the changes by kind and list the layers left."""
@@ -40,7 +50,9 @@ class ConversionReport:
         lines = [f"{len(self.changed)} norms changed, {len(self.left)} left as is"]
         for (before, after, note), count in kinds.items():
             lines.append(f"  {count} {before} -> {after}" + (f" ({note})" if note else ""))
-        return "\n".join([*lines, *(f"  left: {name} ({kind}): {why}" for name, kind, why in self.left)])
+        lines += [f"  left: {name} ({kind}): {why}" for name, kind, why in self.left]
+        lines += [f"  R^2 {fit.r2:.3f}, {fit.num_groups} groups: {fit.name}" for fit in self.fits]
+        return "\n".join([*lines, *(f"  not reached by the calibration: {name}" for name in self.unreached)])
 
 
 def convert_norm(
@@ -49,6 +61,9 @@ def convert_norm(
     *,
     keep_statistics: Literal["copy", "fold"] = "copy",
     uneven: Literal["refuse", "nearest"] = "refuse",
+    calibrate: Iterable[Any] | None = None,
+    scales: Literal["keep", "fit"] = "keep",
+    groups: Sequence[int] = (),
 ) -> ConversionReport:
     """Replace every norm over channels in a model, 1-D to 3-D, by another; all or nothing.
 
@@ -66,10 +81,17 @@ def convert_norm(
             evaluation.
         uneven: where the groups of `gn` do not divide a layer's channels, `refuse`, or take the nearest
             number of groups that does and leaves two channels or more in each.
+        calibrate: for `gn`, `ln` and `in`, batches of inputs (tensors, or tuples that begin with the input), a list
+            or a DataLoader: weight and bias of the new norms are fitted so that they give what the old ones gave in
+            evaluation, layer by layer, by least squares.
+        scales: with `calibrate`, `fit` also scales the kernels before each norm. The net imitates the old one far
+            better and is harder to train further: see docs/convert.md.
+        groups: with `calibrate` and `gn`, numbers of groups to choose from in each layer.
 
     Raises:
         ValueError: layers whose channels the groups do not divide, all listed; a model that is a norm itself;
-            `fold` for another norm than `frozen_bn`; a choice that is none.
+            `fold` for another norm than `frozen_bn`; an unknown choice; a calibration that is empty, can be read only
+            once or meets values that are not finite. The model is as it was.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU())
     >>> print(convert_norm(net, "gn"))
@@ -78,14 +100,21 @@ def convert_norm(
     """
     norm = make_norm(norm) if isinstance(norm, str) else norm
     _check_arguments(model, norm, keep_statistics=keep_statistics, uneven=uneven)
+    if calibrate is None and (scales != "keep" or groups):
+        raise ValueError(f"scales={scales} and groups={list(groups)} need clips to fit to; give calibrate=LOADER.")
+    if calibrate is None:
+        return _swap(model, norm, fold=keep_statistics == "fold", nearest=uneven == "nearest")
+    _check_calibrated(norm, scales=scales, groups=groups)
+    return _swap_calibrated(model, norm, calibrate, nearest=uneven == "nearest", scales=scales, groups=groups)
+
+
+def _swap(model: nn.Module, norm: ConfiguredNorm, *, fold: bool, nearest: bool) -> ConversionReport:
     dims = _convolution_dims(model)
     results: dict[int, Stay | Misfit | tuple[nn.Module, str]] = {}  # by layer: one under two names stays one
     names = [(name, layer) for name, layer in model.named_modules(remove_duplicate=False) if is_norm(layer)]
     for _, layer in names:
         if id(layer) not in results:
-            results[id(layer)] = replace_layer(
-                layer, norm, dims=dims, fold=keep_statistics == "fold", nearest=uneven == "nearest"
-            )
+            results[id(layer)] = replace_layer(layer, norm, dims=dims, fold=fold, nearest=nearest)
     _refuse_misfits([(name, result) for name, layer in names if isinstance(result := results[id(layer)], Misfit)])
     changed, left = [], []
     for name, layer in names:
@@ -97,6 +126,48 @@ def convert_norm(
             changed.append(Change(name, kind, type(result[0]).__name__, result[1]))
     finish_net(model, norm)
     return ConversionReport(tuple(changed), tuple(left))
+
+
+def _swap_calibrated(
+    model: nn.Module,
+    norm: ConfiguredNorm,
+    batches: Iterable[Any],
+    *,
+    nearest: bool,
+    scales: Literal["keep", "fit"],
+    groups: Sequence[int],
+) -> ConversionReport:
+    """Calibrate a copy; only what succeeded is written into the model."""
+    student = copy.deepcopy(model)
+    trial = _swap(student, norm, fold=False, nearest=nearest)
+    names = list({id(student.get_submodule(change.name)): change.name for change in trial.changed}.values())
+    calibration = calibrate_net(model, student, names, batches, scales=scales, groups=groups)
+    report = _swap(model, norm, fold=False, nearest=nearest)
+    _copy_fit(student, model, calibration)
+    return ConversionReport(report.changed, report.left, calibration.layers, calibration.unreached)
+
+
+@torch.no_grad()
+def _copy_fit(student: nn.Module, model: nn.Module, calibration: Calibration) -> None:
+    for parameter, fitted in zip(model.parameters(), student.parameters(), strict=True):
+        parameter.copy_(fitted)
+    for fit in calibration.layers:
+        model.get_submodule(fit.name).num_groups = fit.num_groups  # type: ignore[assignment]
+
+
+def _check_calibrated(norm: ConfiguredNorm, *, scales: str, groups: Sequence[int]) -> None:
+    if norm.name not in _CALIBRATED:
+        raise ValueError(
+            f"calibrate= fits norms whose statistics are those of a clip, which norm={norm.name} is not; use"
+            f" {', '.join(_CALIBRATED)}, or leave calibrate out."
+        )
+    if scales not in ("keep", "fit"):
+        raise ValueError(f"scales={scales} is unknown; use keep or fit.")
+    if groups and (norm.name != "gn" or min(groups) < 1):
+        raise ValueError(f"groups={list(groups)} must be positive numbers of groups, for norm=gn; see num_groups.")
+
+
+_CALIBRATED = ("gn", "ln", "in")
 
 
 def _check_arguments(model: nn.Module, norm: ConfiguredNorm, *, keep_statistics: str, uneven: str) -> None:
