@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.image_folder import read_picture_folders
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.manifests.shards import read_shards
@@ -27,6 +28,7 @@ def read_manifests(
     splits: Sequence[Split] = SPLITS,
     num_classes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    record: SplitRecord | None = None,
 ) -> dict[Split, Manifest]:
     """Find the videos; motions are written first where they are not there yet.
 
@@ -36,6 +38,7 @@ def read_manifests(
             split itself names.
         num_classes: of the labels of a list of numbers without names, where train is not asked for.
         progress: called with (videos done, videos in all) while motions are written.
+        record: of an earlier run: a drawn split keeps to it.
 
     Raises:
         ValueError: an unknown name, or a root that is missing or does not hold such a data set.
@@ -46,7 +49,7 @@ def read_manifests(
     if spec.name not in _EMBEDDED and not spec.root:
         kind = "pictures" if spec.name in PICTURES else "videos"
         raise ValueError(f"data={spec.name} needs the folder of the {kind}; set data.root=DIR.")
-    return _READERS[spec.name](spec, _Wanted(tuple(splits), num_classes, progress))
+    return _READERS[spec.name](spec, _Wanted(tuple(splits), num_classes, progress, record))
 
 
 def mirror_changes(classes: Sequence[str]) -> list[str]:
@@ -62,6 +65,7 @@ class _Wanted(NamedTuple):
     splits: tuple[Split, ...]
     num_classes: int | None
     progress: Callable[[int, int], None] | None
+    record: SplitRecord | None
 
 
 def _motions(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
@@ -94,7 +98,8 @@ def _images(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
 
 def _folder(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     assert spec.root is not None
-    return {split: Manifest.from_folder(spec.root, split=split, seed=spec.seed) for split in wanted.splits}
+    read = partial(Manifest.from_folder, spec.root, seed=spec.seed, record=wanted.record)
+    return {split: read(split=split) for split in wanted.splits}
 
 
 def _kinetics400(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:

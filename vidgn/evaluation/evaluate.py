@@ -17,6 +17,7 @@ from vidgn.console import say
 from vidgn.data.clips import ClipSpec
 from vidgn.data.images.module import PictureDataModule, data_module
 from vidgn.data.images.module import protocol as picture_protocol
+from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import DataSpec, VideoDataModule
 from vidgn.data.passports.subset import subset_words
@@ -26,12 +27,13 @@ from vidgn.evaluation.published import open_checkpoint, respell
 from vidgn.evaluation.restore import restore
 from vidgn.evaluation.results import Result, print_result, write_result
 from vidgn.predictions import Begun, Prediction, accuracies, gather, merge_predictions
-from vidgn.runs.command_line import run_folder
+from vidgn.runs.command_line import is_typed, run_folder
 from vidgn.runs.environment import device_word, versions
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import fingerprint, own_folder
 from vidgn.runs.specs import check_view_spec, data_spec
 from vidgn.runs.speed import Speed, speed_spec, speed_up
+from vidgn.runs.split import described_split, video_names
 from vidgn.runs.trainer import build_trainer
 
 __all__ = ["Result", "evaluate", "evaluate_checkpoint", "match_classes", "protocol"]
@@ -66,20 +68,58 @@ def evaluate(
     predictions = _score(trainer, classifier, data, journal)
     seconds = time.monotonic() - began
     _check(predictions, num_videos=None if limited else len(manifest), num_views=data.test.num_views)
+    part = _part(trainer, num_scored=len(predictions), num_videos=len(manifest))
     failed = [prediction for prediction in predictions if prediction.error is not None]
+    trained_on = _trained_on(classifier, manifest)
     result = Result(
         **{name: round(value, 4) for name, value in accuracies(predictions).items()},
-        videos_expected=len(predictions),
+        videos_expected=len(manifest),
         videos_scored=len(predictions) - len(failed),
         videos_failed=len(failed),
-        protocol=protocol(data),
+        protocol="; ".join([protocol(data), *part]),
         folder=folder,
     )
-    write_result(result, predictions, manifest, checkpoint=checkpoint, seconds=seconds, device=device_word(trainer))
+    write_result(
+        result, predictions, manifest,
+        checkpoint=checkpoint, seconds=seconds, device=device_word(trainer), trained_on=trained_on, part=part,
+    )  # fmt: skip
     if journal is not None and trainer.is_global_zero:
         journal.remove()
-    print_result(result, failed, manifest)
+    print_result(result, failed, manifest, trained_on=trained_on)
     return result
+
+
+def check_test_limit(trainer: DictConfig) -> None:
+    """Check before a run that its test will score something.
+
+    Raises:
+        ValueError: trainer.limit_test_batches is 0.
+    """
+    limit = trainer.limit_test_batches
+    if limit is not None and limit == 0 and not trainer.fast_dev_run:
+        raise ValueError(
+            f"trainer.limit_test_batches ({limit}) leaves no video to score; use a number of batches from 1 on, a "
+            "fraction above 0, or null for all (in training, test=false leaves the test out)."
+        )
+
+
+def _part(trainer: L.Trainer, *, num_scored: int, num_videos: int) -> list[str]:
+    """Return in words which part of the test a limit left; nothing where it is all of it.
+
+    Raises:
+        ValueError: no video was scored.
+    """
+    fast = trainer.fast_dev_run  # type: ignore[attr-defined]
+    limit = f"trainer.fast_dev_run={fast}" if fast else f"trainer.limit_test_batches={trainer.limit_test_batches}"
+    if num_scored == 0:
+        raise ValueError(f"the test scored 0 of {num_videos} videos with {limit}; allow at least one batch.")
+    return [] if num_scored == num_videos else [f"only {num_scored:,} of {num_videos:,} test videos ({limit})"]
+
+
+def _trained_on(classifier: VideoClassifier, manifest: Manifest) -> list[str] | None:
+    """Return the test videos that the weights were trained on; None where their checkpoint does not say."""
+    record = described_split(classifier.describe)
+    return None if record is None else record.trained_on(video_names(manifest))
 
 
 def _score(
@@ -158,6 +198,7 @@ def protocol(data: VideoDataModule) -> str:
 
 def evaluate_checkpoint(config: DictConfig) -> Result:
     """Run the words of `configs/eval.yaml`: everything they leave open is taken from the checkpoint."""
+    check_test_limit(config.trainer)
     path = Path(str(config.ckpt)).expanduser()
     checkpoint = open_checkpoint(path, network=config.network, classes=config.classes)
     told = checkpoint.describe
@@ -166,11 +207,14 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     test = check_view_spec(
         *(_chosen(config[name], told["test"][name]) for name in ("num_clips", "num_crops", "clip_rule"))
     )
-    spec = _data_of(config.data, told["data"])
+    record = described_split(told)
+    spec = _data_of(config.data, told["data"], record)
     classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, told["test"]["view_batch"]))
     fast = speed_spec(config)
     speed_up(classifier.net, fast, accelerator=config.trainer.accelerator)
-    found = find_videos(spec, splits=("test",), num_classes=len(classifier.classes))["test"]
+    found = find_videos(spec, splits=("test",), num_classes=len(classifier.classes), record=record)["test"]
+    if record is None and found.drawn_seed is not None and told["data"]["name"] == spec.name:
+        say(f"warning: {path} does not say which videos it was trained on: some of the drawn test may be among them")
     (manifest,) = usable({"test": match_classes(found, classifier.classes)}).values()
     data = data_module(spec.name)(
         {"test": manifest},
@@ -212,13 +256,26 @@ def match_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
     return dataclasses.replace(manifest, labels=labels, classes=tuple(classes))
 
 
-def _data_of(words: DictConfig, told: dict[str, Any]) -> DataSpec:
-    """Return the data set of the command line, or the checkpoint's with what the command line changes."""
+def _data_of(words: DictConfig, told: dict[str, Any], record: SplitRecord | None) -> DataSpec:
+    """Return the data set of the command line, or the checkpoint's with what the command line changes.
+
+    Raises:
+        ValueError: the command line asks for another split than the checkpoint's.
+    """
     given = {name: value for name, value in words.items() if value is not None}
-    if "name" in given:
-        return data_spec({str(name): value for name, value in words.items()})
-    of_the_run = {"passport": None, "intersect": None}  # files of that machine
-    return data_spec({**told, **of_the_run, **{str(name): value for name, value in given.items()}})
+    if "name" not in given:
+        of_the_run = {"passport": None, "intersect": None}  # files of that machine
+        return data_spec({**told, **of_the_run, **{str(name): value for name, value in given.items()}})
+    spec = data_spec({str(name): value for name, value in words.items()})
+    if spec.name != told["name"] or spec.seed == told["seed"]:
+        return spec
+    drawn = record is not None and record.seed is not None
+    if drawn and is_typed("data.seed"):
+        raise ValueError(
+            f"data.seed ({spec.seed}) must be the checkpoint's ({told['seed']}), whose split keeps the test videos out "
+            "of training; leave data.seed out."
+        )
+    return spec if is_typed("data.seed") else dataclasses.replace(spec, seed=told["seed"])
 
 
 def _chosen(word: Any, told: Any) -> Any:

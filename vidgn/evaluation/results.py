@@ -15,12 +15,13 @@ from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.passports.subset import subset_words
 from vidgn.predictions import Prediction
 from vidgn.runs.environment import versions
+from vidgn.runs.split import trained_on_note
 
 TOP = 5  # classes per video in predictions.csv
 
 
 class Result(NamedTuple):
-    """The outcome of a test; accuracies in percent over all videos, failed ones counted as wrong."""
+    """The outcome of a test; accuracies in percent over scored and failed videos, failed ones counted as wrong."""
 
     video_top1: float
     video_top5: float
@@ -42,14 +43,21 @@ def write_result(
     checkpoint: str | Path | None,
     seconds: float,
     device: str,
+    trained_on: Sequence[str] | None = None,
+    part: Sequence[str] = (),
 ) -> None:
-    """Write metrics.json and predictions.csv, each whole or not at all."""
+    """Write metrics.json and predictions.csv, each whole or not at all.
+
+    `trained_on` names the test videos that the weights were trained on; None: nobody knows. `part` says which part of
+    the test a limit left.
+    """
     result.folder.mkdir(parents=True, exist_ok=True)
     metrics = {
         **{name: value for name, value in result._asdict().items() if name != "folder"},
         "failures": {manifest.video_id(item.video): item.error for item in predictions if item.error is not None},
         "classes": len(manifest.classes),
-        "part_of_the_test": subset_words(manifest),
+        "trained_on": None if trained_on is None else len(trained_on),
+        "part_of_the_test": [*subset_words(manifest), *part],
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "seconds": round(seconds, 1),
         "device": device,
@@ -73,8 +81,12 @@ def write_result(
 
 
 @rank_zero_only
-def print_result(result: Result, failed: Sequence[Prediction], manifest: Manifest) -> None:
-    """Print the accuracies, how they came about and which videos failed."""
+def print_result(
+    result: Result, failed: Sequence[Prediction], manifest: Manifest, *, trained_on: Sequence[str] | None = None
+) -> None:
+    """Print the accuracies, how they came about, which videos failed and which were trained on."""
+    if trained_on:
+        print(f"WARNING: {trained_on_note(trained_on, num_videos=len(manifest))}")
     for item in failed[:10]:
         print(f"failed: {manifest.video_id(item.video)}: {item.error}")
     if len(failed) > 10:
@@ -85,10 +97,15 @@ def print_result(result: Result, failed: Sequence[Prediction], manifest: Manifes
         f"clip    {result.clip_top1:6.2f} % {result.clip_top5:6.2f} %\n"
         f"{result.protocol}\n"
         f"videos: {result.videos_scored} scored / {result.videos_expected} expected / {result.videos_failed} failed"
-        f"{' (counted as wrong)' if result.videos_failed else ''}\n"
+        f"{' (counted as wrong)' if result.videos_failed else ''}{_not_scored(result)}\n"
         f"{result.folder.absolute()}",
         flush=True,
     )
+
+
+def _not_scored(result: Result) -> str:
+    left = result.videos_expected - result.videos_scored - result.videos_failed
+    return f" / {left} NOT SCORED: this is a part of the test" if left else ""
 
 
 def plain_cell(text: str) -> str:

@@ -19,7 +19,7 @@ def _header(name: str, about: Mapping[str, Any], metrics: Mapping[str, Any] | No
     """Return YAML; JSON strings are YAML strings, so that no name can break out of its place."""
     lines = ["---", "library_name: vidgn", "pipeline_tag: video-classification"]
     lines += ["tags: [video-classification, action-recognition, group-normalization]"]
-    if metrics is not None:
+    if metrics is not None and not _num_left_out(metrics):  # the hub shows these as the model's results
         data = json.dumps(str(about["data"]["name"]))
         lines += ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
         lines += ["  - task: {type: video-classification}", f"    dataset: {{name: {data}, type: {data}}}"]
@@ -61,7 +61,14 @@ def _results(metrics: Mapping[str, Any] | None) -> list[str]:
     rows = [f"| {label} | {metrics[key]:.2f} % |" for key, label in _ACCURACIES.items()]
     counts = f"{metrics['videos_scored']} scored / {metrics['videos_expected']} expected"
     told = f"{metrics['protocol']}. Videos: {counts} / {metrics['videos_failed']} failed (counted as wrong)."
-    return ["| accuracy | |", "|---|---|", *rows, "", told]
+    left = _num_left_out(metrics)
+    part = [f"**A part of the test: {left:,} of its videos were not scored.**", ""] if left else []
+    return [*part, "| accuracy | |", "|---|---|", *rows, "", told]
+
+
+def _num_left_out(metrics: Mapping[str, Any]) -> int:
+    """Return how many videos of the test a limit left out."""
+    return int(metrics["videos_expected"] - metrics["videos_scored"] - metrics["videos_failed"])
 
 
 def _classes(classes: list[str]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from vidgn.console import ProgressBar, say
+from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.manifest import Manifest, missing_message
 from vidgn.data.passports.subset import chosen
 from vidgn.data.spec import SPLITS, DataSpec, Split
@@ -10,11 +11,16 @@ from vidgn.data.splits import read_manifests
 
 
 def find_videos(
-    spec: DataSpec, *, splits: Sequence[Split] = SPLITS, num_classes: int | None = None
+    spec: DataSpec,
+    *,
+    splits: Sequence[Split] = SPLITS,
+    num_classes: int | None = None,
+    record: SplitRecord | None = None,
 ) -> dict[Split, Manifest]:
     """Read the manifests of the splits, with a progress bar where videos must be written first."""
     progress = ProgressBar(f"writing {spec.name}")
-    return chosen(read_manifests(spec, splits=splits, num_classes=num_classes, progress=progress), spec)
+    found = read_manifests(spec, splits=splits, num_classes=num_classes, progress=progress, record=record)
+    return chosen(found, spec)
 
 
 def usable(manifests: Mapping[Split, Manifest]) -> dict[Split, Manifest]:

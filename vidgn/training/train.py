@@ -23,7 +23,7 @@ from vidgn.data.images.module import data_module
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import Split, VideoDataModule, mirror_changes
 from vidgn.data.transforms import CropSpec
-from vidgn.evaluation.evaluate import Result, evaluate
+from vidgn.evaluation.evaluate import Result, check_test_limit, evaluate
 from vidgn.runs.command_line import is_typed, run_folder, typed_words
 from vidgn.runs.defaults import check_task, fill_clip
 from vidgn.runs.environment import device_word, git_state, versions
@@ -33,6 +33,7 @@ from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import JOB, bring_best, check_same_job, find_start, job, own_folder
 from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
 from vidgn.runs.speed import Speed, speed_spec, speed_up
+from vidgn.runs.split import SPLIT, earlier_split, split_of_run, write_split
 from vidgn.runs.trainer import build_trainer
 from vidgn.training.dry_run import dry_run
 from vidgn.training.start import Start, describe, start_net
@@ -47,6 +48,8 @@ def train(config: DictConfig) -> Result | None:
     if config.trainer.get("dry") is not None:
         dry_run(config)
         return None
+    if config.test:
+        check_test_limit(config.trainer)
     check_sharding(str(config.trainer.strategy), precision=config.trainer.precision, speed=speed_spec(config))
     folder = run_folder()
     keep = Keep(
@@ -57,7 +60,7 @@ def train(config: DictConfig) -> Result | None:
     )
     with own_folder(folder):
         first = find_start(config.resume, folder)
-        classifier, data, start = _parts(config)
+        classifier, data, start = _parts(config, first)
         stop = Stop(keep if config.trainer.enable_checkpointing else None)
         callbacks: list[L.Callback] = [
             Guard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
@@ -85,6 +88,7 @@ def train(config: DictConfig) -> Result | None:
             rank_timeout_minutes=config.rank_timeout_minutes,
         )
         _record_run(folder, config)
+        _record_split(folder, data.manifests)
         _announce(config, start, data.manifests, trainer)
         trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
         best = _best(trainer, keep)
@@ -95,7 +99,7 @@ def train(config: DictConfig) -> Result | None:
         return evaluate(trainer, classifier, data, folder=folder, checkpoint=best)
 
 
-def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]:
+def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, VideoDataModule, Start]:
     """Build what is trained and what it is trained on."""
     adopt_shape(config)
     check_task(config)
@@ -104,7 +108,9 @@ def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]
     test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
     recipe = optim_spec(_plain(config.optim))
     spec = data_spec(_plain(config.data))
-    manifests = usable(find_videos(spec))
+    earlier = earlier_split(first, _our_checkpoint(config))
+    manifests = usable(find_videos(spec, record=earlier))
+    split = split_of_run(manifests, resume=first, earlier=earlier)
     classes = manifests["train"].classes
 
     L.seed_everything(config.seed, workers=True, verbose=False)
@@ -122,7 +128,7 @@ def _parts(config: DictConfig) -> tuple[VideoClassifier, VideoDataModule, Start]
         classes=classes,
         batch=config.batch,
         view_batch=config.view_batch,
-        describe={**description, JOB: job(config, manifests, optim=_plain(config.optim))},
+        describe={**description, SPLIT: split.plain(), JOB: job(config, manifests, optim=_plain(config.optim))},
         seed=config.seed,
     )
     data = data_module(spec.name)(
@@ -138,8 +144,8 @@ def adopt_shape(config: DictConfig) -> None:
     Raises:
         ValueError: the command line asks for another shape.
     """
-    path = Path(str(config.init)).expanduser() if config.init is not None else None
-    if path is None or not path.is_file() or not _is_ours(path):
+    path = _our_checkpoint(config)
+    if path is None:
         return
     theirs = read_checkpoint(path).describe
     shape = shape_from(theirs, config.model)
@@ -201,6 +207,17 @@ def _record_run(folder: Path, config: DictConfig) -> None:
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     state = {"words": typed_words(), "versions": versions(), "git": git_state(Path(__file__).parent)}
     (folder / "environment.json").write_text(json.dumps(state, indent=1) + "\n")
+
+
+@rank_zero_only
+def _record_split(folder: Path, manifests: Mapping[Split, Manifest]) -> None:
+    write_split(folder, manifests)
+
+
+def _our_checkpoint(config: DictConfig) -> Path | None:
+    """Return the file of `init` where it is a checkpoint of ours."""
+    path = Path(str(config.init)).expanduser() if config.init is not None else None
+    return path if path is not None and path.is_file() and _is_ours(path) else None
 
 
 def _is_ours(path: Path) -> bool:

@@ -4,14 +4,12 @@ Training needs train/ and val/; the test needs its own folder alone, test/ or va
 """
 
 import os
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
-import numpy as np
-
+from vidgn.data.manifests.drawn_split import SplitRecord, draw_split
 from vidgn.data.manifests.listing import Folders, Listing
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES, Rows, RowsBuilder
 
@@ -25,7 +23,9 @@ class _ClassFolders(NamedTuple):
     others: Counter[str]  # suffix -> files that are no videos
 
 
-def read_folder(root: str, *, split: str, seed: int, fractions: Sequence[float]) -> Rows:
+def read_folder(
+    root: str, *, split: str, seed: int, fractions: Sequence[float], record: SplitRecord | None = None
+) -> Rows:
     """Read one split of a folder per class; see `Manifest.from_folder`."""
     folders = Folders(root)
     present = [name for name in SPLITS if name in folders[""].folders]
@@ -41,11 +41,14 @@ def read_folder(root: str, *, split: str, seed: int, fractions: Sequence[float])
     else:
         whole = _class_folders(folders, "")
         classes = tuple(sorted(whole.videos))
-        found = whole._replace(videos=_draw_split(root, whole.videos, split=split, seed=seed, fractions=fractions))
-        notes = [f"{root} has no train/ and val/: {split} is drawn with seed {seed}, fractions {tuple(fractions)}"]
+        seed = seed if record is None or record.seed is None else record.seed
+        known = record if record is not None and record.seed is not None else None
+        drawn, note = _draw_split(root, whole.videos, split=split, seed=seed, fractions=fractions, record=known)
+        found, notes = whole._replace(videos=drawn), [note]
     if len(classes) < 2 and (not present or "train" in present):
         raise ValueError(f"{root} holds one class, {classes[0]!r}; a classifier needs at least two class folders")
-    return _rows(root, found, classes=classes, notes=notes)
+    rows = _rows(root, found, classes=classes, notes=notes)
+    return rows if present else rows._replace(drawn_seed=seed)
 
 
 def _needed(root: str, present: Sequence[str], *, split: str) -> str:
@@ -119,40 +122,38 @@ def _common_classes(root: str, by_split: dict[str, _ClassFolders], *, chosen: st
 
 
 def _draw_split(
-    root: str, videos: dict[str, list[str]], *, split: str, seed: int, fractions: Sequence[float]
-) -> dict[str, list[str]]:
-    """Return the part of each class that belongs to `split`.
+    root: str,
+    videos: dict[str, list[str]],
+    *,
+    split: str,
+    seed: int,
+    fractions: Sequence[float],
+    record: SplitRecord | None,
+) -> tuple[dict[str, list[str]], str]:
+    """Return the videos of each class that belong to `split`, and a note; see `drawn_split`.
 
-    Each class is drawn by itself (counter-based, from the seed and its name), so that adding a class moves no
-    video of another. Videos cut from one recording are not kept together; make train/ and val/ where that
-    matters.
+    Videos cut from one recording are not kept together; make train/ and val/ where that matters.
     """
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(
             f"fractions {tuple(fractions)} must be three positive numbers (train, val, test) that add up to 1"
         )
-    small = [f"{name} ({len(files)})" for name, files in videos.items() if len(files) < 3]
-    if small:
+    try:
+        parts = draw_split(videos, seed=seed, fractions=fractions, record=record)
+    except ValueError as err:
+        raise ValueError(f"{root}: {err}") from err
+    chosen = {label: [name for name in names if parts[name] == split] for label, names in videos.items()}
+    if not any(chosen.values()):
         raise ValueError(
-            f"{root}: a drawn split needs at least 3 videos per class, one each for train, val and test; too "
-            f"few in {', '.join(small[:10])}; add videos, remove the folder, or make train/ and val/ yourself"
+            f"{root}: no video is left in the drawn {split} part of the checkpoint's split (seed {seed}); put the "
+            f"videos back, or make {split}/CLASS/ yourself"
         )
-    return {name: _draw(files, name, split=split, seed=seed, fractions=fractions) for name, files in videos.items()}
-
-
-def _draw(files: list[str], name: str, *, split: str, seed: int, fractions: Sequence[float]) -> list[str]:
-    generator = np.random.Philox(key=np.array([seed, zlib.crc32(name.encode())], np.uint64))
-    order = np.argsort(generator.random_raw(len(files)), kind="stable").tolist()
-    held_out = [max(1, round(len(files) * fraction)) for fraction in fractions[1:]]
-    while sum(held_out) >= len(files):
-        held_out[held_out.index(max(held_out))] -= 1
-    num_val, num_test = held_out
-    part = {
-        "val": order[:num_val],
-        "test": order[num_val : num_val + num_test],
-        "train": order[num_val + num_test :],
-    }
-    return [files[index] for index in sorted(part[split])]
+    note = f"{root} has no train/ and val/: {split} is drawn with seed {seed}, fractions {tuple(fractions)}"
+    if record is not None:
+        names = [name for label in videos for name in videos[label]]
+        new = record.part_of(names).count(None)
+        note += f"; {len(names) - new:,} videos keep the part that the checkpoint names, {new:,} are new to it"
+    return chosen, note
 
 
 def _no_class_folders(here: str, listing: Listing) -> str:

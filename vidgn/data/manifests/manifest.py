@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidgn.data.manifests.classes import check_classes, read_classes
+from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.folder import SPLITS, read_folder
 from vidgn.data.manifests.kinetics import find_annotation, read_kinetics
 from vidgn.data.manifests.listing import Folders
@@ -37,6 +38,7 @@ class Manifest:
         labels: Class indices, (N,).
         classes: Class names in the order of their indices.
         notes: What a user should know about how this was read, one sentence each.
+        drawn_seed: Seed of a split that was drawn; None where the data set has its own.
     """
 
     root: str
@@ -45,6 +47,7 @@ class Manifest:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    drawn_seed: int | None = None
 
     def __post_init__(self) -> None:
         for array in (self.names, self.offsets, self.labels):
@@ -99,8 +102,9 @@ class Manifest:
         buffer = self.names.data
         names = b"".join(buffer[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True))
         offsets = np.concatenate([np.zeros(1, np.int64), (ends - starts).cumsum()])
-        arrays = (np.frombuffer(names, np.uint8), offsets, self.labels[index])
-        return Manifest(self.root, *arrays, self.classes, self.notes)
+        return dataclasses.replace(
+            self, names=np.frombuffer(names, np.uint8), offsets=offsets, labels=self.labels[index]
+        )
 
     def noted(self, note: str) -> "Manifest":
         """Return the same videos with one more note."""
@@ -133,12 +137,14 @@ class Manifest:
         split: Split,
         seed: int = 0,
         fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        record: SplitRecord | None = None,
     ) -> "Manifest":
         """Read a folder per class; the class names are the sorted folder names.
 
         `root/train/CLASS/*.mp4` beside `root/val/` and perhaps `root/test/` (else the test split is val, and
-        a note says so), or `root/CLASS/*.mp4`: then each class is split by itself, drawn from `seed` in the
-        given fractions of train, val and test, with at least one video in each. Splits other than train need their
+        a note says so), or `root/CLASS/*.mp4`: then each class is split by itself, drawn from `seed` and the names
+        in the given fractions of train, val and test, with at least one video in each. What `record` knows of an
+        earlier run stays as it was there, with its seed. Splits other than train need their
         own folder alone; without `root/train/` the class names are those in it. Hidden files are ignored, files that
         are no videos are noted.
 
@@ -150,7 +156,7 @@ class Manifest:
         """
         _check_split(split)
         base = check_root(root)
-        return cls._of(base, read_folder(base, split=split, seed=seed, fractions=fractions))
+        return cls._of(base, read_folder(base, split=split, seed=seed, fractions=fractions, record=record))
 
     @classmethod
     def from_kinetics_csv(
@@ -242,7 +248,7 @@ class Manifest:
 
     @classmethod
     def _of(cls, root: str, rows: Rows) -> "Manifest":
-        return cls(root, rows.names, rows.offsets, rows.labels, rows.classes, rows.notes)
+        return cls(root, *rows)
 
     def _missing_rows(self) -> list[int]:
         folders = Folders(self.root)

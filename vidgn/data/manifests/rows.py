@@ -28,6 +28,7 @@ class Rows(NamedTuple):
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    drawn_seed: int | None = None
 
 
 class BadRow(ValueError):

@@ -97,7 +97,7 @@ def _manifest(
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(name) for name in encoded], dtype=np.int64)])
     buffer = np.frombuffer(b"".join(encoded), np.uint8)
     return ShardManifest(
-        os.path.dirname(shards[0]), buffer, offsets, index.labels, classes, notes, tuple(shards),
+        os.path.dirname(shards[0]), buffer, offsets, index.labels, classes, notes, None, tuple(shards),
         index.shard, index.starts, index.sizes,
     )  # fmt: skip
 

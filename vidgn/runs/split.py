@@ -1,0 +1,75 @@
+"""The split of a run: from its checkpoints, to its checkpoints and folder, and what is tested that was trained on."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vidgn.checkpoint import read_checkpoint
+from vidgn.data.manifests.drawn_split import SplitRecord
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.spec import Split
+
+SPLIT = "split"  # of a description
+SPLIT_FILE = "split.csv"  # of a run folder, where the split was drawn
+
+
+def described_split(describe: Mapping[str, Any]) -> SplitRecord | None:
+    """Return the split that a checkpoint describes; None where it was written without one.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    return SplitRecord.from_plain(describe.get(SPLIT))
+
+
+def earlier_split(resume: Path | None, init: Path | None) -> SplitRecord | None:
+    """Return the split of the checkpoint that a run resumes, or else of the one it takes its weights from.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = init if resume is None else resume
+    return None if path is None else described_split(read_checkpoint(path).describe)
+
+
+def split_of_run(
+    manifests: Mapping[Split, Manifest], *, resume: Path | None, earlier: SplitRecord | None
+) -> SplitRecord:
+    """Return the record of a run; a resumed one began with what its checkpoint began with."""
+    names = {split: video_names(manifest) for split, manifest in manifests.items()}
+    record = SplitRecord.of(names, seed=manifests["train"].drawn_seed, earlier=earlier)
+    if resume is None or earlier is None:
+        return record
+    return SplitRecord(record.parts, record.seed, earlier.before)
+
+
+def write_split(folder: Path, manifests: Mapping[Split, Manifest]) -> None:
+    """Write which video belongs to which part, where that was drawn."""
+    if manifests["train"].drawn_seed is None:
+        return
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(["video", "split"])
+    for split, manifest in manifests.items():
+        writer.writerows([name, split] for name in video_names(manifest))
+    (folder / SPLIT_FILE).write_text(table.getvalue(), encoding="utf-8", newline="")
+
+
+def trained_on_note(trained: Sequence[str], *, num_videos: int) -> str:
+    """Return the sentence about test videos that the weights were trained on.
+
+    >>> trained_on_note(["run/1.mp4"], num_videos=9)
+    '1 of the 9 test videos were trained on (run/1.mp4): the test says nothing about new videos'
+    """
+    first = ", ".join(trained[:10]) + (", ..." if len(trained) > 10 else "")
+    return (
+        f"{len(trained):,} of the {num_videos:,} test videos were trained on ({first}): the test says nothing about "
+        "new videos"
+    )
+
+
+def video_names(manifest: Manifest) -> list[str]:
+    """Return the names of all videos in order."""
+    return [manifest.video_id(row) for row in range(len(manifest))]
