@@ -107,6 +107,34 @@ def test_a_test_on_a_folder_of_training_videos_says_what_is_missing(run, ckpt, m
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("option", "scored"),
+    [
+        ("trainer.limit_test_batches=3", 3),
+        ("trainer.limit_test_batches=0.5", 6),
+        ("trainer.fast_dev_run=2", 2),
+    ],
+)
+def test_a_part_of_the_test_says_so(run, ckpt, tmp_path, option, scored):
+    outcome = run("eval", ckpt, option, f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["videos_expected"], metrics["videos_scored"], metrics["videos_failed"]) == (12, scored, 0)
+    sentence = f"only {scored} of 12 test videos ({option})"
+    assert sentence in metrics["protocol"]
+    assert metrics["part_of_the_test"] == [sentence]
+    assert f"{scored} scored / 12 expected / 0 failed / {12 - scored} NOT SCORED" in outcome.out
+    assert len(predictions(tmp_path)) == scored
+
+
+def test_a_limit_that_leaves_all_videos_is_a_whole_test(run, ckpt, trained, tmp_path):
+    outcome = run("eval", ckpt, "trainer.limit_test_batches=12", f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    assert "NOT SCORED" not in outcome.out
+    assert json.loads((tmp_path / "metrics.json").read_text())["part_of_the_test"] == []
+    assert predictions(tmp_path) == predictions(trained)
+
+
 def test_classes_are_matched_by_name():
     rows = [("a.mp4", 0), ("b.mp4", 1), ("c.mp4", 1)]
     manifest = Manifest.from_rows(rows, root="/", classes=["run", "jump"])
@@ -125,6 +153,8 @@ def test_classes_are_matched_by_name():
         (["CKPT", "num_crops=5"], "num_crops (5) must be 3, 1 or full."),
         (["CKPT", "clip_len=5"], "clip_len (5) must divide span (16)"),
         (["CKPT", "data=folder"], "data.root must be given; set data.root=VALUE"),
+        (["CKPT", "trainer.limit_test_batches=0"], "trainer.limit_test_batches (0) leaves no video to score"),
+        (["CKPT", "trainer.limit_test_batches=0.0"], "trainer.limit_test_batches (0.0) leaves no video to score"),
     ],
 )
 def test_a_mistake_is_one_sentence(run, ckpt, tmp_path, words, message):

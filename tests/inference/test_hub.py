@@ -177,6 +177,20 @@ def test_the_card_has_every_number_with_its_protocol():
     assert "value: 73.0}" in header
 
 
+def test_the_card_says_that_a_part_of_the_test_was_scored_and_gives_the_hub_no_result():
+    card = model_card("me/clips", ABOUT, {**METRICS, "videos_scored": 3, "videos_failed": 0}, parameters=1)
+    assert "**A part of the test: 19,878 of its videos were not scored.**" in card
+    assert "3 scored / 19881 expected / 0 failed" in card
+    assert "model-index" not in card
+    assert "A part of the test" not in model_card("me/clips", ABOUT, METRICS, parameters=1)
+
+
+def test_the_card_says_what_was_trained_on_and_tested():
+    card = model_card("me/clips", ABOUT, {**METRICS, "trained_on": 12}, parameters=1)
+    assert "**12 of the test videos were trained on.**" in card
+    assert "were trained on" not in model_card("me/clips", ABOUT, {**METRICS, "trained_on": 0}, parameters=1)
+
+
 def test_the_card_without_a_test_claims_nothing():
     card = model_card("me/clips", {**ABOUT, "classes": [f"c{n}" for n in range(60)]}, None, parameters=1)
     assert "No test of this checkpoint was recorded." in card

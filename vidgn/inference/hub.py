@@ -28,7 +28,7 @@ _PRIVATE = ("config", "words", JOB)  # of a description: they name folders of th
 _PLACES = ("root", "train", "val", "test", "classes")  # of its data: paths, or sizes that mean nothing elsewhere
 _KEPT_METRICS = (
     "video_top1", "video_top5", "clip_top1", "clip_top5", "videos_expected", "videos_scored", "videos_failed",
-    "protocol", "classes", "device", "versions",
+    "protocol", "classes", "device", "versions", "trained_on",
 )  # fmt: skip
 
 

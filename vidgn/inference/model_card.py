@@ -63,6 +63,8 @@ def _results(metrics: Mapping[str, Any] | None) -> list[str]:
     told = f"{metrics['protocol']}. Videos: {counts} / {metrics['videos_failed']} failed (counted as wrong)."
     left = _num_left_out(metrics)
     part = [f"**A part of the test: {left:,} of its videos were not scored.**", ""] if left else []
+    seen = metrics.get("trained_on")
+    part += [f"**{seen:,} of the test videos were trained on.**", ""] if seen else []
     return [*part, "| accuracy | |", "|---|---|", *rows, "", told]
 
 
