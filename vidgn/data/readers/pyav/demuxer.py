@@ -12,6 +12,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vidgn.data.readers.diagnose import contents, damage, is_iso_media
+from vidgn.data.readers.pyav.edit_list import num_shown_by_edits
 from vidgn.data.readers.pyav.frame_index import reorder_depth
 from vidgn.data.readers.pyav.mp4_table import Samples, find_samples
 from vidgn.data.readers.pyav.packet_table import PacketFacts, PacketTable
@@ -39,6 +40,7 @@ class PacketSource:
 
     def __init__(self, path: str, *, max_pixels: int) -> None:
         self.path = path
+        self.notes: list[str] = []  # what is out of the ordinary and no error
         self.opens = 0  # how often the file was opened; more than once only where its start cannot be sought
         self.max_pixels = max_pixels
         self.facts: StreamFacts
@@ -243,9 +245,21 @@ class PacketSource:
         if not self.packets:
             raise VideoDecodeError(self.path, "the video stream holds no frames")
         promised = self.stream.frames if "mov" in self.facts.formats else 0  # elsewhere an estimate
-        found = len(self.packets)
-        if found < promised:
-            raise VideoDecodeError(self.path, f"truncated: {found} of {promised} promised frames are there")
+        count = len(self.packets)
+        if count >= promised:
+            return
+        sizes = [entry.size for entry in self.stream.index_entries]  # of the samples that FFmpeg reads from the tables
+        if count < sum(size > 0 for size in sizes):
+            raise VideoDecodeError(self.path, f"truncated: {count} of {promised} promised frames are there")
+        if len(sizes) == promised:
+            self.notes.append(f"{promised - count} of its {promised} samples are empty")
+            return
+        with self.blame("its headers"):
+            shown = num_shown_by_edits(self._file, track=self.stream.id)
+        # A frame of tolerance at each end: the edits count in ticks of the movie, the frames in those of the track.
+        if shown is None or len(self.packets.shown()) + 2 < shown - sizes.count(0):
+            raise VideoDecodeError(self.path, f"truncated: {count} of {promised} promised frames are there")
+        self.notes.append(f"its edit list shows {len(self.packets.shown())} of its {promised} frames")
 
     def _rewind(self) -> None:
         """Go back to the first packet, by a seek if one lands there, otherwise by opening the file anew."""

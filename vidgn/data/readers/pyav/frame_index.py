@@ -8,11 +8,12 @@ in the order of showing. With B-frames they differ:
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vidgn.data.readers.pyav.packet_table import PacketTable, column
 
@@ -30,12 +31,14 @@ class FrameIndex:
     """Where the frames are; a reader keeps it in columns (`array`), 16 bytes for a frame at most.
 
     `order[i]` is the packet of frame i. `rank[p]` grows with the time at which packet p is shown. `keys` are the
-    packets at which decoding may begin, ascending.
+    packets at which decoding may begin, ascending. `left_out` are packets at the start of the stream that no plain
+    decode shows, since what they refer to is missing.
     """
 
     order: Sequence[int]
     rank: Sequence[int]
     keys: Sequence[int]
+    left_out: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.order)
@@ -52,6 +55,14 @@ class FrameIndex:
             if self.rank[key] <= self.rank[packet]:
                 return key
         return 0
+
+    def may_fail(self, packet: int, *, start: int) -> bool:
+        """Tell whether a packet may be undecodable in a run that begins at `start`, without harm to any frame.
+
+        It is one that is never shown, or one that is decoded after the key `start` and shown before it: it may refer to
+        what precedes the key, and nothing that is shown after the key refers to it.
+        """
+        return packet in self.left_out or self.rank[packet] < self.rank[start]
 
     def has_open_groups(self) -> bool:
         """Tell whether a picture is decoded after a key packet and shown before it."""
@@ -77,20 +88,49 @@ class FrameIndex:
         return sorted({0, *self.keys[max(0, place - 1) : place]} - {start}, reverse=True)
 
 
-def index_by_time(packets: PacketTable) -> FrameIndex | None:
+def index_by_time(packets: PacketTable, *, left_out: Collection[int] = ()) -> FrameIndex | None:
     """Order frames by the packets' times, where those can be trusted; None where they cannot.
 
-    They cannot where a time is missing or occurs twice, or where a packet is shown before the first key packet:
-    whether decoders drop such pictures depends on the codec.
+    They cannot where a time is missing or occurs twice, where a packet is shown before the first key packet (unless it
+    is `left_out`), or where one that precedes a key packet in the file is shown after the key or after what follows it:
+    no encoder writes that, but joined files have it.
+
+    Args:
+        packets: Of the whole stream.
+        left_out: Packets that no plain decode shows; see `FrameIndex`.
     """
-    if not len(packets) or not packets.has_all_times() or not packets[0].is_key:
+    if not len(packets) or not packets.has_all_times() or not packets.keys:
         return None
-    times, shown = np.asarray(packets.times), packets.shown()
+    times, is_frame = np.asarray(packets.times), packets.is_shown()
+    is_frame[list(left_out)] = False
+    shown = np.flatnonzero(is_frame)
     order = shown[np.argsort(times[shown], kind="stable")]
     seen = times[order]
-    if (seen[1:] == seen[:-1]).any() or (seen[:1] < times[0]).any():
+    if (seen[1:] == seen[:-1]).any() or not _keys_divide(times, is_frame, np.asarray(packets.keys)):
         return None
-    return FrameIndex(order=column(order), rank=packets.times, keys=packets.keys)
+    if not left_out and (not packets[0].is_key or (seen[:1] < times[0]).any()):
+        return None
+    return FrameIndex(
+        order=column(order), rank=packets.times, keys=packets.keys, left_out=frozenset(map(int, left_out))
+    )
+
+
+def _keys_divide(times: NDArray[np.int64], is_frame: NDArray[np.bool_], keys: NDArray[np.int64]) -> bool:
+    """Tell whether every frame before a key packet in the file is shown before every frame from the key on."""
+    inner = keys[keys > 0]
+    limits = np.iinfo(np.int64)
+    latest = np.maximum.accumulate(np.where(is_frame, times, limits.min))
+    earliest = np.minimum.accumulate(np.where(is_frame, times, limits.max)[::-1])[::-1]
+    return bool((latest[inner - 1] < earliest[inner]).all())
+
+
+def starts_amid(packets: PacketTable) -> bool:
+    """Tell whether a stream begins with packets that may refer to missing ones: before a key, or shown before it."""
+    shown = packets.shown()
+    if not packets.keys or not len(shown):
+        return False
+    first = packets.keys[0]
+    return first > 0 or bool(packets.has_all_times() and np.asarray(packets.times)[shown].min() < packets.times[first])
 
 
 def reorder_depth(packets: PacketTable) -> int:
@@ -124,9 +164,19 @@ def _reorder_depth_of_any(times: Sequence[int]) -> int:
 _MOST_REORDERED = 16  # frames that a decoder of H.264 can hold (A.3.1, MaxDpbFrames)
 
 
-def index_by_output(order: Sequence[int], *, num_packets: int, keys: Sequence[int]) -> FrameIndex:
-    """Order frames as a whole decode gave them; `order` holds the packet of each picture that came out."""
+def index_by_output(
+    order: Sequence[int], *, num_packets: int, keys: Sequence[int], amid: int = 0
+) -> FrameIndex:
+    """Order frames as a whole decode gave them.
+
+    Args:
+        order: The packet of each picture that came out.
+        num_packets: Of the stream.
+        keys: Packets at which decoding may begin.
+        amid: Packets before this one may refer to what precedes the stream; those that gave no picture may fail.
+    """
     frames = np.asarray(order, np.int64)
     rank = np.full(num_packets, num_packets)  # never shown: never a start
     rank[frames] = np.arange(len(frames))
-    return FrameIndex(order=column(frames), rank=column(rank), keys=keys)
+    left_out = frozenset(np.flatnonzero(rank[:amid] == num_packets).tolist())
+    return FrameIndex(order=column(frames), rank=column(rank), keys=keys, left_out=left_out)

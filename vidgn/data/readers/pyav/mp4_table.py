@@ -19,13 +19,14 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidgn.data.readers.mp4_boxes import boxes, outer_boxes
+from vidgn.data.readers.mp4_boxes import boxes
+from vidgn.data.readers.pyav.edit_list import descend, read_moov, track_number
 from vidgn.data.readers.pyav.packet_table import PacketTable
 from vidgn.data.readers.types import VideoDecodeError
 
 _KEY = 1  # AVINDEX_KEYFRAME (libavformat/avformat.h); the only flag of an ordinary packet
 _PLAIN = (b"avc1", b"avc3")  # not encv, which is encrypted
-_MOST = 1 << 28  # bytes of tables, and ticks of a delay; FFmpeg believes no larger one
+_MOST = 1 << 28  # ticks of a delay; FFmpeg believes no larger one
 _AT_ONCE = 1 << 20  # bytes
 _GAP = 1 << 16  # bytes of sound between two packets that are read rather than passed over
 _SLICE, _IDR, _SEI = range(1, 6), 5, 6  # nal_unit_type (ITU-T H.264, table 7-1)
@@ -113,16 +114,16 @@ def _find(file: BinaryIO, stream: VideoStream) -> Samples | None:
 
 def _delays(file: BinaryIO, *, track: int, count: int) -> NDArray[np.int64] | None:
     """Return by how many ticks each packet is shown after it is decoded, (N,); None: not an ordinary track."""
-    moov = _moov(file)
+    moov = read_moov(file)
     outer = list(boxes(moov, 0, len(moov)))
     tracks = [(start, end) for kind, start, end in outer if kind == b"trak"]
-    mine = [place for place in tracks if _track_number(moov, place) == track]
+    mine = [place for place in tracks if track_number(moov, place) == track]
     if len(mine) != 1 or any(kind == b"mvex" for kind, _, _ in outer):
         return None
-    edits = _inside(moov, mine[0], b"edts", b"elst")
+    edits = descend(moov, mine[0], b"edts", b"elst")
     if edits is not None and not _is_one_edit(moov, edits[0]):
         return None
-    inner = _inside(moov, mine[0], b"mdia", b"minf", b"stbl")
+    inner = descend(moov, mine[0], b"mdia", b"minf", b"stbl")
     tables = {kind: (start, end) for kind, start, end in boxes(moov, *inner)} if inner is not None else {}
     kinds, table = tables.get(b"stsd"), tables.get(b"ctts")
     if kinds is None or _int(moov, kinds[0] + 4) != 1 or moov[kinds[0] + 12 : kinds[0] + 16] not in _PLAIN:
@@ -143,33 +144,6 @@ def _is_one_edit(moov: bytes, elst: int) -> bool:
     number, wide = _int(moov, elst + 4), moov[elst : elst + 1] == b"\1"
     begins_empty = _int(moov, elst + (16 if wide else 12)) == 0xFFFFFFFF  # media_time of -1
     return number == (2 if begins_empty else 1)
-
-
-def _moov(file: BinaryIO) -> bytes:
-    """Return the body of the box of tables; nothing where it is not to be found."""
-    found = next((box for box in outer_boxes(file) if box.kind == b"moov"), None)
-    if found is None:
-        return b""
-    size = found.start + found.length - found.body
-    file.seek(found.body)
-    return file.read(size) if 0 < size < _MOST else b""
-
-
-def _track_number(moov: bytes, trak: tuple[int, int]) -> int:
-    head = _inside(moov, trak, b"tkhd")
-    if head is None:
-        return -1
-    return _int(moov, head[0] + (20 if moov[head[0] : head[0] + 1] == b"\1" else 12))  # version 1 has longer times
-
-
-def _inside(data: bytes, place: tuple[int, int], *path: bytes) -> tuple[int, int] | None:
-    """Find the box at the end of a path of kinds, the first of each; None where there is none."""
-    for kind in path:
-        found = next(((start, end) for its, start, end in boxes(data, *place) if its == kind), None)
-        if found is None:
-            return None
-        place = found
-    return place
 
 
 def _int(data: bytes, at: int) -> int:

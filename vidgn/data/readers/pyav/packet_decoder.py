@@ -4,9 +4,11 @@ Every packet is tagged with its number before it is decoded, and a picture comes
 neither the times in a file nor what a seek lands on can give a wrong frame.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from av import FFmpegError
+from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
@@ -24,12 +26,28 @@ class PictureDecoder:
         self._source = source
         self._num_threads = num_threads
 
-    def decode(self, start: int, last: int, *, needed: set[int] | None = None) -> Iterator[tuple[int, VideoFrame]]:
+    def decode(
+        self,
+        start: int,
+        last: int,
+        *,
+        needed: set[int] | None = None,
+        may_fail: Callable[[int], bool] | None = None,
+    ) -> Iterator[tuple[int, VideoFrame]]:
         """Decode packets `start`..`last` and yield pictures with the numbers of their packets.
 
         Where only some packets are `needed`, those that no other picture refers to are passed over; this cannot
         change the pixels of the rest. In H.264 a picture says so itself (nal_ref_idc, 7.4.1). HEVC's flag speaks
         only of its own temporal layer, so there nothing is passed over.
+
+        Args:
+            start: First packet.
+            last: Last packet.
+            needed: Packets whose pictures are wanted; None for all.
+            may_fail: Tells of a packet that cannot be decoded whether that is no error.
+
+        Raises:
+            VideoDecodeError: A packet cannot be decoded.
         """
         ticket = self._source.begin(start)
         context = self._prepare()
@@ -44,7 +62,9 @@ class PictureDecoder:
             self.packets_decoded += 1
             try:
                 pictures = context.decode(packet)
-            except (FFmpegError, OSError):  # a context around every packet would cost time with each
+            except (FFmpegError, OSError) as err:  # a context around every packet would cost time with each
+                if may_fail is not None and isinstance(err, FFmpegError) and may_fail(number):
+                    continue
                 with self._source.blame(f"packet {number}"):
                     raise
             if pictures:
@@ -54,6 +74,25 @@ class PictureDecoder:
         with self._source.blame(f"packet {last}"):
             pictures = context.decode(None)  # the decoder holds pictures back that others might precede
         yield from _tagged(pictures)
+
+    def decode_leniently(self, last: int) -> set[int]:
+        """Return which of the packets 0..`last` give pictures in a plain decode, which passes over what is damaged."""
+        given = self._source.stream.codec_context
+        context = CodecContext.create(given.codec.name, "r")
+        assert isinstance(context, VideoCodecContext)
+        context.extradata, context.thread_type = given.extradata, "NONE"
+        context.options = {"max_pixels": str(self._source.max_pixels)}
+        context.reorder_depth = max(given.reorder_depth, self._source.reorder_depth)
+        ticket = self._source.begin(0)
+        shown = set[int]()
+        for number, packet in self._source.walk(0, last):
+            packet.pts = packet.dts = number
+            with suppress(FFmpegError):
+                shown.update(tag for tag, _ in _tagged(context.decode(packet)))
+        self._source.require(ticket)
+        with suppress(FFmpegError):
+            shown.update(tag for tag, _ in _tagged(context.decode(None)))
+        return shown
 
     def _prepare(self) -> VideoCodecContext:
         context = self._source.stream.codec_context

@@ -94,9 +94,13 @@ class PacketTable:
         """Tell whether every packet has a time."""
         return _NO_TIME not in self.times
 
+    def is_shown(self) -> NDArray[np.bool_]:
+        """Tell of each packet whether no edit list hides it, (N,)."""
+        return (np.frombuffer(bytes(self._flags), np.uint8) & _SHOWN).astype(bool)
+
     def shown(self) -> NDArray[np.int64]:
         """Return the numbers of the packets that no edit list hides, ascending."""
-        return np.flatnonzero(np.frombuffer(bytes(self._flags), np.uint8) & _SHOWN)
+        return np.flatnonzero(self.is_shown())
 
 
 def column(numbers: NDArray[np.int64]) -> "array[int]":

@@ -3,6 +3,7 @@
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from vidgn.data.readers.gather import distinct, gather
 from vidgn.data.readers.pyav.color_converter import Converter
 from vidgn.data.readers.pyav.demuxer import PacketSource
-from vidgn.data.readers.pyav.frame_index import FrameIndex, Run, index_by_output, index_by_time
+from vidgn.data.readers.pyav.frame_index import FrameIndex, Run, index_by_output, index_by_time, starts_amid
 from vidgn.data.readers.pyav.packet_decoder import PictureDecoder
 from vidgn.data.readers.types import EVERYTHING, ChannelOrder, VideoDecodeError
 
@@ -101,16 +102,36 @@ class PyavReader:
         """Index by the packets' times where they can be trusted, otherwise by decoding everything once."""
         facts, packets = self.source.facts, self.source.packets
         if facts.formats & _TIMED_FORMATS and facts.codec in _TIMED_CODECS and facts.is_progressive:
-            index = index_by_time(packets)
+            left_out = self._left_out()
+            index = None if left_out is None else index_by_time(packets, left_out=left_out)
             if index is not None:
                 return True, index
-        order = array("i", (number for number, _ in self.decoder.decode(0, len(packets) - 1)))
+        return False, self._index_by_decoding()
+
+    def _left_out(self) -> set[int] | None:
+        """Return the packets at the start that a plain decode does not show; None where it shows nothing there.
+
+        A recording that begins amid a group of frames, and a cut at an open group, begin with packets that refer to
+        missing ones. Behind the second key packet nothing refers to what precedes the first one.
+        """
+        packets = self.source.packets
+        if not starts_amid(packets):
+            return set()
+        last = packets.keys[1] if len(packets.keys) > 1 else len(packets) - 1
+        shown = self.decoder.decode_leniently(last)
+        return set(range(last + 1)) - shown if shown else None
+
+    def _index_by_decoding(self) -> FrameIndex:
+        facts, packets = self.source.facts, self.source.packets
+        amid = packets.keys[1] if packets.keys[:1] and packets.keys[0] > 0 and len(packets.keys) > 1 else 0
+        decoded = self.decoder.decode(0, len(packets) - 1, may_fail=lambda number: number < amid)
+        order = array("i", (number for number, _ in decoded))
         if not order:
             raise VideoDecodeError(self.path, "no frame of the video stream can be decoded")
         if len(np.unique(order)) < len(order):
             raise VideoDecodeError(self.path, "its frames cannot be told apart: one packet gave two")
         restart = facts.codec in _RESTARTABLE_CODECS and facts.is_progressive
-        return False, index_by_output(order, num_packets=len(packets), keys=packets.keys if restart else [0])
+        return index_by_output(order, num_packets=len(packets), keys=packets.keys if restart else [0], amid=amid)
 
     def _deliver(self, wanted: list[int]) -> Iterator[tuple[int, "PyavPicture"]]:
         for run in self.index.runs(wanted):
@@ -140,7 +161,8 @@ class PyavReader:
         frame_of = {self.index.order[frame]: frame for frame in wanted}
         # Only where a packet is one whole picture can a packet be passed over for the sake of another.
         needed = set(frame_of) if self.is_timed else None
-        for packet, picture in self.decoder.decode(start, last, needed=needed):
+        may_fail = partial(self.index.may_fail, start=start)
+        for packet, picture in self.decoder.decode(start, last, needed=needed, may_fail=may_fail):
             frame = frame_of.pop(packet, None)
             if frame is None:
                 continue
