@@ -20,7 +20,7 @@ from vidgn.data.faults.isolated_read import DEADLINE_SECONDS, Guard
 from vidgn.data.faults.quarantine import BadVideo, Quarantine
 from vidgn.data.loading.worker_status import Board
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.data.readers.types import Backend, Reader, VideoDecodeError
+from vidgn.data.readers.types import Backend, Reader, VideoDecodeError, refuse_notes
 from vidgn.data.transforms import (
     CropSpec,
     TrainView,
@@ -56,6 +56,7 @@ class ClipDataset(Dataset[ClipSample]):
             (seed, epoch, video) like everything else; in validation it is a sample that says `failed`. Without a
             quarantine a bad video is an error.
         deadline_seconds: How long to wait for one video, which then is a bad one; None: for ever.
+        strict: A video of which something is left out is a bad one.
 
     Raises:
         ValueError: clips_per_video, stream or deadline_seconds is out of range.
@@ -74,6 +75,7 @@ class ClipDataset(Dataset[ClipSample]):
         clips_per_video: int = 1,
         quarantine: Quarantine | None = None,
         deadline_seconds: float | None = DEADLINE_SECONDS,
+        strict: bool = False,
     ) -> None:
         if clips_per_video < 1:
             raise ValueError(f"clips_per_video ({clips_per_video}) must be at least 1.")
@@ -89,6 +91,7 @@ class ClipDataset(Dataset[ClipSample]):
         self.clips_per_video = clips_per_video
         self.quarantine = quarantine
         self.deadline_seconds = deadline_seconds
+        self.strict = strict
         self.board = Board()
         self._guard = Guard(self._open, deadline_seconds=deadline_seconds)
 
@@ -148,6 +151,8 @@ class ClipDataset(Dataset[ClipSample]):
 
     def _open(self, path: str, epoch: int, video: int) -> tuple[Arrays, None]:
         with open_video(path, backend=self.backend) as reader:
+            if self.strict:
+                refuse_notes(reader)
             return [self._read(reader, epoch=epoch, video=video).numpy()], None
 
     def _read(self, reader: Reader, *, epoch: int, video: int) -> Tensor:

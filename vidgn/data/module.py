@@ -197,6 +197,7 @@ class VideoDataModule(L.LightningDataModule):
             clips_per_video=num_clips,
             quarantine=self.quarantine,
             deadline_seconds=self.spec.deadline_seconds,
+            strict=self.spec.strict,
         )
         rank, world_size = self._rank()
         sampler = EpochSampler(

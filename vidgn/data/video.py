@@ -28,7 +28,7 @@ def open_video(
     """Open a regular file, a `Url` or a `Piece` and index its first video stream that is not a cover picture.
 
     Args:
-        path: A file in one of the containers mp4/mov, mkv/webm, avi, ts, mpg, flv, asf, ogg; its name proves
+        path: A file in one of the containers mp4/mov, mkv/webm, avi, ts, mpg, flv, asf, ogg, gif; its name proves
             nothing.
         backend: `pyav` reads everything exactly. `decord` reads ordinary H.264 files, `torchcodec` H.264, HEVC, VP9
             and AV1 of 8 bits with an installed FFmpeg; they refuse the rest and do not notice damaged pictures.

@@ -25,7 +25,7 @@ from vidgn.data.faults.child_process import Arrays
 from vidgn.data.faults.isolated_read import DEADLINE_SECONDS, Guard
 from vidgn.data.loading.worker_status import Board
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.data.readers.types import Backend, Reader, VideoDecodeError
+from vidgn.data.readers.types import Backend, Reader, VideoDecodeError, refuse_notes
 from vidgn.data.transforms import Box, CropSpec, NumCrops, scaled_size, test_boxes
 from vidgn.data.video import open_video
 
@@ -50,7 +50,7 @@ class ViewDataset(Dataset[VideoViews]):
         rule: Where the clips start; see `vidgn.data.clips.test_starts`.
         backend: The decoder.
         deadline_seconds: How long to wait for one piece; then the video has failed. None: for ever.
-        strict: A video that cannot be read is an error, not an item with an `error`.
+        strict: A video that cannot be read, or of which something is left out, is an error, not an item.
 
     Attributes:
         num_pieces: Of each video.
@@ -126,6 +126,8 @@ class ViewDataset(Dataset[VideoViews]):
 
     def _open(self, path: str, first: int, end: int) -> tuple[Arrays, tuple[Box, ...]]:
         with open_video(path, backend=self.backend) as reader:
+            if self.strict:
+                refuse_notes(reader)
             return self._read(reader, first, end)
 
     def _read(self, reader: Reader, first: int, end: int) -> tuple[Arrays, tuple[Box, ...]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from vidgn.classifier import VideoClassifier
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pyth", ".pt", ".pkl", ".npz", ".safetensors")
 
 

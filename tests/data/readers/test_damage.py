@@ -8,8 +8,9 @@ import av
 import numpy as np
 import pytest
 
+from vidgn.data.readers.pyav import demuxer
 from vidgn.data.readers.pyav.packet_decoder import PictureDecoder
-from vidgn.data.readers.pyav.reader import PyavReader, demuxer
+from vidgn.data.readers.pyav.reader import PyavReader
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
 

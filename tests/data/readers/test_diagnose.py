@@ -94,12 +94,17 @@ def test_a_fragment_that_looks_for_pictures_among_tables_is_named(data):
     assert reason.endswith("with movflags=global_sidx alone: add default_base_moof and mux again")
 
 
+UNREAD = "which is not read; copy it into another one: ffmpeg -i FILE -c copy FILE.mkv"
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"<html><body>404</body></html>\n", "not a video: it begins with the text '<html><body>404</body></html>\\n'"),
         (b'{"error": "gone"}', 'not a video: it begins with the text \'{"error": "gone"}\''),
         (b"\x89PNG\r\n\x1a\n" + bytes(20), "not a video: it begins with the bytes 89 50 4e 47 0d 0a 1a 0a 00 00 00 00"),
+        (b"\x06\x0e\x2b\x34\x02\x05\x01\x01" + bytes(8), "a video in the container MXF, " + UNREAD),
+        (b".RMF\0\0\0\x12" + bytes(8), "a video in the container RealMedia, " + UNREAD),
         ("ä text".encode(), "not a video: it begins with the bytes c3 a4 20 74 65 78 74"),
         (FTYP + MOOV, "its headers are damaged"),
         (segment(b"\xff"), "its headers are damaged"),

@@ -45,7 +45,7 @@ class DecordReader:
         self.path = path
         with PyavReader(path, num_threads=1, max_pixels=max_pixels) as probe:
             why = _obstacle(probe)
-            self._num_frames, self.fps = len(probe), probe.fps
+            self._num_frames, self.fps, self.notes = len(probe), probe.fps, probe.notes
             self.height, self.width = probe.height, probe.width
         if why:
             raise refusal(path, why)

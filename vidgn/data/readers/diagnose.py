@@ -9,6 +9,14 @@ from vidgn.data.readers.mp4_boxes import boxes, outer_boxes
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
+# Containers that are recognized and not read: their demuxers are not on the list of those that may be opened.
+_UNREAD = {
+    b"\x06\x0e\x2b\x34": "MXF",  # SMPTE 377-1, 5.2.1: the universal label of every key
+    b".RMF": "RealMedia",
+    b"YUV4": "YUV4MPEG2",
+    b"DKIF": "IVF",
+    b"nut/": "NUT",
+}
 _FRAGMENT_BYTES = 4096  # a fragment's boxes up to where its first run says where its pictures lie
 
 
@@ -42,6 +50,9 @@ def contents(file: BinaryIO) -> str:
     head = file.read(48)
     if is_iso_media(head) or head[:4] in (b"RIFF", EBML):
         return "its headers are damaged"
+    if head[:4] in _UNREAD:
+        what = f"a video in the container {_UNREAD[head[:4]]}, which is not read"
+        return f"{what}; copy it into another one: ffmpeg -i FILE -c copy FILE.mkv"
     text = head.decode("ascii", errors="replace")
     if all(char.isprintable() or char in "\r\n\t" for char in text.replace("\ufffd", "\0")):
         return f"not a video: it begins with the text {text!r}"

@@ -52,7 +52,8 @@ class TorchcodecReader:
                 raise refusal(path, why)
             sample = _sample(probe)
             ((_, picture),) = probe.frames([sample])
-            self.fps, stream, times = probe.fps, probe.source.stream, probe.source.packets.times
+            self.fps, self.notes = probe.fps, probe.notes
+            stream, times = probe.source.stream, probe.source.packets.times
             number = stream.index  # asked here: a closed container's streams are gone
             assert stream.time_base is not None  # without one no packet has a time
             self._tick = float(stream.time_base)

@@ -50,8 +50,13 @@ class Reader(Protocol):
     """One open video file; a context manager.
 
     `height` and `width` (px) are those of the upright picture; `fps` is the mean rate (frames per second, 0.0
-    where the file does not say). A picture is not stretched where its pixels are not square.
+    where the file does not say). A picture is not stretched where its pixels are not square. `notes` say what of the
+    file is left out without being an error, such as packets before the first key packet; it is empty for most files.
     """
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is left out, one sentence each."""
 
     @property
     def path(self) -> str:
@@ -101,3 +106,13 @@ class Reader(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def refuse_notes(video: Reader) -> None:
+    """Refuse a video of which something is left out, as `strict=true` asks.
+
+    Raises:
+        VideoDecodeError: It has notes.
+    """
+    if video.notes:
+        raise VideoDecodeError(video.path, f"{'; '.join(video.notes)}; strict=true refuses such a file")

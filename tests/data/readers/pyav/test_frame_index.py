@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidgn.data.readers.pyav.frame_index import FrameIndex, Run, index_by_output, index_by_time, reorder_depth
+from vidgn.data.readers.pyav.frame_index import (
+    FrameIndex,
+    Run,
+    index_by_output,
+    index_by_time,
+    reorder_depth,
+    starts_amid,
+)
 from vidgn.data.readers.pyav.packet_table import PacketTable
 
 
@@ -62,6 +69,8 @@ def test_hidden_packets_are_no_frames_but_may_be_starts():
         packets([0, 1, 1]),  # a time occurs twice
         packets([2, 0, 1]),  # shown before the first key packet
         packets([0, 1, 2], keys=(1,)),  # begins in the middle of a group
+        packets([0, 2, 1, 3], keys=(0, 2)),  # a key is shown before what precedes it in the file
+        packets([0, 4, 5, 1, 6], keys=(0, 2)),  # what follows a key is shown before what precedes it
         packets([]),
     ],
 )
@@ -151,3 +160,32 @@ def test_a_decoder_holds_back_as_many_pictures_as_come_before_one_that_is_shown_
 def test_the_depth_is_how_many_stand_before_and_come_after(times):
     before = [sum(earlier > time for earlier in times[:place]) for place, time in enumerate(times)]
     assert reorder_depth(packets(times)) == min(16, max(before, default=0))
+
+
+def test_packets_that_are_left_out_are_no_frames_and_may_fail():
+    # B1 P2 | I5 B3 B4 P6: what precedes the key refers to missing frames, and so do the frames shown before it.
+    table = packets([1, 2, 5, 3, 4, 6], keys=(2,))
+    assert starts_amid(table)
+    index = index_by_time(table, left_out={0, 1, 3, 4})
+    assert list(index.order) == [2, 5]
+    assert [packet for packet in range(6) if index.may_fail(packet, start=2)] == [0, 1, 3, 4]
+
+
+def test_a_packet_shown_before_the_key_at_which_a_run_begins_may_fail():
+    index = index_by_time(OPEN)  # I0 P2 B1 | I5 B3 B4 P6
+    assert [packet for packet in range(3, 7) if index.may_fail(packet, start=3)] == [4, 5]
+    assert not any(index.may_fail(packet, start=0) for packet in range(7))
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_amid"),
+    [
+        (CLOSED, False),
+        (OPEN, False),
+        (packets([2, 0, 1]), True),
+        (packets([0, 1], keys=(1,)), True),
+        (packets([]), False),
+    ],
+)
+def test_a_stream_starts_amid_a_group_where_packets_precede_its_first_key(facts, is_amid):
+    assert starts_amid(facts) is is_amid

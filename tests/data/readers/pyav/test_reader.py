@@ -1,10 +1,15 @@
 import random
 
+import av
 import numpy as np
 import pytest
+from av.sidedata.sidedata import Type as SideDataType
 
-from vidgn.data.readers.pyav.reader import PyavReader, demuxer
+from vidgn.data.readers.pyav import demuxer
+from vidgn.data.readers.pyav.reader import PyavReader
 from vidgn.data.video import open_video
+
+from ...conftest import picture
 
 NO_B = {"x264-params": "bframes=0:scenecut=0"}
 OPEN_264 = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=12:min-keyint=12:scenecut=0"}
@@ -190,3 +195,48 @@ def test_a_key_that_is_none_costs_packets_and_no_frame(craft, decode_all):
         key = 24
         np.testing.assert_array_equal(next(video.frames([key]))[1], truth[key])
         assert video.decoder.packets_decoded > 2  # the key alone gave nothing, so it began earlier
+
+
+def test_side_data_that_pyav_does_not_name_is_passed_over(craft, tmp_path, decode_all):
+    # EXIF in every picture, as cameras write it (JPEG's APP1, CIPA DC-008, 4.7.2): side data of kind 31 since FFmpeg 8.
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x0f\x01\x02\0\x04\0\0\0abc\0\0\0\0\0"
+    path = with_exif(craft("plain.avi", frames=5, codec="mjpeg", pixels="yuvj420p"), tmp_path / "exif.avi", exif)
+    with av.open(str(path)) as container:
+        assert [data.type.name for data in next(container.decode(video=0)).side_data if data.type.value == 31]
+    with open_video(path) as video:
+        np.testing.assert_array_equal(video.read(np.arange(5)), np.stack(decode_all(path)))
+
+
+def with_exif(source, target, exif):
+    """Copy MJPEG with a segment of EXIF behind the first marker of each picture."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = old.streams.video[0]
+        out = new.add_stream_from_template(stream)
+        for old_packet in old.demux(stream):
+            data = bytes(old_packet)
+            if data:
+                segment = b"\xff\xe1" + (2 + len(exif)).to_bytes(2, "big") + exif
+                packet = av.Packet(data[:2] + segment + data[2:])
+                packet.pts, packet.dts, packet.time_base = old_packet.pts, old_packet.dts, stream.time_base
+                packet.is_keyframe, packet.stream = True, out
+                new.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("kind", [29, 31, 999])  # the view of spatial video, EXIF, one that may come
+def test_a_kind_of_side_data_that_pyav_does_not_name_has_a_number(kind):
+    assert SideDataType(kind).value == kind
+
+
+def test_an_animated_gif_is_a_video(tmp_path, decode_all):
+    path = tmp_path / "v.gif"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("gif", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb8"
+        for index in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index, 48, 64), format="rgb24")))
+        container.mux(stream.encode())
+    truth = np.stack(decode_all(path))
+    with open_video(path) as video:
+        assert len(video) == 12
+        np.testing.assert_array_equal(video.read(np.array([7, 0, 11])), truth[[7, 0, 11]])

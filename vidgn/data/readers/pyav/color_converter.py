@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from av.filter import Graph
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -95,6 +96,19 @@ class Converter:
         if picture.rotation not in self._matrices:
             self._matrices[picture.rotation] = display_matrix(picture)
         return self._matrices[picture.rotation]
+
+
+def _unknown_side_data(kind: type[SideDataType], value: object) -> SideDataType:
+    """Make a member for a kind of side data that PyAV does not name."""
+    member: Any = object.__new__(kind)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    unknown: SideDataType = member
+    return unknown
+
+
+# PyAV 18 names the kinds up to 27 and raises at any other, such as the view of spatial video (29) and the EXIF of MJPEG
+# (31; AV_FRAME_DATA_VIEW_ID, AV_FRAME_DATA_EXIF, libavutil/frame.h). Then not even the display matrix could be read.
+SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
 
 
 def display_matrix(picture: VideoFrame) -> NDArray[np.int32] | None:

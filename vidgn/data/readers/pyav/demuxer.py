@@ -40,7 +40,7 @@ class PacketSource:
 
     def __init__(self, path: str, *, max_pixels: int) -> None:
         self.path = path
-        self.notes: list[str] = []  # what is out of the ordinary and no error
+        self.notes: list[str] = []  # what is left out and no error
         self.opens = 0  # how often the file was opened; more than once only where its start cannot be sought
         self.max_pixels = max_pixels
         self.facts: StreamFacts
@@ -252,14 +252,13 @@ class PacketSource:
         if count < sum(size > 0 for size in sizes):
             raise VideoDecodeError(self.path, f"truncated: {count} of {promised} promised frames are there")
         if len(sizes) == promised:
-            self.notes.append(f"{promised - count} of its {promised} samples are empty")
+            self.notes.append(f"{promised - count} of its {promised} samples are empty and left out")
             return
         with self.blame("its headers"):
             shown = num_shown_by_edits(self._file, track=self.stream.id)
         # A frame of tolerance at each end: the edits count in ticks of the movie, the frames in those of the track.
         if shown is None or len(self.packets.shown()) + 2 < shown - sizes.count(0):
             raise VideoDecodeError(self.path, f"truncated: {count} of {promised} promised frames are there")
-        self.notes.append(f"its edit list shows {len(self.packets.shown())} of its {promised} frames")
 
     def _rewind(self) -> None:
         """Go back to the first packet, by a seek if one lands there, otherwise by opening the file anew."""

@@ -113,7 +113,9 @@ def _times(moov: bytes, trak: tuple[int, int]) -> NDArray[np.int64] | None:
     return decoded + np.repeat(delays[1], delays[0])
 
 
-def _pairs(moov: bytes, box: tuple[int, int] | None, *, dtype: str) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+def _pairs(
+    moov: bytes, box: tuple[int, int] | None, *, dtype: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Return the columns of a table of (count, value); counts are unsigned, values of `dtype`."""
     if box is None:
         return None

@@ -164,9 +164,7 @@ def _reorder_depth_of_any(times: Sequence[int]) -> int:
 _MOST_REORDERED = 16  # frames that a decoder of H.264 can hold (A.3.1, MaxDpbFrames)
 
 
-def index_by_output(
-    order: Sequence[int], *, num_packets: int, keys: Sequence[int], amid: int = 0
-) -> FrameIndex:
+def index_by_output(order: Sequence[int], *, num_packets: int, keys: Sequence[int], amid: int = 0) -> FrameIndex:
     """Order frames as a whole decode gave them.
 
     Args:

@@ -49,6 +49,13 @@ class PyavReader:
         return len(self.index)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is left out, one sentence each."""
+        count, total = len(self.index.left_out), len(self.source.packets)
+        amid = f"the stream begins amid a group of frames: {count} of its {total} packets cannot be decoded"
+        return (*self.source.notes, *((f"{amid} and are left out",) if count else ()))
+
+    @property
     def height(self) -> int:
         """Rows of an upright frame; decodes the first frame where none was read yet."""
         return self._upright_shape()[0]

@@ -11,7 +11,7 @@ from vidgn.data.readers.types import VideoDecodeError
 
 # Containers that hold all of their data themselves; those of sound alone get the better message. Playlists and
 # scripts (HLS, ffconcat), which make FFmpeg open other files, are not among them.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac"
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,wav,mp3,flac"
 _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 
 
