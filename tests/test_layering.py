@@ -19,7 +19,7 @@ LAYERS = (
     ("vidgn.runs",),
     ("vidgn.classifier", "vidgn.callbacks"),
     ("vidgn.models", "vidgn.data", "vidgn.scoring", "vidgn.console"),
-    ("vidgn.norms", "vidgn.checkpoint", "vidgn.optim", "vidgn.predictions"),
+    ("vidgn.norms", "vidgn.checkpoint", "vidgn.optim", "vidgn.predictions", "vidgn.outputs"),
 )
 
 # What is stricter than its line, longest prefix wins: all that the part may import of the package besides itself.
@@ -33,7 +33,7 @@ STRICTER = {
         "vidgn.models.weights.formats",
         "vidgn.models.weights.sources",
     ),
-    "vidgn.data": (),
+    "vidgn.data": ("vidgn.outputs",),
     "vidgn.data.clips": (),
     "vidgn.data.transforms": (),
     "vidgn.data.storage": (),
@@ -42,7 +42,7 @@ STRICTER = {
     "vidgn.data.loading": ("vidgn.data.readers", "vidgn.data.faults"),
     "vidgn.data.loading.sampler": (),
     "vidgn.data.manifests": ("vidgn.data.storage",),
-    "vidgn.data.synthetic": ("vidgn.data.manifests",),
+    "vidgn.data.synthetic": ("vidgn.data.manifests", "vidgn.outputs"),
     "vidgn.data.synthetic.drawing": (),
     "vidgn.scoring": ("vidgn.predictions",),
     "vidgn.console": (),
@@ -50,6 +50,7 @@ STRICTER = {
     "vidgn.norms.kernels": (),
     "vidgn.optim": (),
     "vidgn.checkpoint": (),
+    "vidgn.outputs": (),
     "vidgn.predictions": (),
 }
 

@@ -76,13 +76,13 @@ def test_an_interrupted_scan_goes_on(folder, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt, match="stopped"):
         scan(folder, tmp_path / "p.jsonl")
     assert not (tmp_path / "p.jsonl").exists()
-    with (tmp_path / "p.jsonl.part").open("a") as journal:
+    with (tmp_path / ".p.jsonl.vidgn-scan").open("a") as journal:
         journal.write('{"id": "ru')
     scan(folder, tmp_path / "p.jsonl")
     assert seen == ["jump/b.mkv", "jump/cut.mp4", "jump/gone.mp4", "jump/gone.mp4", "run/a.mp4"]
     scan(folder, tmp_path / "p.jsonl")
     assert seen[5:] == ["jump/gone.mp4"]  # the rest is known and has not changed
-    assert not (tmp_path / "p.jsonl.part").exists()
+    assert not (tmp_path / ".p.jsonl.vidgn-scan").exists()
 
 
 def test_verify_finds_one_flipped_bit(folder, tmp_path):

@@ -106,7 +106,7 @@ def test_another_net_is_noticed(trained):
     ("words", "said"),
     [
         (["--to", "tflite"], "--to tflite is unknown; use one of onnx, torch-export, safetensors."),
-        (["--to", "safetensors", "--out", "C"], "is the checkpoint itself; give another name."),
+        (["--to", "safetensors", "--out", "C"], "is an input of this command"),
     ],
 )
 def test_a_mistake_is_one_sentence(vidgn, trained, words, said):

@@ -207,7 +207,7 @@ def test_the_card_without_a_test_claims_nothing():
         (["pull", "F/other", "--out", "F/new"], "model.safetensors is missing; give what vidgn push wrote"),
         (["pull", "F/bad", "--out", "F/new"], "bad is damaged ("),
         (["pull", "F/later", "--out", "F/new"], "vidgn.json has format 99, this vidgn reads 1; use the version that"),
-        (["pull", "F/other", "--out", "C"], "has a checkpoint already; give another folder."),
+        (["pull", "F/other", "--out", "C"], "best.ckpt and 1 more exist already; choose another place"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence(vidgn, trained, tmp_path, words, said):

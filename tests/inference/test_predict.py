@@ -11,7 +11,7 @@ import pytest
 from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
-from vidgn.inference.overlay import draw_label, write_overlay
+from vidgn.inference.overlay import draw_label
 from vidgn.inference.predict import Segment, WindowAnswer, segments
 
 
@@ -146,8 +146,7 @@ def test_the_overlay_has_every_frame_and_even_sides(vidgn, trained, tmp_path):
         assert next(iter(reader.frames([10])))[1][:9].min() < 50  # the bar
 
 
-def test_an_overlay_never_replaces_the_video(video):
-    with pytest.raises(ValueError, match="would overwrite the video; give another name"):
-        write_overlay(str(video), [], video)
-    with pytest.raises(ValueError, match=r"must be an \.mp4 file; use out\.mp4"):
-        write_overlay(str(video), [], video.with_name("out.avi"))
+def test_an_overlay_is_an_mp4_file(vidgn, video, tmp_path):
+    status, _, err = vidgn("predict", video, "--ckpt", tmp_path / "net.ckpt", "--overlay", tmp_path / "out.avi")
+    assert status == 2
+    assert "out.avi must be an .mp4 file; use out.mp4" in err

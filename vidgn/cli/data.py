@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vidgn.cli.options import Json
+from vidgn.cli.options import Json, Overwrite
 
 Workers = Annotated[int, typer.Option(help="Processes; 0: one per core.")]
 
@@ -25,6 +25,7 @@ def scan(
     ] = None,
     workers: Workers = 0,
     deadline: Annotated[float, typer.Option(help="Seconds that one video may take.")] = 300.0,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write the passport of a data set: what every file is, whether every frame decodes. Status 1: not all is well."""
@@ -38,7 +39,9 @@ def scan(
     if verify:
         status = tool.run_verify(source, out=sys.stdout, workers=count, seconds=deadline, as_json=as_json)
     else:
-        status = tool.run_scan(source, passport, out=sys.stdout, workers=count, seconds=deadline, as_json=as_json)
+        status = tool.run_scan(
+            source, passport, out=sys.stdout, workers=count, seconds=deadline, as_json=as_json, overwrite=overwrite
+        )
     raise typer.Exit(status)
 
 
@@ -56,6 +59,7 @@ def prepare(
         float | None, typer.Option(metavar="MB", help="Pack them into WebDataset tars of MB in DST_shards too.")
     ] = None,
     workers: Workers = 0,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Re-encode videos for random access, verified and restartable. Status 1: a video failed."""
@@ -64,11 +68,13 @@ def prepare(
 
     spec = PrepareSpec(short_side=short_side, gop=gop, crf=crf)
     count = workers if engine == "ray" else workers_or_cores(workers)
-    status = run_prepare(source, target, spec=spec, out=sys.stdout, workers=count, engine=engine, as_json=as_json)
+    status = run_prepare(
+        source, target, spec=spec, out=sys.stdout, workers=count, engine=engine, as_json=as_json, overwrite=overwrite
+    )
     if shards is not None:
         from vidgn.curation.pack import run_pack
 
-        run_pack(target, megabytes=shards, out=sys.stderr if as_json else sys.stdout)
+        run_pack(target, megabytes=shards, out=sys.stderr if as_json else sys.stdout, overwrite=overwrite)
     raise typer.Exit(status)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vidgn.cli.options import Ckpt, Device, Json
+from vidgn.cli.options import Ckpt, Device, Json, Overwrite
 
 
 def export(
@@ -14,12 +14,16 @@ def export(
     ckpt: Ckpt,
     to: Annotated[str, typer.Option(help="onnx, torch-export or safetensors.")] = "onnx",
     out: Annotated[str | None, typer.Option(metavar="FILE", help="The file; default: beside the checkpoint.")] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write the net for other programs, pixels in and scores out; print the difference it makes."""
     from vidgn.inference.export import run_export
 
-    raise typer.Exit(run_export(ckpt=ckpt, to=to, target=out, videos=videos or [], out=sys.stdout, as_json=as_json))
+    status = run_export(
+        ckpt=ckpt, to=to, target=out, videos=videos or [], out=sys.stdout, as_json=as_json, overwrite=overwrite
+    )
+    raise typer.Exit(status)
 
 
 def model(
@@ -71,12 +75,13 @@ def report(
     runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Run folders of train.py.")] = None,
     *,
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the page and the pictures.")] = "report",
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Turn runs into one HTML page: error curves, Table 8, confusion, worst classes, calibration, examples."""
     from vidgn.report.write import run_report
 
-    raise typer.Exit(run_report(runs or [], target=out, out=sys.stdout, as_json=as_json))
+    raise typer.Exit(run_report(runs or [], target=out, out=sys.stdout, as_json=as_json, overwrite=overwrite))
 
 
 def replay(
@@ -109,12 +114,15 @@ def push(
         str | None, typer.Option(metavar="DIR", help="Only write the files there, to look at; nothing is sent.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Share a checkpoint on the Hugging Face hub, with a model card made from its metrics."""
     from vidgn.inference.hub import run_push
 
-    status = run_push(repo, ckpt=ckpt, folder=folder, private=private, out=sys.stdout, as_json=as_json)
+    status = run_push(
+        repo, ckpt=ckpt, folder=folder, private=private, out=sys.stdout, as_json=as_json, overwrite=overwrite
+    )
     raise typer.Exit(status)
 
 
@@ -123,9 +131,11 @@ def pull(
     *,
     out: Annotated[str, typer.Option(metavar="DIR", help="The run folder to make.")],
     revision: Annotated[str | None, typer.Option(help="A branch, tag or commit of the repository.")] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Fetch a shared checkpoint into a folder that --ckpt takes."""
     from vidgn.inference.hub import run_pull
 
-    raise typer.Exit(run_pull(source, target=out, revision=revision, out=sys.stdout, as_json=as_json))
+    status = run_pull(source, target=out, revision=revision, out=sys.stdout, as_json=as_json, overwrite=overwrite)
+    raise typer.Exit(status)

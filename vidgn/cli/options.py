@@ -10,4 +10,7 @@ Videos = Annotated[
 ]
 Ckpt = Annotated[str, typer.Option(metavar="PATH", help="A checkpoint of train.py, or its run folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing files that this command did not write; inputs never.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

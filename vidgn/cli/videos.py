@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vidgn.cli.options import Ckpt, Device, Json, Videos
+from vidgn.cli.options import Ckpt, Device, Json, Overwrite, Videos
 
 
 def predict(
@@ -24,6 +24,7 @@ def predict(
     overlay: Annotated[str | None, typer.Option(metavar="OUT.mp4", help="Timeline: write it into a copy.")] = None,
     camera: Annotated[int | None, typer.Option(help="Watch a camera of this machine: 0 is /dev/video0.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Camera: how long; until Ctrl-C if left out.")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -52,8 +53,9 @@ def predict(
     form = "json" if as_json else "csv" if as_csv else "text"
     if timeline or overlay:
         status = run_timeline(
-            videos or [], ckpt=ckpt, out=sys.stdout, stride=stride, device=device, form=form, overlay=overlay
-        )
+            videos or [], ckpt=ckpt, out=sys.stdout, stride=stride, device=device, form=form, overlay=overlay,
+            overwrite=overwrite,
+        )  # fmt: skip
     else:
         status = run_predict(
             videos or [], ckpt=ckpt, out=sys.stdout, top=top, num_clips=num_clips, num_crops=_crops(num_crops),
@@ -73,6 +75,7 @@ def features(
     stride: Annotated[int | None, typer.Option(help="Raw frames between windows; default: touching.")] = None,
     no_pool: Annotated[bool, typer.Option("--no-pool", help="Keep (C,T,H,W) instead of the mean.")] = False,
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the .npz files.")] = "features",
+    overwrite: Overwrite = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -81,7 +84,7 @@ def features(
 
     status = run_features(
         videos or [], ckpt=ckpt, folder=out, out=sys.stdout, layer=layer, window=window, stride=stride,
-        pool=not no_pool, device=device, as_json=as_json,
+        pool=not no_pool, device=device, as_json=as_json, overwrite=overwrite,
     )  # fmt: skip
     raise typer.Exit(status)
 
@@ -93,13 +96,17 @@ def explain(
     name: Annotated[str | None, typer.Option("--class", help="The class to explain; the best one if left out.")] = None,
     at: Annotated[float | None, typer.Option(help="Second in the middle; where the class scores highest.")] = None,
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the picture and the film.")] = "explained",
+    overwrite: Overwrite = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Show where and when the net looks: Grad-CAM over space and time, as a film strip and an mp4."""
     from vidgn.inference.explain import run_explain
 
-    status = run_explain(video, ckpt=ckpt, target=out, out=sys.stdout, name=name, at=at, device=device, as_json=as_json)
+    status = run_explain(
+        video, ckpt=ckpt, target=out, out=sys.stdout, name=name, at=at, device=device, as_json=as_json,
+        overwrite=overwrite,
+    )  # fmt: skip
     raise typer.Exit(status)
 
 

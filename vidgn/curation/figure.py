@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vidgn.data.passports.passport import TOO_SHORT, VideoFacts
+from vidgn.outputs import replacing
 
 _BARS = 12  # distinct values that get a bar each; where there are more, neighbours share one
 _COLOUR, _INK, _FAINT = "#3b6ea8", "#222222", "#dddddd"
@@ -31,7 +32,8 @@ def draw_histograms(rows: Sequence[VideoFacts], file: Path) -> Path:
         f"{len(good):,} of {len(rows):,} videos are ok; {short:,} are shorter than {TOO_SHORT} frames",
         color=_INK, fontsize=11,
     )  # fmt: skip
-    figure.savefig(file, dpi=110)
+    with replacing(file) as part:
+        figure.savefig(part, dpi=110, format="png")
     return file
 
 

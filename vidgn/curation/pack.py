@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -16,27 +17,31 @@ import numpy as np
 from vidgn.console import ProgressBar
 from vidgn.data.loading.sampler import epoch_order
 from vidgn.data.manifests.manifest import Manifest, Split
-from vidgn.data.manifests.shard_index import ShardIndex, index_name, list_tar, save_index
+from vidgn.data.manifests.shard_index import ShardIndex, index_name, list_tar, save_index, shards_of
+from vidgn.outputs import check_outputs, replacing
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def pack(
     source: str | Path, target: str | Path, *, megabytes: float,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None, overwrite: bool = False,
 ) -> list[Path]:  # fmt: skip
     """Write train-*.tar, val-*.tar and, where the folder has one, test-*.tar; return them.
 
     The order of videos is drawn once, for readers that go through a tar from its beginning. Tars that are there
-    already, from an earlier run with the same videos, are kept.
+    already, from an earlier run with the same videos, are kept; those of an earlier run that have another content are
+    replaced, and those that are no longer needed are removed.
 
     Args:
         source: a folder per class, with train/ and val/ or without (then the split is drawn with seed 0).
         target: folder of the tars.
         megabytes: of videos in one tar, at least one video.
         progress: called with (videos done, videos in all).
+        overwrite: replace tars that no earlier run wrote.
 
     Raises:
+        FileExistsError: the target holds such a tar.
         ValueError: megabytes is not positive, or the folder is no data set.
         OSError: a file cannot be read or written.
     """
@@ -47,25 +52,30 @@ def pack(
     manifests = {split: Manifest.from_folder(source, split=split) for split in _SPLITS}
     if any("the test split is val/" in note for note in manifests["test"].notes):
         del manifests["test"]
+    owned = {split: _owned(out, split) for split in manifests}
     total, done, tars = sum(map(len, manifests.values())), 0, []
     for split, manifest in manifests.items():
         found: list[tuple[Path, ShardIndex]] = []
         for rows in _cut(manifest, int(1e6 * megabytes)):
             tar = out / f"{split}-{len(found):06d}.tar"
+            own = partial(_is_listed, owned[split])
+            check_outputs([tar], option=f"tars in {out}", overwrite=overwrite, is_own=own)
             found.append((tar, _tar(manifest, rows, tar)))
             done += len(rows)
             if progress is not None:
                 progress(done, total)
         _write_index(found, manifest.classes)
+        for name in owned[split] - {tar.name for tar, _ in found}:
+            (out / name).unlink(missing_ok=True)
         tars += [tar for tar, _ in found]
     return tars
 
 
-def run_pack(folder: str, *, megabytes: float, out: TextIO) -> None:
+def run_pack(folder: str, *, megabytes: float, out: TextIO, overwrite: bool = False) -> None:
     """Pack a folder into the tars of FOLDER_shards, and say how they are trained on."""
     target = Path(folder).absolute()
     target = target.with_name(f"{target.name}_shards")
-    tars = pack(folder, target, megabytes=megabytes, progress=ProgressBar("packing"))
+    tars = pack(folder, target, megabytes=megabytes, progress=ProgressBar("packing"), overwrite=overwrite)
     size = sum(tar.stat().st_size for tar in tars)
     print(f"{len(tars):,} tars, {size / 1e6:,.1f} MB: train.py data=shards data.shards={target}", file=out)
 
@@ -87,9 +97,37 @@ def _cut(manifest: Manifest, most: int) -> Iterator[list[int]]:
 def _tar(manifest: Manifest, rows: list[int], path: Path) -> ShardIndex:
     """Write one tar unless it is there, and return its index, read from what lies on the disk."""
     names = [manifest.video_id(row) for row in rows]
-    if path.exists() and list_tar(str(path)).names == names:
+    if _holds(path, names, [manifest.path(row) for row in rows]):
         return list_tar(str(path))
-    part = path.with_name(path.name + ".part")
+    with replacing(path) as part:
+        _write_tar(part, manifest, rows)
+    return list_tar(str(path))
+
+
+def _owned(out: Path, split: str) -> set[str]:
+    """Return the names of the tars that an earlier run wrote, by its index."""
+    index = Path(index_name(str(out / f"{split}-000000.tar")))
+    return set(shards_of(str(index))) if index.is_file() else set()
+
+
+def _is_listed(names: set[str], tar: Path) -> bool:
+    return tar.name in names
+
+
+def _holds(tar: Path, names: list[str], videos: list[str]) -> bool:
+    """Tell whether a tar holds these videos: the same names and sizes, and none is newer than the tar."""
+    if not tar.exists():
+        return False
+    there = list_tar(str(tar))
+    states = [os.stat(video) for video in videos]
+    return (
+        there.names == names
+        and there.sizes.tolist() == [state.st_size for state in states]
+        and max(state.st_mtime_ns for state in states) <= tar.stat().st_mtime_ns
+    )
+
+
+def _write_tar(part: Path, manifest: Manifest, rows: list[int]) -> None:
     with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
         for key, row in enumerate(rows):
             video = manifest.path(row)
@@ -101,8 +139,6 @@ def _tar(manifest: Manifest, rows: list[int], path: Path) -> ShardIndex:
                 _add(tar, f"{key:09d}{suffix}", io.BytesIO(text.encode()), len(text.encode()))
     with part.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(part, path)
-    return list_tar(str(path))
 
 
 def _add(tar: tarfile.TarFile, name: str, file: io.BufferedReader | io.BytesIO, size: int) -> None:
@@ -121,7 +157,7 @@ def _write_index(found: list[tuple[Path, ShardIndex]], classes: tuple[str, ...])
         classes,
     )
     target = Path(index_name(str(found[0][0])))
-    part = target.with_name(f"part-{target.name}")
     tars = [tar for tar, _ in found]
-    save_index(str(part), joined, shards=[tar.name for tar in tars], shard_sizes=[tar.stat().st_size for tar in tars])
-    os.replace(part, target)
+    sizes = [tar.stat().st_size for tar in tars]
+    with replacing(target) as part:
+        save_index(part, joined, shards=[tar.name for tar in tars], shard_sizes=sizes)

@@ -2,8 +2,10 @@
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, TextIO, cast
 
 import numpy as np
@@ -30,12 +32,13 @@ class Speed(NamedTuple):
 
 def run_prepare(
     source: str, target: str, *, spec: PrepareSpec, out: TextIO, workers: int, engine: str = "local",
-    as_json: bool = False,
+    as_json: bool = False, overwrite: bool = False,
 ) -> int:  # fmt: skip
     """Prepare, and print the table; 1 where a video failed."""
     rows = prepare(
-        source, target, spec=spec, workers=workers, engine=cast("Engine", engine), progress=ProgressBar("preparing")
-    )
+        source, target, spec=spec, workers=workers, engine=cast("Engine", engine), progress=ProgressBar("preparing"),
+        note=partial(print, file=sys.stderr), overwrite=overwrite,
+    )  # fmt: skip
     speed = measure_speed(source, target, rows)
     failed = {row.name: row.error for row in rows if row.error is not None}
     if as_json:

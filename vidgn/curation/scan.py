@@ -20,6 +20,7 @@ from vidgn.data.passports.compare import compare_with, describe_differences
 from vidgn.data.passports.passport import VideoFacts, check_target, read_passport, summary, write_passport
 from vidgn.data.storage.local_copy import path_of, state_of
 from vidgn.data.storage.remote import is_url
+from vidgn.outputs import check_outputs
 
 CHANGED = "changed since the scan"
 DEADLINE_SECONDS = 300.0  # for every frame of one video; a clip's deadline is 30 s
@@ -32,6 +33,7 @@ def scan(
     workers: int = 1,
     seconds: float = DEADLINE_SECONDS,
     progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
 ) -> list[VideoFacts]:
     """Decode every video strictly and write the passport.
 
@@ -43,15 +45,18 @@ def scan(
         workers: processes.
         seconds: the longest that one video may take.
         progress: called with (videos done, videos in all).
+        overwrite: replace a file of that name that is no passport.
 
     Raises:
-        ValueError: there are no videos, or the name of the passport ends otherwise.
+        FileExistsError: there is a file of that name, and it is no passport.
+        ValueError: there are no videos, the passport is an input, or its name ends otherwise.
         ImportError: pyarrow is missing, for Parquet.
     """
     out = check_target(target)
     root, names = _find(str(source))
-    journal = out.with_name(out.name + ".part")  # lines of a scan that is under way
-    known = {row.id: row for file in (out, journal) for row in _known(file)}
+    _check_outputs(out, str(source), root, names, overwrite=overwrite)
+    journal = _journal(out)
+    known = {row.id: row for file in (out, journal) for row in _known(file, overwrite=overwrite)}
     done = {name: known[name] for name in names if name in known and _is_same(path_of(root, name), known[name])}
     todo = [name for name in names if name not in done]
     if progress is not None and done:
@@ -91,10 +96,12 @@ def verify(
 
 
 def run_scan(
-    source: str, target: str, *, out: TextIO, workers: int, seconds: float = DEADLINE_SECONDS, as_json: bool = False
-) -> int:
+    source: str, target: str, *, out: TextIO, workers: int, seconds: float = DEADLINE_SECONDS, as_json: bool = False,
+    overwrite: bool = False,
+) -> int:  # fmt: skip
     """Scan, print the summary and draw the histograms beside the passport; 1 where a video is not ok."""
-    rows = scan(source, target, workers=workers, seconds=seconds, progress=ProgressBar("scanning"))
+    bar = ProgressBar("scanning")
+    rows = scan(source, target, workers=workers, seconds=seconds, progress=bar, overwrite=overwrite)
     picture = draw_histograms(rows, Path(target).with_suffix(".png"))
     bad = [row for row in rows if row.status != "ok"]
     if as_json:
@@ -136,11 +143,31 @@ def _find(source: str) -> tuple[str, list[str]]:
     return root, names
 
 
-def _known(file: Path) -> list[VideoFacts]:
+def _journal(passport: Path) -> Path:
+    """Return the file of a scan that is under way."""
+    return passport.with_name(f".{passport.name}.vidgn-scan")
+
+
+def _check_outputs(passport: Path, source: str, root: str, names: list[str], *, overwrite: bool) -> None:
+    inputs = [source] if is_url(root) else [source, *(path_of(root, name) for name in names)]
+    picture = passport.with_suffix(".png")
+    has_passport = passport.is_file()  # then the scan that wrote it drew the picture; `_known` checks what it is
+    check_outputs(
+        [passport, picture], option=f"passport {passport}", inputs=inputs, overwrite=overwrite,
+        is_own=lambda file: has_passport,
+    )  # fmt: skip
+
+
+def _known(file: Path, *, overwrite: bool) -> list[VideoFacts]:
     if not file.exists():
         return []
-    if file.suffix != ".part":
-        return read_passport(file)
+    if file.suffix != ".vidgn-scan":
+        try:
+            return read_passport(file)
+        except ValueError as err:
+            if overwrite:
+                return []
+            raise FileExistsError(f"{err}, give another name, or replace the file with --overwrite") from err
     rows = []
     for line in file.read_text().splitlines():
         try:

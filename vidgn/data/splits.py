@@ -15,6 +15,7 @@ from vidgn.data.spec import PICTURES, SPLITS, DataSpec, Split
 from vidgn.data.synthetic.exposures import ExposuresSpec, prepare_exposures
 from vidgn.data.synthetic.motions import MotionsSpec, prepare_motions
 from vidgn.data.synthetic.opposites import join_opposites
+from vidgn.data.synthetic.root import check_drawing_root
 
 
 def cache_folder() -> Path:
@@ -74,6 +75,8 @@ def _motions(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
             f"data.opposites ({spec.opposites}) must be apart (12 classes) or together (7); set one of them."
         )
     motions = MotionsSpec(**_sizes(spec), seed=spec.seed)
+    if spec.root:
+        check_drawing_root(spec.root, data="motions")
     folder = prepare_motions(spec.root or cache_folder(), spec=motions, progress=wanted.progress)
     found = {split: Manifest.from_folder(folder, split=split) for split in wanted.splits}
     return found if spec.opposites == "apart" else {split: join_opposites(found[split]) for split in found}
@@ -81,6 +84,8 @@ def _motions(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
 
 def _exposures(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     exposures = ExposuresSpec(**_sizes(spec), seed=spec.seed)
+    if spec.root:
+        check_drawing_root(spec.root, data="exposures")
     folder = prepare_exposures(spec.root or cache_folder(), spec=exposures, progress=wanted.progress)
     return read_picture_folders(folder, splits=wanted.splits)
 

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
 from vidgn.inference.fetch import local_videos
-from vidgn.inference.model import Model, open_model
+from vidgn.inference.model import Model, find_checkpoint, open_model
 from vidgn.inference.windows import Window, read_windows, seconds, window_starts
+from vidgn.outputs import check_outputs, replacing
 
 _FRAMES = 8  # of the film strip
 
@@ -41,7 +42,7 @@ class Explanation(NamedTuple):
 
 def run_explain(
     video: str, *, ckpt: str, target: str, out: TextIO, name: str | None = None, at: float | None = None,
-    device: str = "auto", as_json: bool = False,
+    device: str = "auto", as_json: bool = False, overwrite: bool = False,
 ) -> int:  # fmt: skip
     """Write TARGET/NAME.png, a film strip, and TARGET/NAME.mp4, both with the heat over the frames.
 
@@ -49,17 +50,18 @@ def run_explain(
         ValueError, OSError, VideoDecodeError: what was given cannot be used; one sentence.
     """
     with local_videos([video]) as given:
-        model = open_model(ckpt, device=device)
         if len(given.paths) != 1:
             raise ValueError(f"{video} holds {len(given.paths)} videos; explain takes one file.")
         (path,) = given.paths
+        strip, film = (Path(target) / f"{Path(path).stem}{suffix}" for suffix in (".png", ".mp4"))
+        inputs: list[str | Path] = [path, find_checkpoint(ckpt)]
+        check_outputs([strip, film], option=f"--out {target}", inputs=inputs, overwrite=overwrite)
+        model = open_model(ckpt, device=device)
         found, fps = explain(path, model, name=name, at=at)
-    place = Path(target)
-    place.mkdir(parents=True, exist_ok=True)
-    strip, film = (place / f"{Path(path).stem}{suffix}" for suffix in (".png", ".mp4"))
     blended = overlay(found)
     stride = model.clip.stride
-    strip.write_bytes(strip_png(found, blended, stride=stride, fps=fps))
+    with replacing(strip) as part:
+        part.write_bytes(strip_png(found, blended, stride=stride, fps=fps))
     write_film(film, blended, stride=stride, fps=fps)
     told: dict[str, Any] = {
         "video": given.name(path), "class": found.name, "score": round(found.score, 6), "start": found.window.start,

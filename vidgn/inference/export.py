@@ -5,7 +5,6 @@ normalization of the pixels is inside.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidgn.data.video import open_video
-from vidgn.inference.model import Model, find_videos_of, open_model
+from vidgn.inference.model import Model, find_checkpoint, find_videos_of, open_model
 from vidgn.inference.windows import read_windows, window_starts
+from vidgn.outputs import check_outputs, replacing
 
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 _SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
@@ -41,8 +41,9 @@ class Exported(nn.Module):
 
 
 def run_export(
-    *, ckpt: str, to: str, target: str | None, videos: Sequence[str], out: TextIO, as_json: bool = False
-) -> int:
+    *, ckpt: str, to: str, target: str | None, videos: Sequence[str], out: TextIO, as_json: bool = False,
+    overwrite: bool = False,
+) -> int:  # fmt: skip
     """Write the file, run it again beside the net, and print the difference; return 1 if a top-1 class changed.
 
     Raises:
@@ -51,15 +52,13 @@ def run_export(
     if to not in _SUFFIXES:
         raise ValueError(f"--to {to} is unknown; use one of {', '.join(_SUFFIXES)}.")
     paths = find_videos_of(videos) if videos else []
+    checkpoint = find_checkpoint(ckpt)
+    file = Path(target) if target is not None else checkpoint.with_suffix(_SUFFIXES[to])
+    check_outputs([file], option="--out", inputs=[checkpoint, *paths], overwrite=overwrite)
     model = open_model(ckpt, device="cpu", fused=False)  # written down as other programs know it
-    file = Path(target) if target is not None else model.path.with_suffix(_SUFFIXES[to])
-    if file.exists() and file.samefile(model.path):
-        raise ValueError(f"--out {file} is the checkpoint itself; give another name.")
-    file.parent.mkdir(parents=True, exist_ok=True)
     net = Exported(model.classifier.normalize, model.classifier.net).eval()
-    part = file.with_name(file.name + ".part")
-    scorer = _WRITERS[to](net, model, part)
-    os.replace(part, file)
+    with replacing(file) as part:
+        scorer = _WRITERS[to](net, model, part)
     clips = _random_clips(model) if not paths else _video_clips(paths, model)
     told = compare(net, scorer, clips)
     told = {"file": str(file), "bytes": file.stat().st_size, **told, "on": "videos" if paths else "random clips"}

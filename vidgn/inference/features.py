@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,14 +18,15 @@ from vidgn.data.clips import ClipSpec
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
 from vidgn.inference.fetch import local_videos
-from vidgn.inference.model import Model, open_model
+from vidgn.inference.model import Model, find_checkpoint, open_model
 from vidgn.inference.windows import read_windows, window_starts
 from vidgn.models.builders.slowfast import JoinPaths
+from vidgn.outputs import check_outputs, folded, replacing
 
 
 def run_features(
     videos: Sequence[str], *, ckpt: str, folder: str, out: TextIO, layer: str = "res5", window: int | None = None,
-    stride: int | None = None, pool: bool = True, device: str = "auto", as_json: bool = False,
+    stride: int | None = None, pool: bool = True, device: str = "auto", as_json: bool = False, overwrite: bool = False,
 ) -> int:  # fmt: skip
     """Write one .npz per video; return 1 where a video could not be read, else 0.
 
@@ -33,12 +35,14 @@ def run_features(
     """
     records: list[dict[str, Any]] = []
     with local_videos(videos) as given, Progress(console=Console(stderr=True), transient=True) as bar:
+        target, names = Path(folder), _names(given.paths)
+        files = [target / f"{names[path]}.npz" for path in given.paths]
+        inputs: list[str | Path] = [*given.paths, find_checkpoint(ckpt)]
+        check_outputs(files, option=f"--out {folder}", inputs=inputs, overwrite=overwrite)
         model = open_model(ckpt, device=device)
         clip = window_clip(model, window)
         find_stage(model, layer)  # before anything is written
-        target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
-        names = _names(given.paths)
         for path in bar.track(given.paths, description="features"):
             record: dict[str, Any] = {"video": given.name(path), "file": None, "error": None}
             try:
@@ -112,10 +116,8 @@ def extract(
 
 def write_npz(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write arrays so that the file appears under its name only when it is whole."""
-    part = file.with_name(file.name + ".part")
-    with part.open("wb") as handle:
+    with replacing(file) as part, part.open("wb") as handle:
         np.savez(handle, **arrays)  # type: ignore[arg-type]
-    os.replace(part, file)
 
 
 def find_stage(model: Model, layer: str) -> nn.Module:
@@ -163,8 +165,9 @@ def features_of(net: nn.Module, block: nn.Module, clip: Tensor) -> tuple[Tensor,
 def _names(paths: Sequence[str]) -> dict[str, str]:
     """Return a file name for each video: its own without suffix, with folders before it where names repeat."""
     stems = [Path(path).stem for path in paths]
+    counts = Counter(map(folded, stems))
     common = os.path.commonpath([os.path.dirname(path) for path in paths])
     return {
-        path: stem if stems.count(stem) == 1 else os.path.relpath(path, common).replace(os.sep, "__")
+        path: stem if counts[folded(stem)] == 1 else os.path.relpath(path, common).replace(os.sep, "__")
         for path, stem in zip(paths, stems, strict=True)
     }

@@ -21,6 +21,7 @@ import torch
 from vidgn.checkpoint import FORMAT, Checkpoint, read_checkpoint, write_whole
 from vidgn.inference.model import find_checkpoint
 from vidgn.inference.model_card import model_card
+from vidgn.outputs import check_outputs
 from vidgn.runs.resume import JOB
 
 WEIGHTS, ABOUT, METRICS, CARD = "model.safetensors", "vidgn.json", "metrics.json", "README.md"
@@ -32,7 +33,10 @@ _KEPT_METRICS = (
 )  # fmt: skip
 
 
-def run_push(repo: str, *, ckpt: str, folder: str | None, private: bool, out: TextIO, as_json: bool = False) -> int:
+def run_push(
+    repo: str, *, ckpt: str, folder: str | None, private: bool, out: TextIO, as_json: bool = False,
+    overwrite: bool = False,
+) -> int:  # fmt: skip
     """Write the files of a checkpoint to a folder, or to a repository of the Hugging Face hub.
 
     Raises:
@@ -41,6 +45,9 @@ def run_push(repo: str, *, ckpt: str, folder: str | None, private: bool, out: Te
     checkpoint = read_checkpoint(find_checkpoint(ckpt))
     _check_repo(repo)
     if folder is not None:
+        files = [Path(folder) / name for name in (WEIGHTS, ABOUT, METRICS, CARD)]
+        inputs = [checkpoint.path, *_run_files(checkpoint.path)]
+        check_outputs(files, option=f"--folder {folder}", inputs=inputs, overwrite=overwrite)
         place = write_shared(Path(folder), checkpoint, name=repo)
         told = {"folder": str(place), "files": sorted(file.name for file in place.iterdir())}
     else:
@@ -51,14 +58,17 @@ def run_push(repo: str, *, ckpt: str, folder: str | None, private: bool, out: Te
     return 0
 
 
-def run_pull(source: str, *, target: str, revision: str | None, out: TextIO, as_json: bool = False) -> int:
+def run_pull(
+    source: str, *, target: str, revision: str | None, out: TextIO, as_json: bool = False, overwrite: bool = False
+) -> int:
     """Make a run folder of what was pushed: TARGET/checkpoints/best.ckpt, metrics.json and README.md.
 
     Raises:
         ValueError, OSError, ImportError: what was given cannot be used; one sentence.
     """
-    if (Path(target) / "checkpoints" / "best.ckpt").exists():
-        raise ValueError(f"--out {target} has a checkpoint already; give another folder.")
+    files = [Path(target) / name for name in ("checkpoints/best.ckpt", METRICS, CARD)]
+    inputs = [Path(source).expanduser() / name for name in (WEIGHTS, ABOUT, METRICS, CARD)]
+    check_outputs(files, option=f"--out {target}", inputs=inputs, overwrite=overwrite)
     if Path(source).expanduser().is_dir():
         path = read_shared(Path(source).expanduser(), Path(target))
     else:
@@ -137,6 +147,11 @@ def find_metrics(checkpoint: Path) -> dict[str, Any] | None:
     found = json.loads(file.read_text("utf-8"))
     of_this = Path(found.get("checkpoint") or "best.ckpt").name == checkpoint.name  # pulled ones do not name it
     return {key: found[key] for key in _KEPT_METRICS if key in found} if of_this else None
+
+
+def _run_files(checkpoint: Path) -> list[Path]:
+    """Return the files of the run folder around a checkpoint that are read."""
+    return [checkpoint.absolute().parent.parent / METRICS]
 
 
 def _upload(repo: str, folder: Path, *, private: bool) -> str:

@@ -20,13 +20,8 @@ def write_overlay(video: str, found: Sequence[Segment], target: Path) -> None:
     Odd heights and widths lose their last row or column: 4:2:0 video has even ones.
 
     Raises:
-        ValueError: the target is the video itself or no .mp4.
         OSError, VideoDecodeError: a file cannot be read or written.
     """
-    if target.suffix.lower() != ".mp4":
-        raise ValueError(f"--overlay {target} must be an .mp4 file; use {target.with_suffix('.mp4').name}.")
-    if target.exists() and target.samefile(video):
-        raise ValueError(f"--overlay {target} would overwrite the video; give another name.")
     with open_video(video) as reader:
         frames = _Labelled(reader, found)
         # write_video asks for the shape and for one frame after the other, never for the array.

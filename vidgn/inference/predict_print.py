@@ -14,7 +14,7 @@ from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
 from vidgn.evaluation.results import plain_cell
 from vidgn.inference.fetch import Given, local_videos
-from vidgn.inference.model import Model, open_model
+from vidgn.inference.model import Model, find_checkpoint, open_model
 from vidgn.inference.predict import (
     Answer,
     Segment,
@@ -26,6 +26,7 @@ from vidgn.inference.predict import (
     segments,
     timeline,
 )
+from vidgn.outputs import check_outputs
 
 _progress = Console(stderr=True)
 
@@ -69,7 +70,7 @@ def run_predict(
 
 def run_timeline(
     videos: Sequence[str], *, ckpt: str, out: TextIO, stride: int | None, device: str = "auto", form: str = "text",
-    overlay: str | None = None,
+    overlay: str | None = None, overwrite: bool = False,
 ) -> int:  # fmt: skip
     """Print what happens when in each video; return 1 where one could not be read to its end.
 
@@ -78,8 +79,8 @@ def run_timeline(
     """
     records: list[dict[str, Any]] = []
     with local_videos(videos) as given:
-        if overlay is not None and len(given.paths) != 1:
-            raise ValueError(f"--overlay writes one video, but {len(given.paths)} were given; give one.")
+        if overlay is not None:
+            _check_overlay(overlay, given.paths, ckpt=ckpt, overwrite=overwrite)
         model = open_model(ckpt, device=device)
         for path in given.paths:
             windows, fps, error = _scored(path, model, stride)
@@ -103,6 +104,15 @@ def run_timeline(
             rows += [[record["video"], *[""] * len(Segment._fields), record["error"]]] if record["error"] else []
             writer.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     return int(any(record["error"] for record in records))
+
+
+def _check_overlay(target: str, videos: Sequence[str], *, ckpt: str, overwrite: bool) -> None:
+    if len(videos) != 1:
+        raise ValueError(f"--overlay writes one video, but {len(videos)} were given; give one.")
+    if Path(target).suffix.lower() != ".mp4":
+        raise ValueError(f"--overlay {target} must be an .mp4 file; use {Path(target).with_suffix('.mp4').name}.")
+    inputs: list[str | Path] = [*videos, find_checkpoint(ckpt)]
+    check_outputs([target], option="--overlay", inputs=inputs, overwrite=overwrite)
 
 
 def _named(answer: Answer, given: Given) -> Answer:

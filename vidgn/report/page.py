@@ -18,6 +18,7 @@ TABLE_8: Mapping[tuple[str, int, int], tuple[float, float]] = {
 }
 
 
+GENERATOR = '<meta name="generator" content="vidgn report">'  # tells a page that a report wrote
 _NONE = "\N{EN DASH}"
 
 
@@ -152,6 +153,6 @@ th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--
 """
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>vidgn report</title><style>{style}</style></head>
+<meta name="generator" content="vidgn report"><title>vidgn report</title><style>{style}</style></head>
 <body><h1>vidgn report</h1>{body}</body></html>
 """

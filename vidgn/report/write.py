@@ -13,15 +13,18 @@ from vidgn.data.module import cache_folder
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.synthetic.motions import MotionsSpec
 from vidgn.data.video import open_video
+from vidgn.outputs import check_outputs, replacing
 from vidgn.report import curves, theme
 from vidgn.report import figures as figures
-from vidgn.report.page import Picture, Section, page, paragraph, runs_table, table_8
+from vidgn.report.page import GENERATOR, Picture, Section, page, paragraph, runs_table, table_8
 from vidgn.report.read_run import Run, Scored, class_accuracy, confusion, read_run, reliability
 
 _STRIPS = 3  # right and wrong videos each
 
 
-def run_report(folders: Sequence[str], *, target: str, out: TextIO, as_json: bool = False) -> int:
+def run_report(
+    folders: Sequence[str], *, target: str, out: TextIO, as_json: bool = False, overwrite: bool = False
+) -> int:
     """Write TARGET/index.html, which needs nothing beside it, and each picture as a PNG.
 
     Raises:
@@ -32,14 +35,23 @@ def run_report(folders: Sequence[str], *, target: str, out: TextIO, as_json: boo
         raise ValueError("no run was given; give one or more run folders of train.py, such as runs/NAME.")
     runs = [read_run(folder) for folder in dict.fromkeys(folders)]
     place = Path(target)
-    place.mkdir(parents=True, exist_ok=True)
-    draw = _Drawer(place)
+    pictures: dict[str, bytes] = {}
+    draw = _Drawer(pictures)
     sections = [Section("Runs", [runs_table(runs), table_8(runs)]), *_curves(runs, draw)]
     for number, run in enumerate(runs, 1):
         sections += training_sections(run, number, draw)
         if run.predictions:
             sections += _run_sections(run, number, draw)
-    (place / "index.html").write_text(page(sections), encoding="utf-8")
+    files = {**pictures, "index.html": page(sections).encode()}
+    is_ours = _is_report(place / "index.html")
+    check_outputs(
+        [place / name for name in files], option=f"--out {target}", overwrite=overwrite,
+        inputs=[file for run in runs for file in run.folder.iterdir()],
+        is_own=lambda file: is_ours,
+    )  # fmt: skip
+    for name, content in files.items():
+        with replacing(place / name) as part:
+            part.write_bytes(content)
     if as_json:
         print(
             json.dumps({"page": str(place / "index.html"), "runs": [_record(run) for run in runs]}, indent=1), file=out
@@ -49,11 +61,16 @@ def run_report(folders: Sequence[str], *, target: str, out: TextIO, as_json: boo
     return 0
 
 
-class _Drawer:
-    """Draws each picture in both themes, into the folder and for the page."""
+def _is_report(file: Path) -> bool:
+    """Tell a page that an earlier report wrote."""
+    return file.is_file() and GENERATOR.encode() in file.read_bytes()[:4096]
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+
+class _Drawer:
+    """Draws each picture in both themes, as a file and for the page."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
         self.count = 0
 
     def __call__(self, name: str, alt: str, figure: Callable[..., Figure]) -> Picture:
@@ -61,7 +78,7 @@ class _Drawer:
         images = [theme.as_png(figure(theme=colours)) for colours in theme.THEMES]
         for colours, image in zip(theme.THEMES, images, strict=True):
             suffix = "" if colours.name == "light" else f"-{colours.name}"
-            (self.folder / f"{name}{suffix}.png").write_bytes(image)
+            self.files[f"{name}{suffix}.png"] = image
         self.count += 1
         return Picture(alt, *images)
 

@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -75,13 +75,24 @@ def list_tar(shard: str) -> ShardIndex:
     return _joined(list(_listed(shard, 0)))
 
 
-def save_index(path: str, index: ShardIndex, *, shards: Sequence[str], shard_sizes: Sequence[int]) -> None:
+def shards_of(index: str) -> list[str]:
+    """Return the names of the tars that an index lists.
+
+    Raises:
+        ValueError: the file is no index.
+    """
+    with open(index, "rb") as file:
+        return list(_load(io.BytesIO(file.read()), index)["shards"])
+
+
+def save_index(path: Path, index: ShardIndex, *, shards: Sequence[str], shard_sizes: Sequence[int]) -> None:
     """Write the index of tars (their names, without folders) as numpy arrays."""
     words = json.dumps({"names": index.names, "shards": list(shards), "classes": list(index.classes)})
-    np.savez_compressed(
-        path, words=np.frombuffer(words.encode(), np.uint8), labels=index.labels, shard=index.shard,
-        starts=index.starts, sizes=index.sizes, shard_sizes=np.array(shard_sizes, np.int64),
-    )  # fmt: skip
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file, words=np.frombuffer(words.encode(), np.uint8), labels=index.labels, shard=index.shard,
+            starts=index.starts, sizes=index.sizes, shard_sizes=np.array(shard_sizes, np.int64),
+        )  # fmt: skip
 
 
 def _load(file: io.BytesIO, name: str) -> dict[str, Any]:

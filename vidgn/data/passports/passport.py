@@ -4,12 +4,13 @@ Parquet needs the package pyarrow; a passport whose name ends in .jsonl needs no
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from vidgn.outputs import replacing
 
 TOO_SHORT = 64  # frames; below, a clip of the usual span shows some frames twice
 
@@ -84,13 +85,12 @@ def read_passport(path: str | Path) -> list[VideoFacts]:
 def write_passport(rows: Sequence[VideoFacts], path: str | Path) -> None:
     """Write a passport, whole or not at all."""
     file = check_target(path)
-    part = file.with_name(file.name + ".new")
-    if file.suffix == ".jsonl":
-        part.write_text("".join(json.dumps(row._asdict()) + "\n" for row in rows))
-    else:
-        table = import_module("pyarrow").Table.from_pylist([row._asdict() for row in rows])
-        _parquet().write_table(table, part)
-    os.replace(part, file)
+    with replacing(file) as part:
+        if file.suffix == ".jsonl":
+            part.write_text("".join(json.dumps(row._asdict()) + "\n" for row in rows))
+        else:
+            table = import_module("pyarrow").Table.from_pylist([row._asdict() for row in rows])
+            _parquet().write_table(table, part)
 
 
 def check_target(path: str | Path) -> Path:

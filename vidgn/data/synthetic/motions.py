@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidgn.data.synthetic.drawing import SCALES, Trajectory, draw_look, render
+from vidgn.outputs import replacing
 
 CLASSES = (
     "move_down",
@@ -203,9 +204,7 @@ def write_video(path: str | Path, frames: NDArray[np.uint8], *, fps: int = 25) -
     """Write (F, H, W, 3) uint8 RGB frames to an H.264 mp4 that appears under its name only when whole."""
     import av
 
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    with av.open(str(part), "w", format="mp4") as container:
+    with replacing(path) as part, av.open(str(part), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -214,7 +213,6 @@ def write_video(path: str | Path, frames: NDArray[np.uint8], *, fps: int = 25) -
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
-    os.replace(part, path)
 
 
 @contextlib.contextmanager
