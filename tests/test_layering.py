@@ -43,6 +43,7 @@ STRICTER = {
     "vidgn.data.loading.sampler": (),
     "vidgn.data.manifests": ("vidgn.data.storage",),
     "vidgn.data.synthetic": ("vidgn.data.manifests", "vidgn.outputs"),
+    "vidgn.data.tables": ("vidgn.data.manifests", "vidgn.data.storage"),
     "vidgn.data.synthetic.drawing": (),
     "vidgn.scoring": ("vidgn.predictions",),
     "vidgn.console": (),

@@ -1,5 +1,6 @@
 """Which videos and which views, as records."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +16,7 @@ class DataSpec:
     """Which videos, and how they are read.
 
     Attributes:
-        name: motions, folder or kinetics400; of pictures: exposures or images.
+        name: motions, folder, csv or kinetics400; of pictures: exposures or images.
         root: folder of the videos; for motions and exposures the cache folder (None: `cache_folder()`).
         train: for kinetics400 the annotation file or path-label list (None: looked for under root); for
             motions and exposures the number per class.
@@ -33,6 +34,13 @@ class DataSpec:
         passport: file of `vidgn scan`; what it does not call ok is left out of training and validation.
         shards: of shards, where the tars are; see `vidgn.data.manifests.shards.read_shards`.
         min_area: smallest part of a picture that a training view shows; of pictures alone.
+        file: of csv, the table of all videos; train, val and test are tables of their own.
+        columns: of csv, the names of the columns path, label, split, group, start and end, or their numbers.
+        unit: of csv, the unit of start and end: seconds or frames.
+        suffix: of csv, added to each path.
+        group: column, or pattern of names, of videos that stay together in a drawn split.
+        fold: which part is the test of a cross-validation; None: no cross-validation.
+        folds: its number of parts, or groups.
         opposites: of motions, whether those that differ in their direction alone are classes of their own.
         intersect: passport or published list; the test scores only what it names too.
     """
@@ -56,6 +64,13 @@ class DataSpec:
     shards: str | None = None
     min_area: float = 0.08
     opposites: Literal["apart", "together"] = "apart"
+    file: str | None = None
+    columns: Mapping[str, str | int | None] | None = None
+    unit: Literal["seconds", "frames"] = "seconds"
+    suffix: str | None = None
+    group: str | None = None
+    fold: int | None = None
+    folds: int | str = 5
 
 
 @dataclass(frozen=True)

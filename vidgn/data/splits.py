@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from vidgn.data.manifests.classes import read_classes
 from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.image_folder import read_picture_folders
 from vidgn.data.manifests.manifest import Manifest
@@ -16,6 +17,8 @@ from vidgn.data.synthetic.exposures import ExposuresSpec, prepare_exposures
 from vidgn.data.synthetic.motions import MotionsSpec, prepare_motions
 from vidgn.data.synthetic.opposites import join_opposites
 from vidgn.data.synthetic.root import check_drawing_root
+from vidgn.data.tables.splits import DrawRule, read_csv_splits
+from vidgn.data.tables.videos import ListFormat
 
 
 def cache_folder() -> Path:
@@ -126,6 +129,23 @@ def _shards(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     return {split: read_shards(spec.shards, split=split, classes_file=spec.classes) for split in wanted.splits}
 
 
+def _csv(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    tables = {name: _file(getattr(spec, name)) for name in ("file", *SPLITS)}
+    columns = dict(spec.columns or {})
+    is_column = spec.group is not None and re.fullmatch(r"\w+", spec.group) is not None
+    if is_column:
+        columns["group"] = spec.group
+    form = ListFormat(
+        root=spec.root, columns=columns, unit=spec.unit, suffix=spec.suffix or "",
+        classes=None if spec.classes is None else read_classes(Path(spec.classes)),
+    )  # fmt: skip
+    rule = DrawRule(
+        seed=spec.seed, group=None if is_column else spec.group, fold=spec.fold, folds=spec.folds, record=wanted.record
+    )
+    given = {name: table for name, table in tables.items() if table is not None}
+    return {**read_csv_splits(given, form, rule, splits=wanted.splits)}
+
+
 def _file(value: str | int | None) -> str | None:
     return None if value is None else str(value)
 
@@ -136,6 +156,6 @@ _SIDES = frozenset({"left", "right", "leftward", "rightward", "leftwards", "righ
 }  # fmt: skip
 _READERS = {
     "motions": _motions, "folder": _folder, "kinetics400": _kinetics400, "images": _images,
-    "exposures": _exposures, "shards": _shards,
+    "exposures": _exposures, "shards": _shards, "csv": _csv,
 }  # fmt: skip
-_EMBEDDED = ("motions", "exposures", "shards")  # without a root
+_EMBEDDED = ("motions", "exposures", "shards", "csv")  # without a root

@@ -19,6 +19,7 @@ from typing import get_args
 
 from vidgn.data.readers.types import MAX_PIXELS, Backend, Reader, VideoDecodeError
 from vidgn.data.storage.byte_ranges import Piece
+from vidgn.data.storage.excerpt import Excerpt
 from vidgn.data.storage.remote import Url, is_remote
 
 
@@ -28,8 +29,8 @@ def open_video(
     """Open a regular file, a `Url` or a `Piece` and index its first video stream that is not a cover picture.
 
     Args:
-        path: A file in one of the containers mp4/mov, mkv/webm, avi, ts, mpg, flv, asf, ogg, gif; its name proves
-            nothing.
+        path: A file in one of the containers mp4/mov, mkv/webm, avi, ts, mpg, flv, asf, ogg, gif, whose name proves
+            nothing; or an `Excerpt` of one.
         backend: `pyav` reads everything exactly. `decord` reads ordinary H.264 files, `torchcodec` H.264, HEVC, VP9
             and AV1 of 8 bits with an installed FFmpeg; they refuse the rest and do not notice damaged pictures.
         num_threads: Threads of the decoder, which share the slices of one picture.
@@ -47,6 +48,8 @@ def open_video(
         if value < 1:
             raise ValueError(f"{name} ({value}) must be at least 1.")
     file = os.fspath(path)
+    if isinstance(file, Excerpt):
+        return _open_excerpt(file, backend=backend, num_threads=num_threads, max_pixels=max_pixels)
     if not is_remote(file):
         _require_regular_file(file.container if isinstance(file, Piece) else file)
     if backend != "pyav" and isinstance(file, (Url, Piece)):
@@ -62,6 +65,18 @@ def open_video(
     from vidgn.data.readers.pyav.reader import PyavReader
 
     return PyavReader(file, num_threads=num_threads, max_pixels=max_pixels)
+
+
+def _open_excerpt(excerpt: Excerpt, *, backend: Backend, num_threads: int, max_pixels: int) -> Reader:
+    """Open a part of a video, a folder of images, or either at another frame rate."""
+    from vidgn.data.readers.excerpt import ExcerptReader
+    from vidgn.data.readers.image_folder import ImageFolderReader
+
+    if excerpt.images is not None:
+        whole: Reader = ImageFolderReader(excerpt.file, excerpt.images, max_pixels=max_pixels)
+    else:
+        whole = open_video(excerpt.file, backend=backend, num_threads=num_threads, max_pixels=max_pixels)
+    return whole if excerpt.segment is None and excerpt.fps is None else ExcerptReader(whole, excerpt)
 
 
 _KINDS = {

@@ -10,6 +10,7 @@ the split down (`SplitRecord`, in its checkpoints), and whoever uses the run lat
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
+_SEGMENT = re.compile(r"#[tf]=[\d.]*,[\d.]*$")
 _HASH = np.dtype(">u8")  # big-endian, so that a record is the same on every machine
 
 
@@ -131,8 +133,11 @@ def video_key(name: str) -> str:
 
     >>> video_key("run/a.b.avi")
     'run/a.b'
+    >>> video_key("film.mp4#t=1.5,3")
+    'film#t=1.5,3'
     """
-    return os.path.splitext(name)[0]
+    segment = _SEGMENT.search(name)
+    return os.path.splitext(name)[0] if segment is None else os.path.splitext(name[: segment.start()])[0] + segment[0]
 
 
 def _by_rank(names: Sequence[str], seed: int, fractions: Sequence[float]) -> dict[str, Part]:

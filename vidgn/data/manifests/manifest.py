@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from vidgn.data.manifests.kinetics import find_annotation, read_kinetics
 from vidgn.data.manifests.listing import Folders
 from vidgn.data.manifests.lists import is_kinetics_annotation, read_list
 from vidgn.data.manifests.rows import Rows, RowsBuilder, check_root, clean_name
+from vidgn.data.storage.excerpt import Excerpt, ImageFolder, Segment
 from vidgn.data.storage.remote import is_url, url_of
 
 Split = Literal["train", "val", "test"]
@@ -39,6 +40,8 @@ class Manifest:
         classes: Class names in the order of their indices.
         notes: What a user should know about how this was read, one sentence each.
         drawn_seed: Seed of a split that was drawn; None where the data set has its own.
+        images: How folders of images are read, where the videos are that; None: they are files.
+        fps: Frames per second at which each video is read; 0: its own mean rate; None: frame by frame.
     """
 
     root: str
@@ -48,6 +51,8 @@ class Manifest:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     drawn_seed: int | None = None
+    images: ImageFolder | None = None
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         for array in (self.names, self.offsets, self.labels):
@@ -65,8 +70,22 @@ class Manifest:
         return self.names[self.offsets[row] : self.offsets[row + 1]].tobytes().decode()
 
     def path(self, index: int) -> str:
-        """Return where the video lies."""
-        name = self.video_id(index)
+        """Return where the video lies, with what is to be read of it where that is not the whole file."""
+        file, segment = self._file(index), self.segment(index)
+        if segment is None and self.images is None and self.fps is None:
+            return file
+        return Excerpt.of(file, segment=segment, images=self.images, fps=self.fps)
+
+    def file_name(self, index: int) -> str:
+        """Return the name of the file that a video is, or is a segment of."""
+        return self.video_id(index)
+
+    def segment(self, index: int) -> Segment | None:
+        """Return the part of its file that a video is; None: the whole file."""
+        return None
+
+    def _file(self, index: int) -> str:
+        name = self.file_name(index)
         return url_of(self.root, name) if is_url(self.root) else os.path.join(self.root, name)
 
     def label(self, index: int) -> int:
@@ -80,7 +99,7 @@ class Manifest:
         """
         return [self.video_id(row) for row in self._missing_rows()]
 
-    def without_missing(self) -> tuple["Manifest", list[str]]:
+    def without_missing(self) -> tuple[Self, list[str]]:
         """Return a manifest of the videos that exist, and the names of those that do not.
 
         For training alone: in validation and testing a missing video counts as failed.
@@ -95,7 +114,7 @@ class Manifest:
         kept = np.setdiff1d(np.arange(len(self)), rows)
         return (self.select(kept) if names else self), names
 
-    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> "Manifest":
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return a manifest of these rows, in this order, with the same classes."""
         index = np.arange(len(self))[np.asarray(rows, np.int64)]
         starts, ends = self.offsets[index], self.offsets[index + 1]
@@ -106,7 +125,7 @@ class Manifest:
             self, names=np.frombuffer(names, np.uint8), offsets=offsets, labels=self.labels[index]
         )
 
-    def noted(self, note: str) -> "Manifest":
+    def noted(self, note: str) -> Self:
         """Return the same videos with one more note."""
         return dataclasses.replace(self, notes=(*self.notes, note))
 
@@ -254,8 +273,9 @@ class Manifest:
         folders = Folders(self.root)
         missing = []
         for row in range(len(self)):
-            folder, _, file = self.video_id(row).rpartition("/")
-            if file not in folders[folder].files:
+            folder, _, file = self.file_name(row).rpartition("/")
+            listing = folders[folder]
+            if file not in (listing.files if self.images is None else listing.folders):
                 missing.append(row)
         return missing
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _WORD = "SPLIT"  # stands for train, val or test in data.shards
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ShardManifest(Manifest):
     """Videos that lie in tars.
 
@@ -45,20 +46,17 @@ class ShardManifest(Manifest):
     starts: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     sizes: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def path(self, index: int) -> str:
+    def _file(self, index: int) -> str:
         """Return where the video lies: a piece of a tar."""
         container = self.shards[int(self.shard[index])]
         place = {"start": int(self.starts[index]), "size": int(self.sizes[index])}
         return Piece.of(Url(container) if is_url(container) else container, **place, name=self.video_id(index))
 
-    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> "ShardManifest":
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return a manifest of these rows, in this order, with the same classes."""
-        plain = super().select(rows)
         index = np.arange(len(self))[np.asarray(rows, np.int64)]
-        return dataclasses.replace(
-            self, names=plain.names, offsets=plain.offsets, labels=plain.labels,
-            shard=self.shard[index], starts=self.starts[index], sizes=self.sizes[index],
-        )  # fmt: skip
+        shard, starts, sizes = self.shard[index], self.starts[index], self.sizes[index]
+        return dataclasses.replace(super().select(rows), shard=shard, starts=starts, sizes=sizes)
 
     def _missing_rows(self) -> list[int]:
         return []  # their tars were opened or listed when the index was read
@@ -97,8 +95,8 @@ def _manifest(
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(name) for name in encoded], dtype=np.int64)])
     buffer = np.frombuffer(b"".join(encoded), np.uint8)
     return ShardManifest(
-        os.path.dirname(shards[0]), buffer, offsets, index.labels, classes, notes, None, tuple(shards),
-        index.shard, index.starts, index.sizes,
+        os.path.dirname(shards[0]), buffer, offsets, index.labels, classes, notes, shards=tuple(shards),
+        shard=index.shard, starts=index.starts, sizes=index.sizes,
     )  # fmt: skip
 
 

@@ -1,0 +1,116 @@
+"""Every command of docs/own-data.md, run on a small set in the form that it is for."""
+
+import csv
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
+
+PAGE = Path(__file__).parents[2] / "docs/own-data.md"
+FAST = (
+    "data.num_workers=0", "epochs=1", "batch=2", "crop=32", "clip_len=8", "span=8", "num_clips=2", "num_crops=1",
+    "model.width=8", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "trainer.limit_train_batches=1",
+)  # fmt: skip
+
+
+def commands(heading):
+    """Return the options of the commands below a heading of the page, up to the next heading."""
+    text = PAGE.read_text()
+    section = re.split(r"^#+ ", text, flags=re.MULTILINE)
+    (body,) = [part for part in section if part.startswith(f"{heading}\n")]
+    lines = re.findall(r"^    python train.py (.*)$", body, flags=re.MULTILINE)
+    assert lines, f"{heading} has no command"
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Twelve short videos of two classes and three people, and the tables of the page."""
+    root = tmp_path_factory.mktemp("clips")
+    rows = []
+    for label in ("move_left", "zoom_in"):
+        for number in range(6):
+            name = f"{label}_g{number // 2}_{number}.mp4"
+            (root / label).mkdir(exist_ok=True)
+            frames = draw_video(label, spec=MotionsSpec(num_frames=20, side=40), key=(0, number))
+            write_video(root / label / name, frames)
+            split = ("train", "train", "train", "train", "val", "test")[number]
+            rows.append((f"{label}/{name}", label, split, f"p{number // 2}"))
+    write_table(root / "videos.csv", ["path", "label", "split", "person"], rows)
+    write_table(root / "drawn.csv", ["path", "label", "person"], [(a, b, d) for a, b, _, d in rows])
+    write_table(root / "named.csv", ["clip", "action"], [(a, b) for a, b, *_ in rows])
+    for split in ("train", "val"):
+        lines = [f"{path} {int(label == 'zoom_in')}" for path, label, of, _ in rows if of == split]
+        (root / f"{split}.txt").write_text("\n".join(lines))
+    segments = [(a, b, c, start, start + 0.32) for a, b, c, _ in rows for start in (0.0, 0.4)]
+    write_table(root / "segments.csv", ["path", "label", "split", "start", "end"], segments)
+    return root
+
+
+def write_table(path, header, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def train(run, options, root, folder, monkeypatch):
+    monkeypatch.chdir(root)
+    options = [option.replace("data.root=DIR", f"data.root={root}") for option in options]
+    outcome = run("train", *options, *FAST, f"hydra.run.dir={folder}")
+    assert outcome.status == 0, outcome.err
+    return json.loads((folder / "metrics.json").read_text()), outcome.out
+
+
+def test_a_folder_per_class(run, clips, tmp_path, monkeypatch):
+    (options,) = commands("A folder per class")
+    metrics, out = train(run, options, clips, tmp_path, monkeypatch)
+    assert metrics["videos_scored"] == 2
+    assert "8 train, 2 val, 2 test videos, 2 classes" in out
+
+
+@pytest.mark.parametrize(("number", "table"), [(0, "videos.csv"), (1, "named.csv"), (2, None)])
+def test_a_table(run, clips, tmp_path, monkeypatch, number, table):
+    options = [option.replace("videos.csv", table or "") for option in commands("A table")[number]]
+    metrics, out = train(run, options, clips, tmp_path, monkeypatch)
+    assert metrics["videos_failed"] == 0
+    assert "8 train, 2 val, 2 test videos, 2 classes" in out
+
+
+def test_segments_of_long_videos(run, clips, tmp_path, monkeypatch):
+    (options,) = commands("Segments of long videos")
+    metrics, out = train(run, options, clips, tmp_path, monkeypatch)
+    assert metrics["videos_scored"] == 4
+    assert "16 train, 4 val, 4 test videos" in out
+    with (tmp_path / "predictions.csv").open() as file:
+        names = [row["video"] for row in csv.DictReader(file)]
+    assert names[:2] == ["move_left/move_left_g2_5.mp4#t=0,0.32", "move_left/move_left_g2_5.mp4#t=0.4,0.72"]
+
+
+def test_a_test_of_segments_takes_everything_from_the_checkpoint(run, clips, tmp_path, monkeypatch):
+    (options,) = commands("Segments of long videos")
+    metrics, _ = train(run, options, clips, tmp_path / "train", monkeypatch)
+    words = (f"ckpt={tmp_path}/train/checkpoints/best.ckpt", "data.num_workers=0", "trainer.accelerator=cpu")
+    outcome = run("eval", *words, f"hydra.run.dir={tmp_path / 'eval'}")
+    assert outcome.status == 0, outcome.err
+    again = json.loads((tmp_path / "eval/metrics.json").read_text())
+    assert [again[key] for key in ("video_top1", "videos_scored")] == [
+        metrics[key] for key in ("video_top1", "videos_scored")
+    ]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_groups(run, clips, tmp_path, monkeypatch, number):
+    options = [option.replace("videos.csv", "drawn.csv") for option in commands("Splits and groups")[number]]
+    metrics, out = train(run, options, clips, tmp_path, monkeypatch)
+    assert "4 train, 4 val, 4 test videos, 2 classes" in out
+    assert metrics["videos_scored"] == 4
+
+
+def test_folds(run, clips, tmp_path, monkeypatch):
+    options = [option.replace("videos.csv", "drawn.csv") for option in commands("Splits and groups")[2]]
+    options = [option.replace("range(5)", "1") for option in options if option != "-m"]
+    _, out = train(run, [*options, "data.folds=groups"], clips, tmp_path, monkeypatch)
+    assert "note: fold 1 of groups: the test is that part, validation the next one" in out
