@@ -19,7 +19,7 @@ LAYERS = (
     ("vidgn.runs",),
     ("vidgn.classifier", "vidgn.callbacks"),
     ("vidgn.models", "vidgn.data", "vidgn.scoring", "vidgn.console"),
-    ("vidgn.norms", "vidgn.checkpoint", "vidgn.optim", "vidgn.predictions", "vidgn.outputs"),
+    ("vidgn.norms", "vidgn.checkpoint", "vidgn.losses", "vidgn.optim", "vidgn.predictions", "vidgn.outputs"),
 )
 
 # What is stricter than its line, longest prefix wins: all that the part may import of the package besides itself.
@@ -40,7 +40,7 @@ STRICTER = {
     "vidgn.data.readers": ("vidgn.data.storage",),
     "vidgn.data.faults": ("vidgn.data.readers", "vidgn.data.storage", "vidgn.data.video"),
     "vidgn.data.loading": ("vidgn.data.readers", "vidgn.data.faults"),
-    "vidgn.data.loading.sampler": (),
+    "vidgn.data.loading.sampler": ("vidgn.data.loading.balance",),
     "vidgn.data.manifests": ("vidgn.data.storage",),
     "vidgn.data.synthetic": ("vidgn.data.manifests", "vidgn.outputs"),
     "vidgn.data.tables": ("vidgn.data.manifests", "vidgn.data.storage"),
@@ -49,6 +49,7 @@ STRICTER = {
     "vidgn.console": (),
     "vidgn.norms": (),
     "vidgn.norms.kernels": (),
+    "vidgn.losses": (),
     "vidgn.optim": (),
     "vidgn.checkpoint": (),
     "vidgn.outputs": (),

@@ -38,6 +38,13 @@ def test_warm_up_is_linear_and_cosine_ends_near_zero():
         ({"warmup": 1.0}, r"optim.warmup \(1.0\) must be a fraction"),
         ({"drops": (0.7, 0.3)}, r"optim.drops \(\[0.7, 0.3\]\) must be growing"),
         ({"drops": (1.5,)}, r"optim.drops \(\[1.5\]\) must be growing"),
+        ({"schedule": "stairs"}, r"must be one of steps, cosine, linear, constant"),
+        ({"name": "lion"}, r"optim.name \(lion\) must be one of sgd, adamw, adam, nadam, radam, rmsprop"),
+        ({"name": "adamw", "lr": 0.24}, r"optim.lr \(0.24\) is a rate for sgd .* optim.name=adamw; use .* optim=adamw"),
+        ({"betas": (0.9, 1.0)}, r"optim.betas \(\[0.9, 1.0\]\) must be two numbers in \[0, 1\)"),
+        ({"layer_decay": 0.0}, r"optim.layer_decay \(0.0\) must be in \(0, 1\]"),
+        ({"rates": {"haed": 2.0}}, r"optim.rates.haed is unknown; the stages are stem, res2"),
+        ({"rates": {"head": -1.0}}, r"optim.rates.head \(-1.0\) must be 0 or more"),
         ({"momentum": 0.0}, r"optim.momentum \(0.0\) must lie in \(0, 1\) with nesterov"),
     ],
 )
@@ -79,3 +86,63 @@ def test_the_optimizer_follows_the_schedule():
         schedule.step()
     assert rates == pytest.approx([0.005] * 3 + [0.0005] * 3 + [0.00005] * 2)
     assert all(group["nesterov"] and group["momentum"] == 0.9 for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("nadam", torch.optim.NAdam),
+        ("radam", torch.optim.RAdam), ("rmsprop", torch.optim.RMSprop),
+    ],
+)  # fmt: skip
+def test_an_optimizer_is_chosen_by_name(name, kind):
+    net = nn.Linear(2, 2)
+    spec = OptimSpec(name=name, lr=0.01, lr_clips=4, weight_decay=0.5, betas=(0.8, 0.95))
+    optimizer, _ = build_optimizer(net, spec, clips_per_step=8, total_steps=8, is_norm=is_norm)
+    assert type(optimizer) is kind
+    decay, no_decay = optimizer.param_groups
+    assert (decay["lr"], decay["weight_decay"], no_decay["weight_decay"]) == (0.02, 0.5, 0.0)
+    assert decay.get("betas", (0.8, 0.95)) == (0.8, 0.95)
+
+
+def test_linear_falls_to_zero_and_constant_stays_after_the_warm_up():
+    linear = OptimSpec(schedule="linear", warmup=0.5)
+    assert [linear.factor(step, 8) for step in range(8)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 0.75, 0.5, 0.25])
+    constant = OptimSpec(schedule="constant", warmup=0.25)
+    assert [constant.factor(step, 8) for step in range(8)] == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 1])
+
+
+def staged():
+    return nn.ModuleDict({name: nn.Linear(2, 2) for name in ("stem", "res2", "res3", "res4", "res5", "head")})
+
+
+def test_layer_decay_lowers_the_rate_of_each_stage_before_the_head():
+    net = staged()
+    spec = OptimSpec(lr=0.64, lr_clips=1, layer_decay=0.5, rates={"head": 2.0}, schedule="linear")
+    optimizer, schedule = build_optimizer(
+        net, spec, clips_per_step=1, total_steps=4, is_norm=is_norm, stages=dict(net.items())
+    )
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    rates = [rate_of[id(part.weight)] for part in net.values()]
+    assert rates == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.32, 1.28])
+    assert [rate_of[id(part.bias)] for part in net.values()] == rates
+    assert sorted(rate_of) == sorted(id(p) for p in net.parameters())
+    sum(part(torch.ones(1, 2)).sum() for part in net.values()).backward()
+    optimizer.step()
+    schedule.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02 * 0.75)  # the schedule multiplies each
+
+
+def test_rates_of_stages_need_stages():
+    with pytest.raises(ValueError, match=r"optim.layer_decay and optim.rates need a net of stages"):
+        build_optimizer(
+            nn.Linear(2, 2), OptimSpec(layer_decay=0.5), clips_per_step=1, total_steps=1, is_norm=is_norm
+        )
+
+
+def test_the_default_groups_are_those_of_the_net_as_a_whole():
+    net = staged()
+    optimizer, _ = build_optimizer(
+        net, OptimSpec(rates={"head": 1.0}), clips_per_step=64, total_steps=1, is_norm=is_norm, stages=dict(net.items())
+    )
+    assert [len(group["params"]) for group in optimizer.param_groups] == [6, 6]

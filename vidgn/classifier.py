@@ -7,10 +7,10 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from vidgn.losses import ClipLoss, right_share
 from vidgn.norms import is_norm
 from vidgn.optim import OptimSpec, build_optimizer
 from vidgn.predictions import (
@@ -54,6 +54,8 @@ class VideoClassifier(L.LightningModule):
         batch: clips per device and optimizer step, for the linear learning-rate rule.
         view_batch: views scored at a time in the test, across videos.
         describe: what a checkpoint says of itself; plain containers and primitives only.
+        loss: of training; None: the mean cross-entropy.
+        stages: parts of the net by name, for rates that differ by stage.
         seed: of dropout: a step's random numbers are a function of (seed, epoch, batch, rank).
 
     Attributes:
@@ -75,6 +77,8 @@ class VideoClassifier(L.LightningModule):
         batch: int,
         view_batch: int = 8,
         describe: dict[str, Any] | None = None,
+        loss: ClipLoss | None = None,
+        stages: Mapping[str, nn.Module] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -85,6 +89,8 @@ class VideoClassifier(L.LightningModule):
         self.batch = batch
         self.view_batch = view_batch
         self.describe = describe or {}
+        self.loss = loss or ClipLoss()
+        self._stages = dict(stages or {})  # a plain dict: the net holds these modules already
         self.seed = seed
         self.num_views: int | None = None
         self.predictions: list[Prediction] = []
@@ -113,10 +119,10 @@ class VideoClassifier(L.LightningModule):
         torch.manual_seed(seed)
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
-        """Return the mean cross-entropy over the clips."""
+        """Return the mean loss over the clips, by default their cross-entropy."""
         logits, labels = self._logits(batch)
-        loss = F.cross_entropy(logits, labels)
-        right = (logits.detach().argmax(1) == labels).sum()
+        loss: Tensor = self.loss(logits, labels)
+        right = right_share(logits, labels)
         self._counts = self._counts.to(right.device) + torch.stack([right, torch.full_like(right, len(labels))])
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
         return loss
@@ -179,13 +185,14 @@ class VideoClassifier(L.LightningModule):
                 self.log(f"test/{name}", value)
 
     def configure_optimizers(self) -> Any:
-        """Build SGD and its schedule for the length of this run."""
+        """Build the optimizer and its schedule for the length of this run."""
         optimizer, schedule = build_optimizer(
             self.net,
             self.optim,
             clips_per_step=self.batch * self.trainer.world_size * self.trainer.accumulate_grad_batches,
             total_steps=int(self.trainer.estimated_stepping_batches),
             is_norm=is_norm,
+            stages=self._stages,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -1,14 +1,18 @@
 """Optimizer: parameter groups, the linear learning-rate rule, the schedule of one run."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-Schedule = Literal["steps", "cosine"]
+Schedule = Literal["steps", "cosine", "linear", "constant"]
+Optimizer = Literal["sgd", "adamw", "adam", "nadam", "radam", "rmsprop"]
+STAGES = ("stem", "res2", "res3", "res4", "res5", "head")  # what `rates` and `layer_decay` tell apart
+
+MAX_ADAPTIVE_RATE = 0.05  # above, an optimizer that divides by the gradient's size only jumps about
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,15 @@ class OptimSpec:
         nesterov: look ahead (video-nonlocal-net; the paper's text is silent).
         weight_decay: on convolutions and the classifier.
         decay_norms: put the weight decay on norm parameters and biases too.
-        schedule: `steps` divides the rate at `drops`, `cosine` takes it to zero.
+        schedule: `steps` divides the rate at `drops`, `cosine` and `linear` take it to zero, `constant` keeps it.
         drops: fractions of the run at which the rate falls (150k and 300k of 400k iterations).
         drop_factor: what the rate is multiplied by at each drop.
         warmup: fraction of the run in which the rate grows linearly from zero.
+        name: the optimizer, of torch.optim.
+        betas: decay of the two moments, of adamw, adam, nadam and radam.
+        layer_decay: the rate of each stage is this times that of the next one; the head has the full rate.
+            "BEiT" (arXiv 2106.08254) fine-tunes so.
+        rates: what the rate of a stage is multiplied by, such as {"head": 10.0}.
     """
 
     lr: float = 0.01
@@ -38,6 +47,10 @@ class OptimSpec:
     drops: tuple[float, ...] = (0.375, 0.75)
     drop_factor: float = 0.1
     warmup: float = 0.0
+    name: Optimizer = "sgd"
+    betas: tuple[float, float] = (0.9, 0.999)
+    layer_decay: float = 1.0
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.schedule not in get_args(Schedule):
@@ -50,10 +63,26 @@ class OptimSpec:
             raise ValueError(f"optim.warmup ({self.warmup}) must be a fraction of the run in [0, 1)")
         if any(not 0 < drop < 1 for drop in self.drops) or list(self.drops) != sorted(self.drops):
             raise ValueError(f"optim.drops ({list(self.drops)}) must be growing fractions of the run in (0, 1)")
-        if self.nesterov and not 0 < self.momentum < 1:
+        if self.name not in get_args(Optimizer):
+            raise ValueError(f"optim.name ({self.name}) must be one of {', '.join(get_args(Optimizer))}")
+        if self.name == "sgd" and self.nesterov and not 0 < self.momentum < 1:
             raise ValueError(
                 f"optim.momentum ({self.momentum}) must lie in (0, 1) with nesterov; set optim.nesterov=false"
             )
+        if self.name != "sgd" and self.lr > MAX_ADAPTIVE_RATE:
+            raise ValueError(
+                f"optim.lr ({self.lr}) is a rate for sgd and must be at most {MAX_ADAPTIVE_RATE} for "
+                f"optim.name={self.name}; use the recipe optim=adamw, or set optim.lr=0.001"
+            )
+        if len(self.betas) != 2 or any(not 0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optim.betas ({list(self.betas)}) must be two numbers in [0, 1), such as [0.9,0.999]")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"optim.layer_decay ({self.layer_decay}) must be in (0, 1]; 1 has one rate for all stages")
+        for stage, rate in self.rates.items():
+            if stage not in STAGES:
+                raise ValueError(f"optim.rates.{stage} is unknown; the stages are {', '.join(STAGES)}")
+            if rate < 0 or not math.isfinite(rate):
+                raise ValueError(f"optim.rates.{stage} ({rate}) must be 0 or more; 1 is the rate of the recipe")
 
     def learning_rate(self, clips_per_step: int) -> float:
         """Return the peak rate for `clips_per_step` clips (over all devices): the linear rule.
@@ -72,14 +101,29 @@ class OptimSpec:
         warmup_steps = round(self.warmup * total_steps)
         if step < warmup_steps:
             return (step + 1) / warmup_steps
+        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
         if self.schedule == "cosine":
-            progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+            return 0.5 * (1 + math.cos(math.pi * progress))
+        if self.schedule == "linear":
+            return 1 - progress
+        if self.schedule == "constant":
+            return 1.0
         passed = sum(step >= round(drop * total_steps) for drop in self.drops)
         return round(self.drop_factor**passed, 12)
 
 
-OPTIM_FIELDS = tuple(field.name for field in fields(OptimSpec))
+    def stage_rate(self, stage: str) -> float:
+        """Return what the rate is multiplied by in a stage.
+
+        >>> spec = OptimSpec(layer_decay=0.5, rates={"head": 10.0})
+        >>> [spec.stage_rate(stage) for stage in STAGES]
+        [0.03125, 0.0625, 0.125, 0.25, 0.5, 10.0]
+        """
+        below_head = len(STAGES) - 1 - STAGES.index(stage)
+        return self.layer_decay**below_head * self.rates.get(stage, 1.0)
+
+
+OPTIM_FIELDS = tuple(entry.name for entry in fields(OptimSpec))
 
 
 def parameter_groups(
@@ -115,8 +159,9 @@ def build_optimizer(
     clips_per_step: int,
     total_steps: int,
     is_norm: Callable[[nn.Module], bool],
-) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.LambdaLR]:
-    """Build SGD and its schedule, which is to be advanced once per optimizer step.
+    stages: Mapping[str, nn.Module] | None = None,
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """Build the optimizer and its schedule, which is to be advanced once per optimizer step.
 
     Args:
         model: the network to train.
@@ -124,9 +169,56 @@ def build_optimizer(
         clips_per_step: clips of one optimizer step over all devices and accumulated batches.
         total_steps: optimizer steps of the whole run.
         is_norm: tells a normalization layer.
+        stages: the parts of the model, by the names in `STAGES`, for `layer_decay` and `rates`.
+
+    Raises:
+        ValueError: the recipe has rates per stage, but a parameter of the model is in no stage.
     """
     groups = parameter_groups(model, weight_decay=spec.weight_decay, decay_norms=spec.decay_norms, is_norm=is_norm)
-    optimizer = torch.optim.SGD(
-        groups, lr=spec.learning_rate(clips_per_step), momentum=spec.momentum, nesterov=spec.nesterov
-    )
+    rate = spec.learning_rate(clips_per_step)
+    if spec.layer_decay != 1 or any(times != 1 for times in spec.rates.values()):
+        groups = _by_stage(groups, stages or {}, spec, rate)
+    optimizer = _OPTIMIZERS[spec.name](groups, rate, spec)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: spec.factor(step, total_steps))
+
+
+def _by_stage(
+    groups: list[dict[str, object]], stages: Mapping[str, nn.Module], spec: OptimSpec, rate: float
+) -> list[dict[str, object]]:
+    """Split each group by stage, each with the rate of its stage; a rate of 0 leaves the stage as it is."""
+    stage_of = {parameter: name for name, part in stages.items() for parameter in part.parameters()}
+    split: list[dict[str, object]] = []
+    for group in groups:
+        parameters: Any = group["params"]
+        if any(parameter not in stage_of for parameter in parameters):
+            raise ValueError(
+                "optim.layer_decay and optim.rates need a net of stages, but it has parameters outside of "
+                f"{', '.join(stages) or 'any stage'}; leave both out"
+            )
+        for stage in stages:
+            members = [parameter for parameter in parameters if stage_of[parameter] == stage]
+            if members:
+                split.append({**group, "params": members, "lr": rate * spec.stage_rate(stage)})
+    return split
+
+
+def _sgd(groups: Any, rate: float, spec: OptimSpec) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=rate, momentum=spec.momentum, nesterov=spec.nesterov)
+
+
+def _moments(kind: Callable[..., torch.optim.Optimizer]) -> Callable[[Any, float, OptimSpec], torch.optim.Optimizer]:
+    return lambda groups, rate, spec: kind(groups, lr=rate, betas=spec.betas)
+
+
+def _rmsprop(groups: Any, rate: float, spec: OptimSpec) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(groups, lr=rate, momentum=spec.momentum)
+
+
+_OPTIMIZERS: Mapping[str, Callable[[Any, float, OptimSpec], torch.optim.Optimizer]] = {
+    "sgd": _sgd,
+    "adamw": _moments(torch.optim.AdamW),
+    "adam": _moments(torch.optim.Adam),
+    "nadam": _moments(torch.optim.NAdam),
+    "radam": _moments(torch.optim.RAdam),
+    "rmsprop": _rmsprop,
+}

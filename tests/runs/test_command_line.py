@@ -82,7 +82,7 @@ def test_every_plain_argument_of_the_trainer_is_a_word():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["clp_len=64"], r"'clp_len' is no word; did you mean clip_len\? use one of batch, clip_len"),
+        (["clp_len=64"], r"'clp_len' is no word; did you mean clip_len\? use one of balanced, batch"),
         (["norm.num_grups=4"], r"'norm.num_grups' is no word; did you mean num_groups\? norm has channels_per_group"),
         (["norm=gnn"], r"'norm=gnn' is no choice; use one of .*bn.*, gn, .*ln"),
         (["norm=[1,2]"], r"'norm=\[1,2\]' is no choice; norm takes one word, as in norm=batch_renorm"),

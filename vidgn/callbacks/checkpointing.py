@@ -11,11 +11,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch.optim.lr_scheduler import LambdaLR
 
+from vidgn.callbacks.early_stop import MONITORS, Monitor
 from vidgn.callbacks.resume_point import Place, rescale, settle
 from vidgn.checkpoint import SUM, copy_whole, last_name, read_state, rotate, write_whole
 
-BEST = "best.ckpt"  # smallest validation error
-MONITOR = "val/error"
+BEST = "best.ckpt"  # by default: smallest validation error
 CURVES = "curves"  # of a checkpoint: how much of each logger's belongs to it
 
 
@@ -42,13 +42,20 @@ class Keep(L.Callback):
         every_minutes: between two checkpoints within an epoch; None: none by time.
         every_steps: the same in batches of an epoch; None: none by steps.
         last: newest checkpoints to keep, beside the best.
+        by: what the best one is best in.
 
     Raises:
         ValueError: a number is out of its range.
     """
 
     def __init__(
-        self, folder: Path, *, every_minutes: float | None = 10.0, every_steps: int | None = None, last: int = 2
+        self,
+        folder: Path,
+        *,
+        every_minutes: float | None = 10.0,
+        every_steps: int | None = None,
+        last: int = 2,
+        by: Monitor = MONITORS["error"],
     ) -> None:
         if every_minutes is not None and not every_minutes > 0:
             raise ValueError(f"save_every_minutes ({every_minutes}) must be above 0; null saves by steps and epochs.")
@@ -60,7 +67,8 @@ class Keep(L.Callback):
         self.every_minutes = every_minutes
         self.every_steps = every_steps
         self.last = last
-        self.best: float | None = None  # smallest error so far
+        self.by = by
+        self.best: float | None = None  # smallest error so far, or what `by` compares
         self._saved_at = time.monotonic()
         self._place: Place = "validated"
         self._rescaled = False
@@ -88,8 +96,8 @@ class Keep(L.Callback):
         """Save, and keep it as the best where its error is the smallest."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        error = trainer.callback_metrics.get(MONITOR)
-        is_best = error is not None and (self.best is None or float(error) < self.best)
+        error = trainer.callback_metrics.get(self.by.metric)
+        is_best = error is not None and (self.best is None or self.by.is_better(float(error), self.best))
         if is_best:
             assert error is not None
             self.best = float(error)

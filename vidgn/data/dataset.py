@@ -98,8 +98,8 @@ class ClipDataset(Dataset[ClipSample]):
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def __getitem__(self, item: tuple[int, int]) -> ClipSample:
-        """Read the clips of `(epoch, video)`.
+    def __getitem__(self, item: tuple[int, ...]) -> ClipSample:
+        """Read the clips of `(epoch, video)`, or other ones for `(epoch, video, turn)`, 0 being those of the pair.
 
         Raises:
             VideoDecodeError: The file is no whole video; the message names it.
@@ -109,35 +109,35 @@ class ClipDataset(Dataset[ClipSample]):
         """
         if not isinstance(item, tuple):
             raise TypeError(f"ClipDataset is indexed by (epoch, video), not {item!r}; use EpochSampler.")
-        epoch, video = item
+        epoch, video, turn = (*item, 0)[:3]
         if self.quarantine is None:
-            return self._sample(epoch, video)
+            return self._sample(epoch, video, turn)
         if self.stream == "val":
-            return self._good(self.quarantine, epoch, video) or self._failed(video)
+            return self._good(self.quarantine, epoch, video, 0) or self._failed(video)
         place = [video, *self._substitutes(epoch, video)]
         for candidate in place:
-            sample = self._good(self.quarantine, epoch, candidate)
+            sample = self._good(self.quarantine, epoch, candidate, turn)
             if sample is not None:
                 return sample
         raise VideoDecodeError(self.manifest.path(video), f"it and the {len(place) - 1} videos drawn for it are bad")
 
-    def _good(self, quarantine: Quarantine, epoch: int, video: int) -> ClipSample | None:
+    def _good(self, quarantine: Quarantine, epoch: int, video: int, turn: int) -> ClipSample | None:
         """Read a video, or find it bad; a bad one is read in vain once per run."""
         name = self.manifest.video_id(video)
         if quarantine.holds(self.stream, video, name, epoch=epoch):
             return None
         began = time.monotonic()
         try:
-            return self._sample(epoch, video)
+            return self._sample(epoch, video, turn)
         except VideoDecodeError as err:
             spent = round(time.monotonic() - began, 3)
             quarantine.add(BadVideo(name, err.reason, self.stream, video, epoch, spent, round(time.time(), 3)))
             return None
 
-    def _sample(self, epoch: int, video: int) -> ClipSample:
+    def _sample(self, epoch: int, video: int, turn: int) -> ClipSample:
         path = self.manifest.path(video)
         with self.board.reading(path):
-            (clips,), _ = self._guard(path, epoch, video)
+            (clips,), _ = self._guard(path, epoch, video, turn)
         return ClipSample(torch.from_numpy(clips), self.manifest.label(video), video)
 
     def _failed(self, video: int) -> ClipSample:
@@ -149,15 +149,16 @@ class ClipDataset(Dataset[ClipSample]):
         draws = random_draws(self.seed, epoch=epoch, video=video, view=_SUBSTITUTE_VIEW, count=_SUBSTITUTES)
         return [int(draw * len(self)) for draw in draws]
 
-    def _open(self, path: str, epoch: int, video: int) -> tuple[Arrays, None]:
+    def _open(self, path: str, epoch: int, video: int, turn: int) -> tuple[Arrays, None]:
         with open_video(path, backend=self.backend) as reader:
             if self.strict:
                 refuse_notes(reader)
-            return [self._read(reader, epoch=epoch, video=video).numpy()], None
+            return [self._read(reader, epoch=epoch, video=video, turn=turn).numpy()], None
 
-    def _read(self, reader: Reader, *, epoch: int, video: int) -> Tensor:
+    def _read(self, reader: Reader, *, epoch: int, video: int, turn: int = 0) -> Tensor:
         """Return the clips, uint8 (K,3,T,S,S), from one pass through the file."""
-        draws = [self._draws(epoch, video, view) for view in range(self.clips_per_video)]
+        first = turn * self.clips_per_video
+        draws = [self._draws(epoch, video, first + view) for view in range(self.clips_per_video)]
         span, num_frames = self.clip.span, len(reader)
         starts = np.array([train_start(num_frames, span=span, uniform=draw[0]) for draw in draws])
         indices = frame_indices(starts, clip_len=self.clip.clip_len, span=span, num_frames=num_frames)  # (K,T)

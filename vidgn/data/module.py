@@ -47,6 +47,7 @@ class VideoDataModule(L.LightningDataModule):
         batch: clips per device and training step.
         test_batch: videos per test step.
         seed: of order, clips and crops.
+        balanced: every class comes equally often in a training epoch.
         ledger: where bad videos are written down (`vidgn.data.faults.quarantine`); None: a bad video is an error.
 
     Attributes:
@@ -66,6 +67,7 @@ class VideoDataModule(L.LightningDataModule):
         test_batch: int = 1,
         seed: int = 0,
         ledger: Path | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__()
         if batch < 1:
@@ -83,6 +85,7 @@ class VideoDataModule(L.LightningDataModule):
         self.test_batch = test_batch
         self.seed = seed
         self.ledger = ledger
+        self.balanced = balanced
         self.done: Callable[[], Collection[int]] = tuple
         self.begun: Callable[[], Mapping[int, int]] = dict
         self._place: dict[str, int] | None = None
@@ -208,6 +211,7 @@ class VideoDataModule(L.LightningDataModule):
             rank=rank,
             world_size=world_size,
             drop_last=stream == "train",
+            balance=manifest.labels if self.balanced and stream == "train" else None,
         )
         if stream == "train" and self.trainer is not None:
             sampler.set_epoch(self.trainer.current_epoch)  # Lightning does so only after workers begin to read

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vidgn.callbacks.checkpointing import BEST
 from vidgn.checkpoint import check_writable, clean_leftovers, copy_whole, newest_whole, read_checkpoint
@@ -18,6 +18,10 @@ from vidgn.data.manifests.manifest import Manifest
 from vidgn.runs.ranks import forget_failures, tell_who_failed
 
 SAME = ("model", "norm", "clip", "crop", "normalize", "classes")  # what a resumed run must share, of a description
+TRAINING = (  # options of a run that decide its numbers and are part of no group
+    "loss", "label_smoothing", "class_weights", "focal_gamma", "balanced", "drop_path", "freeze", "train_only",
+    "early_stop", "best_by",
+)  # fmt: skip
 JOB = "job"  # of a description: what else the numbers depend on
 
 
@@ -108,6 +112,7 @@ def job(config: DictConfig, manifests: Mapping[Any, Manifest], *, optim: Mapping
         "backend": config.data.get("backend"),
         "clips_per_video": config.data.get("clips_per_video"),
         "optim": dict(optim),
+        "training": {name: _plain(config.get(name)) for name in TRAINING},
         "videos": {split: fingerprint(manifests[split]) for split in ("train", "val")},
     }
 
@@ -123,8 +128,17 @@ def fingerprint(manifest: Manifest) -> str:
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     pairs = [(name, theirs.get(name), ours.get(name)) for name in SAME]
     mine = ours.get(JOB, {})
-    pairs += [(name, old, mine.get(name)) for name, old in theirs.get(JOB, {}).items()]
+    pairs += [(name, _since(old, mine.get(name)), mine.get(name)) for name, old in theirs.get(JOB, {}).items()]
     return [(name, old, new) for name, old, new in pairs if old != new]
+
+
+def _since(old: Any, new: Any) -> Any:
+    """Return what an older version wrote, with the options that it did not know as they are now."""
+    return {**new, **old} if isinstance(old, dict) and isinstance(new, dict) else old
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 @contextmanager

@@ -16,7 +16,8 @@ def data_spec(data: Mapping[str, Any]) -> DataSpec:
 def optim_spec(optim: Mapping[str, Any]) -> OptimSpec:
     """Return the words `optim.*` as a record."""
     _check_known(OptimSpec, optim, group="optim")
-    return OptimSpec(**{**optim, "drops": tuple(optim["drops"])})
+    lists = {name: tuple(optim[name]) for name in ("drops", "betas") if name in optim}
+    return OptimSpec(**{**optim, **lists})
 
 
 def check_view_spec(num_clips: int, num_crops: object, clip_rule: str) -> ViewSpec:

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
+import numpy as np
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from vidgn.callbacks.checkpointing import BEST, Keep
+from vidgn.callbacks.early_stop import EarlyStop, monitor
+from vidgn.callbacks.freeze import Freeze
 from vidgn.callbacks.nonfinite import Guard
 from vidgn.callbacks.precise_bn import PreciseBN
 from vidgn.callbacks.preemption import Stop
@@ -24,6 +27,10 @@ from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import Split, VideoDataModule, mirror_changes
 from vidgn.data.transforms import CropSpec
 from vidgn.evaluation.evaluate import Result, check_test_limit, evaluate
+from vidgn.losses import ClipLoss, LossSpec
+from vidgn.models.drop_path import DropPathSum, add_drop_path
+from vidgn.models.net import VideoNet
+from vidgn.models.stages import freeze_stages, frozen_names, stages
 from vidgn.runs.command_line import is_typed, run_folder, typed_words
 from vidgn.runs.defaults import check_task, fill_clip
 from vidgn.runs.environment import device_word, git_state, versions
@@ -35,6 +42,7 @@ from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
 from vidgn.runs.speed import Speed, speed_spec, speed_up
 from vidgn.runs.split import SPLIT, earlier_split, split_of_run, write_split
 from vidgn.runs.trainer import build_trainer
+from vidgn.training.drop_path import DropPathDraws
 from vidgn.training.dry_run import dry_run
 from vidgn.training.start import Start, describe, start_net
 from vidgn.training.watch import watchers
@@ -57,6 +65,7 @@ def train(config: DictConfig) -> Result | None:
         every_minutes=config.save_every_minutes,
         every_steps=config.save_every_steps,
         last=config.keep_last,
+        by=monitor(config.best_by),
     )
     with own_folder(folder):
         first = find_start(config.resume, folder)
@@ -64,6 +73,7 @@ def train(config: DictConfig) -> Result | None:
         stop = Stop(keep if config.trainer.enable_checkpointing else None)
         callbacks: list[L.Callback] = [
             Guard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
+            *([EarlyStop(config.early_stop, by=keep.by)] if config.early_stop is not None else []),  # before keep
             *([keep] if config.trainer.enable_checkpointing else []),  # before all that log
             stop,
             *(
@@ -73,6 +83,7 @@ def train(config: DictConfig) -> Result | None:
             ),
             Speed(speed_spec(config), clip=(config.clip_len, config.crop, config.batch)),
             *([LearningRateMonitor("step")] if config.logger.names else []),
+            *regularizers(cast("VideoNet", classifier.net), config),
             *watchers(config, net=classifier.net, folder=folder),
         ]
         if first is not None:
@@ -107,6 +118,7 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
     test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
     recipe = optim_spec(_plain(config.optim))
+    loss = LossSpec(**{name: _value(config[name]) for name in LossSpec.__dataclass_fields__})
     spec = data_spec(_plain(config.data))
     earlier = earlier_split(first, _our_checkpoint(config))
     manifests = usable(find_videos(spec, record=earlier))
@@ -116,6 +128,7 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     L.seed_everything(config.seed, workers=True, verbose=False)
     model, norm = _plain(config.model), _plain(config.norm)
     start = start_net(model=model, norm=norm, crop=crop.crop, classes=classes, init=config.init)
+    add_drop_path(start.net, config.drop_path)  # before the blocks are fused
     speed_up(start.net, speed_spec(config), accelerator=config.trainer.accelerator)
     description = describe(
         start=start, classes=classes, clip=clip, crop=crop, test=test, view_batch=config.view_batch,
@@ -129,13 +142,25 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
         batch=config.batch,
         view_batch=config.view_batch,
         describe={**description, SPLIT: split.plain(), JOB: job(config, manifests, optim=_plain(config.optim))},
+        loss=ClipLoss(loss, weights=loss.weights(np.bincount(manifests["train"].labels, minlength=len(classes)))),
+        stages=stages(start.net),
         seed=config.seed,
     )
     data = data_module(spec.name)(
         manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed,
-        ledger=run_folder() / LEDGER,
+        ledger=run_folder() / LEDGER, balanced=config.balanced,
     )  # fmt: skip
     return classifier, data, start
+
+
+def regularizers(net: VideoNet, config: DictConfig) -> list[L.Callback]:
+    """Freeze what the options say, and return the callbacks that keep it frozen and draw the dropped paths."""
+    frozen = freeze_stages(net, frozen_names(list(config.freeze), config.train_only))
+    sums = [module for module in net.modules() if isinstance(module, DropPathSum)]
+    return [
+        *([Freeze(frozen)] if frozen else []),
+        *([DropPathDraws(sums, seed=config.seed)] if sums else []),
+    ]
 
 
 def adopt_shape(config: DictConfig) -> None:
@@ -226,6 +251,10 @@ def _is_ours(path: Path) -> bool:
     except ValueError:
         return False  # other weights; load_weights reads them, or says what is wrong with them
     return True
+
+
+def _value(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def _plain(node: DictConfig) -> dict[str, Any]:

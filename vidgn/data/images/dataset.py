@@ -102,13 +102,13 @@ class PictureDataset(ClipDataset):
             raise ValueError(f"data.min_area ({min_area}) must be in (0, 1]; ImageNet's is 0.08.")
         self.min_area = min_area
 
-    def _open(self, path: str, epoch: int, video: int) -> tuple[Arrays, None]:
+    def _open(self, path: str, epoch: int, video: int, turn: int) -> tuple[Arrays, None]:
         picture = read_picture(path)
-        view = self._random(picture, epoch, video) if self.stream == "train" else _centre(picture, self.crop)
+        view = self._random(picture, epoch, video, turn) if self.stream == "train" else _centre(picture, self.crop)
         return [view[None, :, None].numpy()], None  # (1,3,1,S,S)
 
-    def _random(self, picture: NDArray[np.uint8], epoch: int, index: int) -> Tensor:
-        draws = random_draws(self.seed, epoch=epoch, video=index, view=_VIEW, count=NUM_DRAWS)
+    def _random(self, picture: NDArray[np.uint8], epoch: int, index: int, turn: int) -> Tensor:
+        draws = random_draws(self.seed, epoch=epoch, video=index, view=_VIEW + turn, count=NUM_DRAWS)
         height, width = picture.shape[:2]
         view = draw_picture_view(draws, height=height, width=width, flip=self.flip, min_area=self.min_area)
         return apply_picture_view(picture, view, side=self.crop.crop)

@@ -4,12 +4,14 @@ permutation(seed, epoch)     7 2 5 0 | 4 6 1 3 | 9 8          one order for the 
 batch=2, world_size=2        rank 0 takes 7 5, 4 1            rank 1 takes 2 0, 6 3
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
+
+from vidgn.data.loading.balance import balanced_videos
 
 _STREAM = int.from_bytes(b"order", "big")  # keeps these numbers apart from other draws of the same seed
 
@@ -24,7 +26,7 @@ def epoch_order(num_items: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.argsort(raw.random_raw(num_items), kind="stable")
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
+class EpochSampler(Sampler[list[tuple[int, ...]]]):
     """A batch sampler that yields lists of (epoch, index) and really reshuffles every epoch.
 
     Lightning calls `set_epoch` only where it finds a `.sampler` (lightning/fabric/utilities/data.py,
@@ -42,6 +44,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         rank: This process, 0..world_size-1.
         world_size: Processes of the job.
         drop_last: Leave out the last, smaller batch of an epoch, unless it is the only one.
+        balance: Class of each video (num_items,): every class comes equally often in an epoch, and the items are
+            (epoch, index, turn); see `vidgn.data.loading.balance`. None: every video comes once.
 
     Raises:
         ValueError: A number is out of range, or there are fewer videos than ranks.
@@ -62,6 +66,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
+        balance: NDArray[np.int64] | None = None,
     ) -> None:
         if num_items < 1 or batch < 1:
             raise ValueError(f"num_items ({num_items}) and batch ({batch}) must be at least 1.")
@@ -77,6 +82,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.rank = rank
         self.world_size = world_size
         self.drop_last = drop_last
+        self.balance = balance
+        self.balanced = balance is not None
         self.epoch = 0
         self.start = 0
 
@@ -102,17 +109,18 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         """Count the batches of a whole epoch on this rank, wherever the next iteration starts."""
         return len(range(self.rank, self._end(0), self.global_batch))
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         """Return the batches of (epoch, index) from `start` on, as it is now; the first batch uses it up."""
         return self._batches(self.start)  # not in the generator: torch's workers call `iter` twice for one epoch
 
-    def _batches(self, start: int) -> Iterator[list[tuple[int, int]]]:
+    def _batches(self, start: int) -> Iterator[list[tuple[int, ...]]]:
         epoch, self.start = self.epoch, 0
         order = epoch_order(self.num_items, seed=self.seed, epoch=epoch) if self.shuffle else np.arange(self.num_items)
+        items = self._items(epoch)
         for first in range(start, self._end(start), self.global_batch):
             mine = order[first : min(first + self.global_batch, self.num_items)][self.rank :: self.world_size].tolist()
             if mine:
-                yield [(epoch, index) for index in mine]
+                yield [items(index) for index in mine]
 
     def state_dict(self) -> dict[str, int]:
         """Return the place in the job's order, and what the order depends on.
@@ -120,7 +128,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         Loaders read ahead, so only the training loop knows how far it is: set `start` (batches done times
         `global_batch`) before the place is saved.
         """
-        return {name: getattr(self, name) for name in ("epoch", "start", *_ORDER)}
+        names = [name for name in ("epoch", "start", *_ORDER) if name != "balanced" or self.balanced]
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a place; another number of ranks or another batch keeps the order.
@@ -130,7 +139,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
                 the epoch.
         """
         differing = [
-            f"{name} {state[name]} -> {getattr(self, name)}" for name in _ORDER if state[name] != getattr(self, name)
+            f"{name} {state.get(name, False)} -> {getattr(self, name)}"
+            for name in _ORDER
+            if state.get(name, False) != getattr(self, name)
         ]
         if differing:
             raise ValueError(
@@ -139,6 +150,13 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         if not 0 <= state["start"] <= self.num_items:
             raise ValueError(f"start ({state['start']}) must be in 0..{self.num_items}.")
         self.epoch, self.start = state["epoch"], state["start"]
+
+    def _items(self, epoch: int) -> Callable[[int], tuple[int, ...]]:
+        """Return what turns a number of the order into an item."""
+        if self.balance is None:
+            return lambda index: (epoch, index)
+        videos, turns = (numbers.tolist() for numbers in balanced_videos(self.balance, seed=self.seed, epoch=epoch))
+        return lambda index: (epoch, videos[index], turns[index])
 
     def _end(self, start: int) -> int:
         """Return the end of the range of global batches that begins at `start`."""
@@ -187,7 +205,7 @@ class ShardSampler(Sampler[int]):
             yield from range(video * self._pieces + self._begun.get(video, 0), (video + 1) * self._pieces)
 
 
-_ORDER = ("num_items", "seed", "shuffle")  # what the order depends on
+_ORDER = ("num_items", "seed", "shuffle", "balanced")  # what the order depends on
 
 
 def _check_rank(rank: int, world_size: int) -> None:
