@@ -23,7 +23,8 @@ def test_the_default_is_torchs_cross_entropy_to_the_bit():
 
 def test_label_smoothing_gives_all_classes_a_share():
     smooth = [[0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3], [0.1 / 3, 0.1 / 3, 0.9 + 0.1 / 3]]
-    expected = -sum(t * math.log(p) for row, ps in zip(smooth, P, strict=True) for t, p in zip(row, ps, strict=True)) / 2
+    pairs = [(t, p) for row, ps in zip(smooth, P, strict=True) for t, p in zip(row, ps, strict=True)]
+    expected = -sum(t * math.log(p) for t, p in pairs) / 2
     loss = ClipLoss(LossSpec(label_smoothing=0.1))
     assert float(loss(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-6)
     weighted = ClipLoss(LossSpec(label_smoothing=0.1), weights=(1, 1, 1))
@@ -58,9 +59,9 @@ def test_bce_asks_every_class_by_itself():
     assert float(ClipLoss(LossSpec(loss="bce"))(LOGITS, LABELS)) == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_balanced_weights_are_scikit_learns():
-    # sklearn.utils.class_weight.compute_class_weight("balanced", classes=[0, 1, 2], y=[0]*6 + [1]*3 + [2]) of 1.7
-    assert LossSpec(class_weights="balanced").weights([6, 3, 1]) == pytest.approx((0.555556, 1.111111, 3.333333), abs=1e-6)
+def test_balanced_weights_give_every_class_the_same_sum():
+    weights = LossSpec(class_weights="balanced").weights([6, 3, 1])
+    assert weights == pytest.approx((10 / 18, 10 / 9, 10 / 3))  # N / (Q N_c), as scikit-learn's "balanced"
 
 
 def test_soft_targets_count_by_the_share_of_the_best_class():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vidgn.models.drop_path import DropPathSum, add_drop_path
-from vidgn.models.fuse import fuse
+from vidgn.models.fuse.rewrite import fuse
 from vidgn.models.registry import build_model
 from vidgn.norms import make_norm
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from vidgn.models.stages import freeze_stages, frozen_names, stages
 from vidgn.models.registry import MODELS, build_model
+from vidgn.models.stages import freeze_stages, frozen_names, stages
 from vidgn.norms import make_norm
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from vidgn.training.drop_path import DropPathDraws
 from vidgn.models.drop_path import DropPathSum
 from vidgn.runs.command_line import CONFIGS
+from vidgn.training.drop_path import DropPathDraws
 
 # Off, as the paper trains.
 OFF = {
