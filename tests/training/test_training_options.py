@@ -56,7 +56,7 @@ def test_a_run_with_all_of_them_ends_early_and_another_job_is_refused(run, tiny,
         assert len([row for row in csv.DictReader(file) if row["val/loss"]]) == 2
     outcome = run("train", *words, "best_by=top5", "label_smoothing=0.2")
     assert outcome.status == 2
-    assert "belongs to another job: training {'loss': 'focal', 'label_smoothing': 0.1" in outcome.err
+    assert "belongs to another job: label_smoothing 0.1 -> 0.2; give its" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -128,13 +128,17 @@ def fingerprint(manifest: Manifest) -> str:
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     pairs = [(name, theirs.get(name), ours.get(name)) for name in SAME]
     mine = ours.get(JOB, {})
-    pairs += [(name, _since(old, mine.get(name)), mine.get(name)) for name, old in theirs.get(JOB, {}).items()]
+    for name, old in theirs.get(JOB, {}).items():
+        pairs += _parts_of(name, old, mine.get(name))
     return [(name, old, new) for name, old, new in pairs if old != new]
 
 
-def _since(old: Any, new: Any) -> Any:
-    """Return what an older version wrote, with the options that it did not know as they are now."""
-    return {**new, **old} if isinstance(old, dict) and isinstance(new, dict) else old
+def _parts_of(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    """Return a value, or those of a group of options; what an older version did not know is as it is now."""
+    if name not in ("optim", "training") or not isinstance(old, dict) or not isinstance(new, dict):
+        return [(name, old, new)]
+    prefix = "optim." if name == "optim" else ""
+    return [(f"{prefix}{key}", value, new.get(key)) for key, value in old.items()]
 
 
 def _plain(node: Any) -> Any:
