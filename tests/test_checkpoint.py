@@ -5,8 +5,13 @@ import pytest
 import torch
 
 from vidgn.checkpoint import read_checkpoint
+from vidgn.description import Description
 
-DESCRIBE = {"format": 1, "classes": ["a", "b"], "versions": {"vidgn": "0.1.0"}}
+DESCRIPTION = Description(
+    ("a", "b"), model={"name": "i3d", "width": 8}, norm={"name": "gn"}, clip_len=8, span=16, crop=32,
+    versions={"vidgn": "0.1.0"},
+)  # fmt: skip
+DESCRIBE = DESCRIPTION.to_plain()
 
 
 def save(path, **changes):
@@ -24,7 +29,7 @@ def test_a_checkpoint_gives_the_nets_tensors_and_its_description(tmp_path):
     checkpoint = read_checkpoint(save(tmp_path / "a.ckpt"))
     assert list(checkpoint.net) == ["weight"]
     assert checkpoint.net["weight"].tolist() == [0, 1, 2]
-    assert checkpoint.describe == DESCRIBE
+    assert checkpoint.description == DESCRIPTION
     assert (checkpoint.step, checkpoint.epoch) == (7, 2)
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from vidgn.classifier import VideoClassifier, step_seed
+from vidgn.description import Description
 from vidgn.optim import OptimSpec
 from vidgn.predictions import Prediction, merge_predictions
 
@@ -142,8 +143,9 @@ def test_the_predictions_of_all_ranks_come_in_manifest_order():
 
 def test_a_checkpoint_describes_itself():
     checkpoint = {}
-    classifier(describe={"classes": ["a", "b"]}).on_save_checkpoint(checkpoint)
-    assert checkpoint == {"vidgn": {"classes": ["a", "b"]}, "train_counts": [0, 0]}
+    described = Description(("a", "b"), model={"name": "i3d"}, norm={"name": "gn"}, clip_len=8, span=16, crop=32)
+    classifier(description=described).on_save_checkpoint(checkpoint)
+    assert checkpoint == {"vidgn": described.to_plain(), "train_counts": [0, 0]}
 
 
 def test_the_loss_is_the_mean_cross_entropy_over_all_clips():

@@ -19,14 +19,17 @@ LAYERS = (
     ("vidgn.runs",),
     ("vidgn.classifier", "vidgn.callbacks"),
     ("vidgn.models", "vidgn.data", "vidgn.scoring", "vidgn.console"),
-    ("vidgn.norms", "vidgn.checkpoint", "vidgn.losses", "vidgn.optim", "vidgn.predictions", "vidgn.outputs"),
-)
+    (
+        "vidgn.norms", "vidgn.checkpoint", "vidgn.description", "vidgn.bounds", "vidgn.losses", "vidgn.optim",
+        "vidgn.predictions", "vidgn.outputs",
+    ),
+)  # fmt: skip
 
 # What is stricter than its line, longest prefix wins: all that the part may import of the package besides itself.
 STRICTER = {
     "vidgn": ("vidgn.norms",),
-    "vidgn.callbacks": ("vidgn.norms", "vidgn.checkpoint"),
-    "vidgn.models": ("vidgn.norms",),
+    "vidgn.callbacks": ("vidgn.norms", "vidgn.checkpoint", "vidgn.description"),
+    "vidgn.models": ("vidgn.norms", "vidgn.description"),
     "vidgn.models.weights.inflate": (),
     "vidgn.models.weights.load": (
         "vidgn.models.weights.inflate",
@@ -51,8 +54,10 @@ STRICTER = {
     "vidgn.norms.kernels": (),
     "vidgn.losses": (),
     "vidgn.optim": (),
-    "vidgn.checkpoint": (),
     "vidgn.outputs": (),
+    "vidgn.bounds": (),
+    "vidgn.description": ("vidgn.bounds",),
+    "vidgn.checkpoint": ("vidgn.description", "vidgn.bounds"),
     "vidgn.predictions": (),
 }
 

@@ -16,7 +16,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-FORMAT = 1  # of the description under the key `vidgn`
+from vidgn.description import KEY, Description
+
 PART = ".part"  # of a file that is being written
 SUM = ".sha256"  # of the file with the sum
 
@@ -28,15 +29,14 @@ class Checkpoint:
     Attributes:
         path: the file.
         net: the network's tensors, without the prefix `net.`.
-        describe: what the file says of itself: classes, model, norm, clip, crop, normalize, test, data,
-            versions. Plain containers and primitives.
+        description: of the net, its clips and the run.
         step: optimizer steps done.
         epoch: epochs done.
     """
 
     path: Path
     net: Mapping[str, Tensor]
-    describe: Mapping[str, Any]
+    description: Description
     step: int
     epoch: int
 
@@ -44,26 +44,59 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint that `train.py` wrote.
 
+    Everything is checked before anything is built: the description against its bounds, the tensors for holding
+    finite numbers and no more of them than the file has.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds more than tensors and plain values, or is not a checkpoint of ours.
+        ValueError: it is damaged, holds more than tensors and plain values, is not a checkpoint of vidgn, has values
+            out of their bounds or weights that are not finite.
     """
     path = Path(path)
     state = read_state(path)
-    if not isinstance(state, dict) or not isinstance(state.get("vidgn"), dict):
+    if not isinstance(state, dict) or not isinstance(state.get(KEY), dict):
         raise ValueError(
             f"ckpt={path} does not describe itself (no key 'vidgn'), so it is not a checkpoint of train.py; "
             "use such weights with train.py init=PATH"
         )
-    describe = state["vidgn"]
-    if describe.get("format") != FORMAT:
+    try:
+        description = Description.from_plain(state[KEY])
+    except ValueError as err:
+        raise ValueError(f"ckpt={path} {err}; take another checkpoint") from err
+    net = check_weights(_net_tensors(state.get("state_dict"), path), path)
+    return Checkpoint(path, net, description, _count(state, "global_step", path), _count(state, "epoch", path))
+
+
+def check_weights(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+    """Return the tensors of a net if the file stores all their numbers and these are finite.
+
+    Raises:
+        ValueError: a tensor claims more numbers than it stores, or one is NaN or infinite.
+    """
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
+    inflated = [name for name, size in sizes.items() if size > tensors[name].untyped_storage().nbytes()]
+    if inflated or sum(sizes.values()) > 2 * path.stat().st_size:
+        which = inflated[0] if inflated else "the tensors together"
         raise ValueError(
-            f"ckpt={path} has format {describe.get('format')!r}, this vidgn reads {FORMAT}; use the version that "
-            f"wrote it ({describe.get('versions', {}).get('vidgn', 'unknown')})"
+            f"ckpt={path}: {which} would have {sum(sizes.values()):,} bytes and the file has "
+            f"{path.stat().st_size:,}; take another checkpoint"
         )
-    prefix = "net."
-    net = {key[len(prefix) :]: value for key, value in state["state_dict"].items() if key.startswith(prefix)}
-    return Checkpoint(path, net, describe, int(state.get("global_step", 0)), int(state.get("epoch", 0)))
+    return check_finite(tensors, path)
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+    """Return the tensors of a net if all their numbers are finite.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    bad = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if bad:
+        raise ValueError(
+            f"ckpt={path} has weights that are not finite ({len(bad)} of {len(tensors)} tensors, such as {bad[0]}); "
+            "take an earlier checkpoint, such as last.1.ckpt or best.ckpt"
+        )
+    return tensors
 
 
 def read_state(path: str | Path, *, map_location: Any = "cpu") -> Any:
@@ -249,6 +282,32 @@ def _publish(part: Path, path: Path, new: str) -> None:
     part.unlink(missing_ok=True)  # rename does nothing where both are links to one file
     _sync(path.parent)
     _write_sums(path, (new,))
+
+
+def _net_tensors(state: object, path: Path) -> dict[str, Tensor]:
+    prefix = "net."
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise ValueError(f"ckpt={path} has no weights (state_dict is not a mapping of names); take another checkpoint")
+    net = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    wrong = [key for key, value in net.items() if not isinstance(value, Tensor) or value.layout != torch.strided]
+    if wrong or not net:
+        kind = f"{wrong[0][:80]} is not a dense tensor" if wrong else "state_dict has no net.*"
+        raise ValueError(f"ckpt={path} has no usable weights ({kind}); take another checkpoint")
+    return net
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.is_quantized or not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    values = tensor if tensor.element_size() > 1 else tensor.float()  # float8 has no isfinite
+    return bool(torch.isfinite(values).all())
+
+
+def _count(state: Mapping[str, Any], name: str, path: Path) -> int:
+    value = state.get(name, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 62:
+        raise ValueError(f"ckpt={path} has {name} that is not a number of steps; take another checkpoint")
+    return value
 
 
 def _candidates(folder: Path) -> Iterator[Path]:

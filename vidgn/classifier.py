@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from vidgn.description import KEY, Description
 from vidgn.losses import ClipLoss, right_share
 from vidgn.norms import is_norm
 from vidgn.optim import OptimSpec, build_optimizer
@@ -53,7 +54,7 @@ class VideoClassifier(L.LightningModule):
         classes: names, index = label.
         batch: clips per device and optimizer step, for the linear learning-rate rule.
         view_batch: views scored at a time in the test, across videos.
-        describe: what a checkpoint says of itself; plain containers and primitives only.
+        description: of the net and the run, for its checkpoints; None: they have none.
         loss: of training; None: the mean cross-entropy.
         stages: parts of the net by name, for rates that differ by stage.
         seed: of dropout: a step's random numbers are a function of (seed, epoch, batch, rank).
@@ -76,7 +77,7 @@ class VideoClassifier(L.LightningModule):
         classes: Sequence[str],
         batch: int,
         view_batch: int = 8,
-        describe: dict[str, Any] | None = None,
+        description: Description | None = None,
         loss: ClipLoss | None = None,
         stages: Mapping[str, nn.Module] | None = None,
         seed: int = 0,
@@ -88,7 +89,7 @@ class VideoClassifier(L.LightningModule):
         self.classes = tuple(classes)
         self.batch = batch
         self.view_batch = view_batch
-        self.describe = describe or {}
+        self.description = description
         self.loss = loss or ClipLoss()
         self._stages = dict(stages or {})  # a plain dict: the net holds these modules already
         self.seed = seed
@@ -198,7 +199,8 @@ class VideoClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint describe itself under the key `vidgn`, and keep the training error so far."""
-        checkpoint["vidgn"] = self.describe
+        if self.description is not None:
+            checkpoint[KEY] = self.description.to_plain()
         checkpoint["train_counts"] = self._all_counts().tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ class Module(L.LightningModule):
     def __init__(self, bad, value=float("nan")):
         super().__init__()
         self.weight, self.bad, self.value = nn.Parameter(torch.ones(2)), bad, value
-        self.describe, self.seed, self.seen = {"format": 1, "classes": []}, 0, []
+        self.seed, self.seen = 0, []
 
     def training_step(self, batch, batch_idx):
         self.seen.append(self.weight.detach().clone())

@@ -96,14 +96,15 @@ def test_a_caffe2_pickle_is_taken_for_either_of_its_two_networks(theirs, i3d, tm
     path = tmp_path / "I3D_8x8_R50.pkl"
     path.write_bytes(pickle.dumps({"blobs": blobs}))
     found = open_checkpoint(path)
-    assert found.describe["model"] == {"name": "i3d_r50", "width": 64, "dropout": 0.5, "pool1": "nonlocal"}
-    assert (found.describe["clip"], found.describe["test"]["clip_rule"]) == ({"clip_len": 32, "span": 64}, "nonlocal")
+    assert found.description.model == {"name": "i3d_r50", "width": 64, "dropout": 0.5, "pool1": "nonlocal"}
+    assert (found.description.clip_len, found.description.span) == (32, 64)
+    assert found.description.test.clip_rule == "nonlocal"
     assert (
         "taken for the former; for the latter use model=i3d_r50_8x8, or network=i3d_r50_8x8" in capsys.readouterr().out
     )
     found = open_checkpoint(path, network="i3d_r50_8x8")
-    assert found.describe["model"]["pool1"] == "pytorchvideo"
-    assert found.describe["clip"] == {"clip_len": 8, "span": 64}
+    assert found.description.model["pool1"] == "pytorchvideo"
+    assert (found.description.clip_len, found.description.span) == (8, 64)
     assert "taken for" not in capsys.readouterr().out
     expected = open_checkpoint(i3d).net
     assert all(torch.equal(found.net[name], expected[name]) for name in expected if "num_batches" not in name)
@@ -127,7 +128,7 @@ def test_classes_that_a_file_does_not_name_are_given_in_a_file(x3d, tmp_path):
     with pytest.raises(ValueError, match=r"two.txt has 2 names and x3d.pyth 3 classes; give one name per line"):
         open_checkpoint(x3d, classes=str(tmp_path / "two.txt"))
     (tmp_path / "three.txt").write_text("run\njump\n\nsit\n")
-    assert open_checkpoint(x3d, classes=str(tmp_path / "three.txt")).describe["classes"] == ["run", "jump", "sit"]
+    assert open_checkpoint(x3d, classes=str(tmp_path / "three.txt")).description.classes == ("run", "jump", "sit")
 
 
 def test_the_commands_open_it_too(i3d):

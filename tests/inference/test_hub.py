@@ -3,13 +3,15 @@ import http.server
 import json
 import re
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 
 from vidgn.checkpoint import read_checkpoint
 from vidgn.cli.main import main
-from vidgn.inference.hub import find_metrics, shared_description
+from vidgn.description import Description
+from vidgn.inference.hub import find_metrics
 from vidgn.inference.model import find_checkpoint
 from vidgn.inference.model_card import model_card
 
@@ -144,8 +146,8 @@ def test_a_hub_that_does_not_answer_is_one_sentence(vidgn, trained, monkeypatch)
 
 def test_nothing_that_is_shared_names_this_machine(trained):
     checkpoint = read_checkpoint(find_checkpoint(trained))
-    text = json.dumps([shared_description(checkpoint), find_metrics(checkpoint.path)])
-    assert "config" in checkpoint.describe  # there is something to leave out
+    text = json.dumps([checkpoint.description.shared().to_plain(), find_metrics(checkpoint.path)])
+    assert "clip_len" in checkpoint.description.config  # there is something to leave out
     assert re.findall(r'"[^"]*/(?:tmp|home|root|work)[^"]*"', text) == []
     assert "hydra" not in text
 
@@ -156,11 +158,10 @@ def test_metrics_of_another_checkpoint_are_not_given_to_this(trained):
     assert find_metrics(trained / "best.ckpt") is None  # no metrics.json around it
 
 
-ABOUT = {
-    "classes": ["sit", "run"], "model": {"name": "i3d", "depth": 50}, "norm": {"name": "gn"}, "crop": 224,
-    "clip": {"clip_len": 32, "span": 64}, "normalize": {"mean": [0.45], "std": [0.225]},
-    "data": {"name": 'odd"name: x'}, "versions": {"torch": "2.15.0"},
-}  # fmt: skip
+ABOUT = Description(
+    ("sit", "run"), model={"name": "i3d", "depth": 50}, norm={"name": "gn"}, clip_len=32, span=64, crop=224,
+    data={"name": 'odd"name: x'}, versions={"torch": "2.15.0"},
+)  # fmt: skip
 METRICS = {
     "video_top1": 73.0, "video_top5": 90.6, "clip_top1": 60.0, "clip_top5": 80.0, "videos_expected": 19881,
     "videos_scored": 19761, "videos_failed": 120, "protocol": "10 clips x 3 crops of 256",
@@ -192,7 +193,7 @@ def test_the_card_says_what_was_trained_on_and_tested():
 
 
 def test_the_card_without_a_test_claims_nothing():
-    card = model_card("me/clips", {**ABOUT, "classes": [f"c{n}" for n in range(60)]}, None, parameters=1)
+    card = model_card("me/clips", replace(ABOUT, classes=tuple(f"c{n}" for n in range(60))), None, parameters=1)
     assert "No test of this checkpoint was recorded." in card
     assert "model-index" not in card
     assert "and 10 more in `vidgn.json`" in card

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from vidgn.checkpoint import read_checkpoint
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
+from vidgn.description import Description
 from vidgn.runs.split import described_split
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "train.py").is_file())
@@ -114,7 +116,7 @@ def test_videos_that_were_trained_on_and_are_tested_are_counted_and_named(run, v
 
 def test_a_checkpoint_without_a_record_says_so(run, videos, trained_on_own, tmp_path):
     state = torch.load(trained_on_own / "checkpoints" / "last.ckpt", weights_only=True)
-    assert described_split(state["vidgn"]).seed == 5
+    assert described_split(Description.from_plain(state["vidgn"])).seed == 5
     del state["vidgn"]["split"]
     torch.save(state, tmp_path / "old.ckpt")
     outcome = run("eval", f"ckpt={tmp_path / 'old.ckpt'}", "data=folder", f"data.root={videos}", "data.num_workers=0",
@@ -126,7 +128,7 @@ def test_a_checkpoint_without_a_record_says_so(run, videos, trained_on_own, tmp_
 
 
 def test_the_names_of_a_manifest_are_its_record(trained_on_own, videos):
-    record = described_split(torch.load(trained_on_own / "checkpoints" / "last.ckpt", weights_only=True)["vidgn"])
+    record = described_split(read_checkpoint(trained_on_own / "checkpoints" / "last.ckpt").description)
     for part in ("train", "val", "test"):
         manifest = Manifest.from_folder(videos, split=part, seed=5)
         names = [manifest.video_id(row) for row in range(len(manifest))]

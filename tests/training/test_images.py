@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from vidgn.description import Description
 from vidgn.runs.command_line import default_words
 from vidgn.runs.defaults import check_task
 from vidgn.runs.inflation import shape_from
@@ -160,7 +161,8 @@ I3D = {"name": "i3d", "depth": 50, "width": 64, "dropout": 0.5, "pool1": "nonloc
 
 
 def describe(name, clip_len=1, **shape):
-    return {"model": {"name": name, "dropout": 0.1, **shape}, "clip": {"clip_len": clip_len}}
+    model = {"name": name, "dropout": 0.1, **shape}
+    return Description(("a",), model=model, norm={"name": "gn"}, clip_len=clip_len, span=clip_len, crop=32)
 
 
 @pytest.mark.parametrize(

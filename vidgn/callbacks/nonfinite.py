@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from vidgn.checkpoint import write_whole
+from vidgn.description import KEY, Description
 
 
 class NonFiniteError(ArithmeticError):
@@ -143,8 +144,9 @@ class Guard(L.Callback):
     def _state(
         self, trainer: L.Trainer, module: L.LightningModule, names: list[str], **values: float
     ) -> dict[str, Any]:
+        description: Description | None = getattr(module, "description", None)
         return {
-            "vidgn": module.describe,
+            KEY: {} if description is None else description.to_plain(),
             "state_dict": {
                 name: value.detach().cpu() for name, value in trainer.strategy.lightning_module_state_dict().items()
             },

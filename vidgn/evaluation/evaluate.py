@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def _part(trainer: L.Trainer, *, num_scored: int, num_videos: int) -> list[str]:
 
 def _trained_on(classifier: VideoClassifier, manifest: Manifest) -> list[str] | None:
     """Return the test videos that the weights were trained on; None where their checkpoint does not say."""
-    record = described_split(classifier.describe)
+    record = described_split(classifier.description)
     return None if record is None else record.trained_on(video_names(manifest))
 
 
@@ -201,19 +201,21 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     check_test_limit(config.trainer)
     path = Path(str(config.ckpt)).expanduser()
     checkpoint = open_checkpoint(path, network=config.network, classes=config.classes)
-    told = checkpoint.describe
-    clip = ClipSpec(_chosen(config.clip_len, told["clip"]["clip_len"]), _chosen(config.span, told["clip"]["span"]))
-    crop = CropSpec(_chosen(config.crop, told["crop"]))
+    described = checkpoint.description
+    clip = ClipSpec(_chosen(config.clip_len, described.clip_len), _chosen(config.span, described.span))
+    crop = CropSpec(_chosen(config.crop, described.crop))
     test = check_view_spec(
-        *(_chosen(config[name], told["test"][name]) for name in ("num_clips", "num_crops", "clip_rule"))
+        _chosen(config.num_clips, described.test.num_clips),
+        _chosen(config.num_crops, described.test.num_crops),
+        _chosen(config.clip_rule, described.test.clip_rule),
     )
-    record = described_split(told)
-    spec = _data_of(config.data, told["data"], record)
-    classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, told["test"]["view_batch"]))
+    record = described_split(described)
+    spec = _data_of(config.data, described.data, record)
+    classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, described.test.view_batch))
     fast = speed_spec(config)
     speed_up(classifier.net, fast, accelerator=config.trainer.accelerator)
     found = find_videos(spec, splits=("test",), num_classes=len(classifier.classes), record=record)["test"]
-    if record is None and found.drawn_seed is not None and told["data"]["name"] == spec.name:
+    if record is None and found.drawn_seed is not None and described.data_name == spec.name:
         say(f"warning: {path} does not say which videos it was trained on: some of the drawn test may be among them")
     (manifest,) = usable({"test": match_classes(found, classifier.classes)}).values()
     data = data_module(spec.name)(
@@ -256,7 +258,7 @@ def match_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
     return dataclasses.replace(manifest, labels=labels, classes=tuple(classes))
 
 
-def _data_of(words: DictConfig, told: dict[str, Any], record: SplitRecord | None) -> DataSpec:
+def _data_of(words: DictConfig, told: Mapping[str, Any], record: SplitRecord | None) -> DataSpec:
     """Return the data set of the command line, or the checkpoint's with what the command line changes.
 
     Raises:

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from vidgn.checkpoint import FORMAT, Checkpoint, check_whole, read_checkpoint
+from vidgn.checkpoint import Checkpoint, check_finite, check_whole, read_checkpoint
 from vidgn.console import say
 from vidgn.data.spec import DataSpec
+from vidgn.description import KEY, Description, TestViews
 from vidgn.models.registry import MODELS, build_model
 from vidgn.models.weights.identify import Published, identify
 from vidgn.models.weights.load import load_weights
@@ -61,7 +62,7 @@ def _may_be_published(path: Path) -> bool:
         content = torch.load(path, map_location="meta", weights_only=True)
     except Exception:  # torch raises many kinds on what is no file of its own; read_checkpoint has said what it is
         return False
-    return isinstance(content, Mapping) and "vidgn" not in content and bool(content)
+    return isinstance(content, Mapping) and KEY not in content and bool(content)
 
 
 def _described(path: Path, found: Published, *, network: str | None, classes: str | None) -> Checkpoint:
@@ -77,27 +78,21 @@ def _described(path: Path, found: Published, *, network: str | None, classes: st
     for note in (*report.notes, *(found.notes if network is None else ())):
         say(f"note: {note}")
     clip = row.clip if name != found.model else found.clip
-    describe = {
-        "format": FORMAT,
-        "classes": list(names),
-        "model": words,
-        "norm": {"name": found.norm},
-        "clip": {"clip_len": clip.clip_len, "span": clip.span},
-        "crop": clip.crop,
-        "normalize": {"mean": list(found.mean), "std": list(found.std)},
-        # 10 x 3 is everybody's test; the last clip runs over the end in video-nonlocal-net's alone.
-        "test": {
-            "num_clips": 10,
-            "num_crops": 3,
-            "clip_rule": "nonlocal" if found.source_format == "video-nonlocal-net" else "linspace",
-            "view_batch": 8,
-        },
-        "data": dict(vars(DataSpec("kinetics400"))),
-        "versions": {},
-        "config": "",
-        "words": [],
-    }
-    return Checkpoint(path, net.state_dict(), describe, step=0, epoch=0)
+    # 10 x 3 is everybody's test; the last clip runs over the end in video-nonlocal-net's alone.
+    rule = "nonlocal" if found.source_format == "video-nonlocal-net" else "linspace"
+    description = Description(
+        classes=tuple(names),
+        model=words,
+        norm={"name": found.norm},
+        clip_len=clip.clip_len,
+        span=clip.span,
+        crop=clip.crop,
+        mean=tuple(found.mean),
+        std=tuple(found.std),
+        test=TestViews(num_clips=10, num_crops=3, clip_rule=rule),
+        data=dict(vars(DataSpec("kinetics400"))),
+    )
+    return Checkpoint(path, check_finite(net.state_dict(), path), description, step=0, epoch=0)
 
 
 def _chosen(path: Path, found: Published, network: str | None) -> str:

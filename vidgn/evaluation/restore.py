@@ -1,5 +1,8 @@
 """From a checkpoint to the classifier that it describes."""
 
+import torch
+from torch import nn
+
 from vidgn.checkpoint import Checkpoint
 from vidgn.classifier import VideoClassifier
 from vidgn.data.transforms import Normalize
@@ -8,16 +11,50 @@ from vidgn.optim import OptimSpec
 
 
 def restore(checkpoint: Checkpoint, *, view_batch: int = 8) -> VideoClassifier:
-    """Build the classifier that a checkpoint describes, with its weights."""
-    told = checkpoint.describe
-    net = build_net(model=told["model"], norm=told["norm"], crop=told["crop"], num_classes=len(told["classes"]))
+    """Build the classifier that a checkpoint describes, with its weights.
+
+    The net is planned without memory first: one that does not have the sizes of the weights is never built.
+
+    Raises:
+        ValueError: the description gives no net, or a net of other sizes than the weights.
+    """
+    described = checkpoint.description
+    with torch.device("meta"):
+        _check_sizes(checkpoint, _described_net(checkpoint))
+    net = _described_net(checkpoint)
     net.load_state_dict(dict(checkpoint.net))
     return VideoClassifier(
         net,
-        normalize=Normalize(**told["normalize"]),
+        normalize=Normalize(mean=described.mean, std=described.std),
         optim=OptimSpec(),
-        classes=told["classes"],
+        classes=described.classes,
         batch=1,
         view_batch=view_batch,
-        describe=dict(told),
+        description=described,
     )
+
+
+def _described_net(checkpoint: Checkpoint) -> nn.Module:
+    described = checkpoint.description
+    try:
+        return build_net(
+            model=described.model, norm=described.norm, crop=described.crop, num_classes=len(described.classes)
+        )
+    except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as err:
+        reason = f"{err.args[0]} is missing" if isinstance(err, KeyError) else str(err).partition("\n")[0][:300]
+        raise ValueError(
+            f"ckpt={checkpoint.path} describes a net that cannot be built ({reason}); take another checkpoint"
+        ) from err
+
+
+def _check_sizes(checkpoint: Checkpoint, planned: nn.Module) -> None:
+    wanted = {name: tuple(value.shape) for name, value in planned.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in checkpoint.net.items()}
+    wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"ckpt={checkpoint.path} describes another net than its weights are of: {len(wrong)} tensors differ, such "
+            f"as {name[:100]} ({given.get(name, 'missing')}, described {wanted.get(name, 'missing')}); take another "
+            "checkpoint"
+        )

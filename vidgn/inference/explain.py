@@ -91,7 +91,7 @@ def explain(video: str, model: Model, *, name: str | None = None, at: float | No
     if name is not None and name not in model.classes:
         raise ValueError(f"--class {name} is unknown to the checkpoint; it knows {', '.join(model.classes[:20])}.")
     label = None if name is None else model.classes.index(name)
-    with open_video(video, backend=model.describe["data"]["backend"]) as reader:
+    with open_video(video, backend=model.description.backend) as reader:
         fps, span = reader.fps, model.clip.span
         starts = (
             window_starts(len(reader), span=span, stride=span) if at is None else [_start(at, fps, len(reader), span)]

@@ -93,15 +93,15 @@ def compare(net: nn.Module, scorer: Scorer, clips: Sequence[NDArray[np.uint8]]) 
 
 def description(model: Model) -> dict[str, str]:
     """Return what a runner must know, as the texts that the file carries."""
-    told = model.describe
+    described = model.description
     return {
         "classes": json.dumps(list(model.classes)),
-        "clip": json.dumps(told["clip"]),
+        "clip": json.dumps({"clip_len": described.clip_len, "span": described.span}),
         "side": str(model.crop.test_side),
         "pixels": "uint8 RGB, short side resized to `side`, square cut; normalization is inside",
-        "normalize": json.dumps(told["normalize"]),
-        "model": json.dumps(told["model"]),
-        "norm": json.dumps(told["norm"]),
+        "normalize": json.dumps({"mean": described.mean, "std": described.std}),
+        "model": json.dumps(dict(described.model)),
+        "norm": json.dumps(dict(described.norm)),
     }
 
 
@@ -178,7 +178,7 @@ def _video_clips(paths: Sequence[str], model: Model) -> list[NDArray[np.uint8]]:
     """Return the window in the middle of each video."""
     found = []
     for path in paths:
-        with open_video(path, backend=model.describe["data"]["backend"]) as reader:
+        with open_video(path, backend=model.description.backend) as reader:
             starts = window_starts(len(reader), span=model.clip.span, stride=model.clip.span)
             middle = [starts[len(starts) // 2]]
             for window in read_windows(reader, clip=model.clip, side=model.crop.test_side, starts=middle):

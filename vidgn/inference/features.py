@@ -96,7 +96,7 @@ def extract(
     found: list[NDArray[np.float32]] = []
     scores: list[NDArray[np.float32]] = []
     frames: list[tuple[int, int]] = []
-    with open_video(video, backend=model.describe["data"]["backend"]) as reader:
+    with open_video(video, backend=model.description.backend) as reader:
         fps = reader.fps
         starts = window_starts(len(reader), span=clip.span, stride=stride)
         for window in read_windows(reader, clip=clip, side=model.crop.test_side, starts=starts):
@@ -128,7 +128,7 @@ def find_stage(model: Model, layer: str) -> nn.Module:
     """
     known = stages(model.classifier.net)
     if layer not in known:
-        name, choices = model.describe["model"]["name"], ", ".join(known)
+        name, choices = model.description.net_name, ", ".join(known)
         told = f"use one of {choices}." if known else "use a net of the ResNet family, such as i3d."
         raise ValueError(f"--layer {layer} is no stage of the checkpoint's net, {name}; {told}")
     return known[layer]

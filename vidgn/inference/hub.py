@@ -18,15 +18,13 @@ from typing import Any, TextIO
 
 import torch
 
-from vidgn.checkpoint import FORMAT, Checkpoint, read_checkpoint, write_whole
+from vidgn.checkpoint import Checkpoint, read_checkpoint, write_whole
+from vidgn.description import KEY, Description
 from vidgn.inference.model import find_checkpoint
 from vidgn.inference.model_card import model_card
 from vidgn.outputs import check_outputs
-from vidgn.runs.resume import JOB
 
 WEIGHTS, ABOUT, METRICS, CARD = "model.safetensors", "vidgn.json", "metrics.json", "README.md"
-_PRIVATE = ("config", "words", JOB)  # of a description: they name folders of the machine that trained
-_PLACES = ("root", "train", "val", "test", "classes")  # of its data: paths, or sizes that mean nothing elsewhere
 _KEPT_METRICS = (
     "video_top1", "video_top5", "clip_top1", "clip_top5", "videos_expected", "videos_scored", "videos_failed",
     "protocol", "classes", "device", "versions", "trained_on",
@@ -90,7 +88,8 @@ def write_shared(folder: Path, checkpoint: Checkpoint, *, name: str) -> Path:
     if folder.exists() and {file.name for file in folder.iterdir()} - {WEIGHTS, ABOUT, METRICS, CARD}:
         raise ValueError(f"--folder {folder} holds other files; give a new or empty folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    about = shared_description(checkpoint)
+    description = checkpoint.description.shared()
+    about = {**description.to_plain(), "step": checkpoint.step, "epoch": checkpoint.epoch}
     metrics = find_metrics(checkpoint.path)
     tensors = {key: value.contiguous() for key, value in checkpoint.net.items()}
     _optional("safetensors.torch").save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
@@ -98,7 +97,7 @@ def write_shared(folder: Path, checkpoint: Checkpoint, *, name: str) -> Path:
     if metrics is not None:
         (folder / METRICS).write_text(json.dumps(metrics, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     parameters = sum(value.numel() for value in tensors.values())
-    (folder / CARD).write_text(model_card(name, about, metrics, parameters=parameters), encoding="utf-8")
+    (folder / CARD).write_text(model_card(name, description, metrics, parameters=parameters), encoding="utf-8")
     return folder
 
 
@@ -117,11 +116,12 @@ def read_shared(folder: Path, target: Path) -> Path:
         tensors = _optional("safetensors.torch").load_file(folder / WEIGHTS)
     except (ValueError, UnicodeDecodeError, _optional("safetensors").SafetensorError) as err:
         raise ValueError(f"{folder.name} is damaged ({str(err).splitlines()[0]}); fetch it again.") from err
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        found = about.get("format") if isinstance(about, dict) else None
-        raise ValueError(f"{ABOUT} has format {found!r}, this vidgn reads {FORMAT}; use the version that wrote it.")
+    try:
+        description = Description.from_plain(about)
+    except ValueError as err:
+        raise ValueError(f"{ABOUT} {err}; take another one.") from err
     state = {
-        "vidgn": about, "state_dict": {f"net.{key}": value for key, value in tensors.items()},
+        KEY: description.shared().to_plain(), "state_dict": {f"net.{key}": value for key, value in tensors.items()},
         "global_step": about.get("step", 0), "epoch": about.get("epoch", 0),
     }  # fmt: skip
     path = target / "checkpoints" / "best.ckpt"
@@ -130,13 +130,6 @@ def read_shared(folder: Path, target: Path) -> Path:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)
     return path
-
-
-def shared_description(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what a checkpoint says of itself, without what names folders of a machine."""
-    about = {key: value for key, value in checkpoint.describe.items() if key not in _PRIVATE}
-    about["data"] = {key: None if key in _PLACES else value for key, value in about["data"].items()}
-    return {**about, "step": checkpoint.step, "epoch": checkpoint.epoch}
 
 
 def find_metrics(checkpoint: Path) -> dict[str, Any] | None:

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES
 from vidgn.data.transforms import CropSpec
+from vidgn.description import Description
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,7 @@ class Model(NamedTuple):
 
     path: Path
     classifier: "VideoClassifier"
-    describe: dict[str, Any]
+    description: Description
     device: "torch.device"
 
     @property
@@ -34,12 +35,12 @@ class Model(NamedTuple):
     @property
     def clip(self) -> ClipSpec:
         """The frames of a clip."""
-        return ClipSpec(self.describe["clip"]["clip_len"], self.describe["clip"]["span"])
+        return ClipSpec(self.description.clip_len, self.description.span)
 
     @property
     def crop(self) -> CropSpec:
         """The sizes in pixels."""
-        return CropSpec(self.describe["crop"])
+        return CropSpec(self.description.crop)
 
 
 def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) -> Model:
@@ -54,10 +55,10 @@ def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) ->
 
     place = choose_device(device)
     checkpoint = open_checkpoint(find_checkpoint(ckpt))
-    classifier = restore(checkpoint, view_batch=checkpoint.describe["test"]["view_batch"])
+    classifier = restore(checkpoint, view_batch=checkpoint.description.test.view_batch)
     if fused:
         speed_up(classifier.net, SpeedSpec(), accelerator=place.type)
-    return Model(checkpoint.path, classifier.eval().to(place), dict(checkpoint.describe), place)
+    return Model(checkpoint.path, classifier.eval().to(place), checkpoint.description, place)
 
 
 def find_checkpoint(ckpt: str | Path) -> Path:

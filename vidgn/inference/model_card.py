@@ -1,8 +1,10 @@
 """A model card from what a checkpoint says of itself and from the metrics of its test."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from vidgn.description import Description
 
 _ACCURACIES = {
     "video_top1": "video top-1", "video_top5": "video top-5", "clip_top1": "clip top-1", "clip_top5": "clip top-5",
@@ -10,17 +12,17 @@ _ACCURACIES = {
 _SHOWN_CLASSES = 50
 
 
-def model_card(name: str, about: Mapping[str, Any], metrics: Mapping[str, Any] | None, *, parameters: int) -> str:
+def model_card(name: str, about: Description, metrics: Mapping[str, Any] | None, *, parameters: int) -> str:
     """Return README.md of a repository: the header that the hub reads, then text for people."""
     return "\n".join([*_header(name, about, metrics), "", f"# {name}", "", *_body(name, about, metrics, parameters)])
 
 
-def _header(name: str, about: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> list[str]:
+def _header(name: str, about: Description, metrics: Mapping[str, Any] | None) -> list[str]:
     """Return YAML; JSON strings are YAML strings, so that no name can break out of its place."""
     lines = ["---", "library_name: vidgn", "pipeline_tag: video-classification"]
     lines += ["tags: [video-classification, action-recognition, group-normalization]"]
     if metrics is not None and not _num_left_out(metrics):  # the hub shows these as the model's results
-        data = json.dumps(str(about["data"]["name"]))
+        data = json.dumps(about.data_name)
         lines += ["model-index:", f"- name: {json.dumps(name)}", "  results:"]
         lines += ["  - task: {type: video-classification}", f"    dataset: {{name: {data}, type: {data}}}"]
         lines += ["    metrics:"]
@@ -31,27 +33,26 @@ def _header(name: str, about: Mapping[str, Any], metrics: Mapping[str, Any] | No
     return [*lines, "---"]
 
 
-def _body(name: str, about: Mapping[str, Any], metrics: Mapping[str, Any] | None, parameters: int) -> list[str]:
-    clip, model, classes = about["clip"], about["model"], about["classes"]
-    details = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
+def _body(name: str, about: Description, metrics: Mapping[str, Any] | None, parameters: int) -> list[str]:
+    details = ", ".join(f"{key} {value}" for key, value in about.model.items() if key != "name")
     return [
-        f"A video classifier: {model['name']} ({details}) with norm `{about['norm']['name']}`,",
-        f"{parameters:,} parameters, {len(classes)} classes. It was trained on the data set",
-        f"`{about['data']['name']}` with vidgn (Group Normalization, arXiv 1803.08494, section 4.3).", "",
+        f"A video classifier: {about.net_name} ({details}) with norm `{about.norm['name']}`,",
+        f"{parameters:,} parameters, {len(about.classes)} classes. It was trained on the data set",
+        f"`{about.data_name}` with vidgn (Group Normalization, arXiv 1803.08494, section 4.3).", "",
         "## Use", "",
         "    pip install 'vidgn[hub]'", f"    vidgn pull {name} --out model",
         "    vidgn predict VIDEO.mp4 --ckpt model", "",
         "## Results", "", *_results(metrics), "",
         "## What it takes", "",
-        f"- {clip['clip_len']} frames of {clip['span']} consecutive ones, at the video's own rate",
-        f"- training crop {about['crop']} px; pixels 0..1, mean {_numbers(about['normalize']['mean'])}, "
-        f"std {_numbers(about['normalize']['std'])}", "",
-        "## Classes", "", _classes(classes), "",
+        f"- {about.clip_len} frames of {about.span} consecutive ones, at the video's own rate",
+        f"- training crop {about.crop} px; pixels 0..1, mean {_numbers(about.mean)}, "
+        f"std {_numbers(about.std)}", "",
+        "## Classes", "", _classes(about.classes), "",
         "## Limits", "",
         "It names one of its classes for every video, also where none fits. The numbers hold for that data set and",
         "that protocol. Who uses it must check whether it works on other data, and what the data's licence allows.",
         "",
-        f"Trained with {', '.join(f'{key} {value}' for key, value in about['versions'].items())}.", "",
+        f"Trained with {', '.join(f'{key} {value}' for key, value in about.versions.items())}.", "",
     ]  # fmt: skip
 
 
@@ -73,11 +74,11 @@ def _num_left_out(metrics: Mapping[str, Any]) -> int:
     return int(metrics["videos_expected"] - metrics["videos_scored"] - metrics["videos_failed"])
 
 
-def _classes(classes: list[str]) -> str:
+def _classes(classes: Sequence[str]) -> str:
     shown = ", ".join(f"`{name.replace('`', '')}`" for name in classes[:_SHOWN_CLASSES])
     more = len(classes) - _SHOWN_CLASSES
     return f"{shown}, and {more} more in `vidgn.json`" if more > 0 else shown
 
 
-def _numbers(values: list[float]) -> str:
+def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)

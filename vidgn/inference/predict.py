@@ -60,11 +60,11 @@ def choose_test(
     Raises:
         ValueError: a number out of its range.
     """
-    told = model.describe["test"]
+    own = model.description.test
     return check_view_spec(
-        told["num_clips"] if num_clips is None else num_clips,
-        told["num_crops"] if num_crops is None else num_crops,
-        told["clip_rule"],
+        own.num_clips if num_clips is None else num_clips,
+        own.num_crops if num_crops is None else num_crops,
+        own.clip_rule,
     )
 
 
@@ -80,7 +80,7 @@ def predict(videos: Sequence[str], model: Model, *, test: ViewSpec, num_workers:
     manifest = Manifest.from_rows([(path, 0) for path in videos], root="/", classes=model.classes)
     views = ViewDataset(
         manifest, clip=model.clip, crop=model.crop, num_clips=test.num_clips, num_crops=test.num_crops,
-        rule=test.clip_rule, backend=model.describe["data"]["backend"],
+        rule=test.clip_rule, backend=model.description.backend,
     )  # fmt: skip
     workers = (default_workers() if len(videos) > 1 else 0) if num_workers is None else num_workers
     loader = DataLoader(views, batch_size=1, collate_fn=ViewBatch.collate, num_workers=workers)
@@ -99,7 +99,7 @@ def predict(videos: Sequence[str], model: Model, *, test: ViewSpec, num_workers:
 
 def protocol_of(model: Model, test: ViewSpec) -> str:
     """Return in words how a video is scored."""
-    spec = data_spec(model.describe["data"])
+    spec = data_spec(model.description.data)
     return protocol(VideoDataModule({}, spec=spec, clip=model.clip, crop=model.crop, test=test, batch=1))
 
 
@@ -114,7 +114,7 @@ def timeline(video: str, model: Model, *, stride: int | None = None) -> Iterator
     Raises:
         OSError, VideoDecodeError: the file cannot be read.
     """
-    with open_video(video, backend=model.describe["data"]["backend"]) as reader:
+    with open_video(video, backend=model.description.backend) as reader:
         starts = window_starts(len(reader), span=model.clip.span, stride=model.clip.span if stride is None else stride)
         for window in read_windows(reader, clip=model.clip, side=model.crop.test_side, starts=starts):
             with torch.inference_mode():

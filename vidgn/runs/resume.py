@@ -15,14 +15,13 @@ from vidgn.callbacks.checkpointing import BEST
 from vidgn.checkpoint import check_writable, clean_leftovers, copy_whole, newest_whole, read_checkpoint
 from vidgn.console import say
 from vidgn.data.manifests.manifest import Manifest
+from vidgn.description import Description
 from vidgn.runs.ranks import forget_failures, tell_who_failed
 
-SAME = ("model", "norm", "clip", "crop", "normalize", "classes")  # what a resumed run must share, of a description
 TRAINING = (  # options of a run that decide its numbers and are part of no group
     "loss", "label_smoothing", "class_weights", "focal_gamma", "balanced", "drop_path", "freeze", "train_only",
     "early_stop", "best_by",
 )  # fmt: skip
-JOB = "job"  # of a description: what else the numbers depend on
 
 
 @contextmanager
@@ -81,14 +80,14 @@ def bring_best(first: Path, folder: Path) -> None:
         copy_whole(theirs, ours)
 
 
-def check_same_job(path: Path, ours: Mapping[str, Any], *, force: bool) -> None:
+def check_same_job(path: Path, ours: Description, *, force: bool) -> None:
     """Refuse to go on with another job than the checkpoint's.
 
     Raises:
         ValueError: with everything that differs.
     """
     checkpoint = read_checkpoint(path)
-    differing = [f"{name} {old!r} -> {new!r}" for name, old, new in _differences(checkpoint.describe, ours)]
+    differing = [f"{name} {old!r} -> {new!r}" for name, old, new in _differences(checkpoint.description, ours)]
     if not differing:
         return
     text = "; ".join(item if len(item) < 300 else item[:300] + "..." for item in differing)
@@ -125,12 +124,12 @@ def fingerprint(manifest: Manifest) -> str:
     return f"{len(manifest)} videos, {summed.hexdigest()[:16]}"
 
 
-def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    pairs = [(name, theirs.get(name), ours.get(name)) for name in SAME]
-    mine = ours.get(JOB, {})
-    for name, old in theirs.get(JOB, {}).items():
+def _differences(theirs: Description, ours: Description) -> list[tuple[str, Any, Any]]:
+    pairs: list[tuple[str, Any, Any]] = []
+    mine = ours.job or {}
+    for name, old in (theirs.job or {}).items():
         pairs += _parts_of(name, old, mine.get(name))
-    return [(name, old, new) for name, old, new in pairs if old != new]
+    return theirs.differences(ours) + [(name, old, new) for name, old, new in pairs if old != new]
 
 
 def _parts_of(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:

@@ -4,24 +4,23 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from vidgn.checkpoint import read_checkpoint
 from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.spec import Split
+from vidgn.description import Description
 
-SPLIT = "split"  # of a description
 SPLIT_FILE = "split.csv"  # of a run folder, where the split was drawn
 
 
-def described_split(describe: Mapping[str, Any]) -> SplitRecord | None:
+def described_split(description: Description | None) -> SplitRecord | None:
     """Return the split that a checkpoint describes; None where it was written without one.
 
     Raises:
         ValueError: it is damaged.
     """
-    return SplitRecord.from_plain(describe.get(SPLIT))
+    return SplitRecord.from_plain(None if description is None else description.split)
 
 
 def earlier_split(resume: Path | None, init: Path | None) -> SplitRecord | None:
@@ -31,7 +30,7 @@ def earlier_split(resume: Path | None, init: Path | None) -> SplitRecord | None:
         ValueError: it is damaged.
     """
     path = init if resume is None else resume
-    return None if path is None else described_split(read_checkpoint(path).describe)
+    return None if path is None else described_split(read_checkpoint(path).description)
 
 
 def split_of_run(

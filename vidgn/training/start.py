@@ -1,14 +1,14 @@
-"""The net that a run starts from, and what its checkpoints say of it."""
+"""The net that a run starts from, and the description that its checkpoints carry."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from vidgn.checkpoint import FORMAT
 from vidgn.data.clips import ClipSpec
 from vidgn.data.module import DataSpec, ViewSpec
 from vidgn.data.transforms import CropSpec, Normalize
+from vidgn.description import Description, TestViews
 from vidgn.models.net import VideoNet
 from vidgn.models.registry import build_net, norm_options
 from vidgn.models.weights.load import LoadReport, load_weights
@@ -56,27 +56,24 @@ def describe(
     data: DataSpec,
     config: DictConfig,
     words: Sequence[str],
-) -> dict[str, Any]:
-    """Return what a checkpoint says of itself: plain containers and primitives only."""
-    return {
-        "format": FORMAT,
-        "classes": list(classes),
-        "model": dict(model),
-        "norm": norm_options(norm, model=model),
-        "clip": {"clip_len": clip.clip_len, "span": clip.span},
-        "crop": crop.crop,
-        "normalize": {
-            name: [round(value, 6) for value in values.flatten().tolist()]
-            for name, values in (("mean", start.normalize.mean), ("std", start.normalize.std))
-        },
-        "test": {
-            "num_clips": test.num_clips,
-            "num_crops": test.num_crops,
-            "clip_rule": test.clip_rule,
-            "view_batch": view_batch,
-        },
-        "data": dict(vars(data)),
-        "versions": versions(),
-        "config": OmegaConf.to_yaml(config, resolve=True),
-        "words": list(words),
-    }
+) -> Description:
+    """Return the description that the checkpoints of a run carry."""
+    mean, std = (
+        tuple(round(value, 6) for value in values.flatten().tolist())
+        for values in (start.normalize.mean, start.normalize.std)
+    )
+    return Description(
+        classes=tuple(classes),
+        model=dict(model),
+        norm=norm_options(norm, model=model),
+        clip_len=clip.clip_len,
+        span=clip.span,
+        crop=crop.crop,
+        mean=mean,
+        std=std,
+        test=TestViews(test.num_clips, test.num_crops, test.clip_rule, view_batch),
+        data=dict(vars(data)),
+        versions=versions(),
+        config=OmegaConf.to_yaml(config, resolve=True),
+        overrides=tuple(words),
+    )

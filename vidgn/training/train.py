@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from vidgn.data.images.module import data_module
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import Split, VideoDataModule, mirror_changes
 from vidgn.data.transforms import CropSpec
+from vidgn.description import Description
 from vidgn.evaluation.evaluate import Result, check_test_limit, evaluate
 from vidgn.losses import ClipLoss, LossSpec
 from vidgn.models.drop_path import DropPathSum, add_drop_path
@@ -37,10 +39,10 @@ from vidgn.runs.environment import device_word, git_state, versions
 from vidgn.runs.fsdp import check_sharding
 from vidgn.runs.inflation import shape_from
 from vidgn.runs.manifests import find_videos, usable
-from vidgn.runs.resume import JOB, bring_best, check_same_job, find_start, job, own_folder
+from vidgn.runs.resume import bring_best, check_same_job, find_start, job, own_folder
 from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
 from vidgn.runs.speed import Speed, speed_spec, speed_up
-from vidgn.runs.split import SPLIT, earlier_split, split_of_run, write_split
+from vidgn.runs.split import earlier_split, split_of_run, write_split
 from vidgn.runs.trainer import build_trainer
 from vidgn.training.drop_path import DropPathDraws
 from vidgn.training.dry_run import dry_run
@@ -87,7 +89,7 @@ def train(config: DictConfig) -> Result | None:
             *watchers(config, net=classifier.net, folder=folder),
         ]
         if first is not None:
-            check_same_job(first, classifier.describe, force=config.resume_force)
+            check_same_job(first, _described(classifier), force=config.resume_force)
             bring_best(first, folder)
         else:
             (folder / LEDGER).unlink(missing_ok=True)  # of a run that began anew in its folder
@@ -141,9 +143,9 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
         classes=classes,
         batch=config.batch,
         view_batch=config.view_batch,
-        describe={**description, SPLIT: split.plain(), JOB: job(config, manifests, optim=_plain(config.optim))},
         loss=ClipLoss(loss, weights=loss.weights(np.bincount(manifests["train"].labels, minlength=len(classes)))),
         stages=stages(start.net),
+        description=replace(description, split=split.plain(), job=job(config, manifests, optim=_plain(config.optim))),
         seed=config.seed,
     )
     data = data_module(spec.name)(
@@ -163,6 +165,11 @@ def regularizers(net: VideoNet, config: DictConfig) -> list[L.Callback]:
     ]
 
 
+def _described(classifier: VideoClassifier) -> Description:
+    assert classifier.description is not None  # _parts gives it one
+    return classifier.description
+
+
 def adopt_shape(config: DictConfig) -> None:
     """Give the net the shape and norm of the checkpoint it starts from, where that is one of ours.
 
@@ -172,7 +179,7 @@ def adopt_shape(config: DictConfig) -> None:
     path = _our_checkpoint(config)
     if path is None:
         return
-    theirs = read_checkpoint(path).describe
+    theirs = read_checkpoint(path).description
     shape = shape_from(theirs, config.model)
     for key, value in shape.items():
         word = "model" if key == "name" else f"model.{key}"
@@ -180,7 +187,7 @@ def adopt_shape(config: DictConfig) -> None:
             raise ValueError(f"{word}={config.model.get(key)}, but init={path} has {value}; leave {word} out.")
     config.model = OmegaConf.create({**shape, "dropout": config.model.dropout})
     if not any(is_typed(word) for word in ("norm", "norm.num_groups", "norm.channels_per_group")):
-        config.norm = OmegaConf.create(theirs["norm"])
+        config.norm = OmegaConf.create(dict(theirs.norm))
 
 
 def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manifest], trainer: L.Trainer) -> None:

@@ -4,6 +4,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
+from vidgn.description import Description
 from vidgn.models.builders import I3DSpec, build_i3d
 from vidgn.models.registry import build_model
 from vidgn.models.weights.inflate import inflate
@@ -117,9 +118,9 @@ def pictures_of(name, tmp_path, *, num_classes=3, classes=("a", "b", "c"), norm=
         if tensor.is_floating_point():
             tensor.add_(torch.rand_like(tensor) * 0.05)
     state = {f"net.{key}": value for key, value in net.state_dict().items()}
-    clip = {"clip_len": 1, "span": 1}
-    meta = {"classes": list(classes), "clip": clip, "normalize": {"mean": [0.45] * 3, "std": [0.225] * 3}}
-    torch.save({"vidgn": meta, "state_dict": state}, tmp_path / "pictures.ckpt")
+    model = {"name": "c2d_r50", "width": 8}
+    meta = Description(tuple(classes), model=model, norm={"name": "gn"}, clip_len=1, span=1, crop=32)
+    torch.save({"vidgn": meta.to_plain(), "state_dict": state}, tmp_path / "pictures.ckpt")
     return net, tmp_path / "pictures.ckpt"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from vidgn.description import Description
 from vidgn.models.builders import I3DSpec, build_i3d
 from vidgn.models.weights.load import load_weights
 from vidgn.norms import make_norm
@@ -32,7 +33,9 @@ def saved(content, tmp_path, name="weights.pth"):
 
 def checkpoint(model, tmp_path, **meta):
     state = {f"net.{name}": tensor for name, tensor in random_state(model).items()}
-    return saved({"vidgn": meta, "state_dict": state}, tmp_path)
+    options = {"model": {"name": "i3d", "width": 8}, "norm": {"name": "gn"}, "clip_len": 8, "span": 16, "crop": 32}
+    described = Description(**options, **meta).to_plain() if meta.get("classes") else {}
+    return saved({"vidgn": described, "state_dict": state}, tmp_path)
 
 
 def test_torchvision_weights_land_where_they_belong(torchvision_state, tmp_path):
@@ -142,8 +145,7 @@ def test_weights_of_another_depth_or_width_are_refused(timm_state, tmp_path):
 
 def test_a_checkpoint_of_ours_with_the_same_classes_loads_whole(tmp_path):
     names = ("run", "sit", "walk")
-    normalize = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.1]}
-    path = checkpoint(net(), tmp_path, classes=list(names), normalize=normalize)
+    path = checkpoint(net(), tmp_path, classes=names, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
     target = net()
     report = load_weights(target, path, classes=names)
     assert (report.loaded, report.replaced_head, report.notes) == (161, False, ())

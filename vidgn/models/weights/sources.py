@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidgn.description import KEY, Description
 from vidgn.models.weights.formats import FORMATS, Channels, Format, recognise
 from vidgn.models.weights.pickles import read_pickle
 
@@ -41,7 +42,8 @@ def open_source(source: str | Path, *, depth: int | None) -> Source:
             are none of this depth.
     """
     content = _download(str(source), depth) if str(source) in _DOWNLOADS else _read(source)
-    meta: Mapping[str, Any] = content.get("vidgn") or {}
+    own = _description(content, source)
+    mean, std = (None, None) if own is None else (own.mean, own.std)
     tensors = _unwrap(content)
     form = recognise(tensors)
     if form is None:
@@ -53,17 +55,26 @@ def open_source(source: str | Path, *, depth: int | None) -> Source:
         )
     if form.refusal is not None:
         raise ValueError(f"{source} {form.refusal}")
-    if (meta.get("clip") or {}).get("clip_len") == 1:  # a checkpoint of ours that was trained on pictures
+    if own is not None and own.is_of_images:
         form = form._replace(pictures=True)
-    normalize = meta.get("normalize") or {}
     return Source(
         tensors,
         form,
         str(source) if str(source) in _DOWNLOADS else form.name,
-        tuple(meta["classes"]) if meta.get("classes") else None,
-        _channels(normalize.get("mean")) or (form.pixels and form.pixels.mean),
-        _channels(normalize.get("std")) or (form.pixels and form.pixels.std),
+        None if own is None else own.classes,
+        _channels(mean) or (form.pixels and form.pixels.mean),
+        _channels(std) or (form.pixels and form.pixels.std),
     )
+
+
+def _description(content: Mapping[str, Any], source: str | Path) -> Description | None:
+    """Return the description of a checkpoint of vidgn; None for other weights."""
+    if not content.get(KEY):
+        return None
+    try:
+        return Description.from_plain(content[KEY])
+    except ValueError as err:
+        raise ValueError(f"{source} {err}; take another checkpoint.") from err
 
 
 def kinetics400() -> tuple[str, ...]:
