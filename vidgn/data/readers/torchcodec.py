@@ -169,6 +169,7 @@ _NO_FFMPEG = (
 
 def _obstacle(probe: PyavReader) -> str | None:
     """Name the first thing in a file that torchcodec is known to get wrong."""
+    probe.settle()
     facts = probe.source.facts
     if facts.codec not in _CODECS:
         return f"torchcodec reads only {', '.join(_CODECS.values())} exactly, not {facts.codec}"

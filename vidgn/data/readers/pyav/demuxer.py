@@ -1,20 +1,24 @@
 """The packets of one file's video stream by number, through PyAV's demuxers."""
 
 import errno
+from array import array
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from vidgn.data.readers.diagnose import contents, damage, is_iso_media
 from vidgn.data.readers.pyav.edit_list import num_shown_by_edits
-from vidgn.data.readers.pyav.frame_index import reorder_depth
+from vidgn.data.readers.pyav.frame_index import MOST_REORDERED, reorder_depth
 from vidgn.data.readers.pyav.mp4_table import Samples, find_samples
+from vidgn.data.readers.pyav.order_count import COUNTED_CODECS, NO_COUNT, OrderCounter
 from vidgn.data.readers.pyav.packet_table import PacketFacts, PacketTable
 from vidgn.data.readers.pyav.remote_packets import VERBATIM, Places
 from vidgn.data.readers.pyav.streams import StreamFacts, choose_stream, has_size, limits
@@ -27,6 +31,8 @@ _PACKET_BYTES = 600  # what PyAV 18 takes for a packet beside its bytes, in file
 # Of mp4 and mov the tables say what FFmpeg otherwise learns from the first packets, whose pictures it decodes for it:
 # it may open no decoder. The whitelist is of codecs' names; ours is opened by another way.
 _TABLES = {"skip_frame": "all", "probesize": "32", "codec_whitelist": "none"}
+_HEAD = 128  # bytes that hold most slice headers; where they do not, the whole packet is read
+_LARGE_HEAD = 1 << 16
 _LONG_AGO = 1 << 50  # ticks; before the first time of any file
 
 
@@ -48,6 +54,7 @@ class PacketSource:
         self._pass = 0
         self._kept: list[Packet[VideoStream]] | None = None
         self._samples: Samples | None = None  # of packets whose facts are in the file's tables
+        self._counts: array[int] | None = None  # of the order of showing, of packets that are not kept
         self._places: Places | None = None  # of packets whose bytes are fetched when they are wanted
         self._file: BinaryIO = open_file(path)
         self._remote: Any = self._file if is_remote(path) else None
@@ -57,7 +64,8 @@ class PacketSource:
             self.packets = PacketTable()
             self._take_stock()
             self._check_complete()
-            self.reorder_depth = reorder_depth(self.packets)
+            times = np.asarray(self.packets.times)
+            self.reorder_depth = reorder_depth(times) if self.packets.has_all_times() else 0
             if self._places is not None:
                 self.packets.mark_keys(self._places.keys(self.stream, codec=self.facts.codec))
         except BaseException:
@@ -118,6 +126,29 @@ class PacketSource:
         if ticket != self._pass:
             raise RuntimeError(f"another pass through {self.path} or close() ended this one; finish one pass first.")
 
+    @property
+    def lookahead(self) -> int:
+        """Packets behind a run that are looked at for the order; of a file elsewhere two, for each is fetched."""
+        return MOST_REORDERED if self._places is None else 2
+
+    def order_counts(self, start: int, last: int) -> NDArray[np.int64]:
+        """Return numbers that grow in the order in which a decoder shows packets `start`..`last`, (N,).
+
+        `NO_COUNT` where a packet is not understood; see `order_count`. `start` is a key packet.
+        """
+        if self._counts is not None:
+            return np.asarray(self._counts)[start : last + 1]
+        counter = OrderCounter(self.facts.codec, self.stream.codec_context.extradata or b"")
+        found = list[int]()
+        with self.blame(f"packets {start} to {last}"):
+            for number, head in enumerate(self._heads(start, last, size=_HEAD), start):
+                count = counter.count(head)
+                if count == NO_COUNT and len(head) < self.packets.sizes[number]:
+                    (whole,) = self._heads(number, number, size=None)
+                    count = counter.count(whole)
+                found.append(count)
+        return np.array(found, np.int64)
+
     @contextmanager
     def blame(self, what: str) -> Iterator[None]:
         """Name the file, and `what` of it, in every error of FFmpeg or of the file system."""
@@ -171,10 +202,31 @@ class PacketSource:
                 self._places.extend(some)
             if room >= 0:
                 kept += some
-            else:
-                kept.clear()
+                continue
+            self._count([*kept, *some])
+            kept.clear()
         if room >= 0:
             self._kept = kept
+
+    def _count(self, packets: "list[Packet[VideoStream]]") -> None:
+        """Count the next packets of a file that is too large to keep them."""
+        if self.facts.codec not in COUNTED_CODECS or self._places is not None:
+            return
+        if self._counts is None:
+            self._counts = array("q")
+            self._counter = OrderCounter(self.facts.codec, self.stream.codec_context.extradata or b"")
+        for packet in packets:
+            self._counts.append(self._counter.count(bytes(memoryview(packet)[:_LARGE_HEAD])))
+
+    def _heads(self, start: int, last: int, *, size: int | None) -> Iterator[bytes]:
+        """Yield the first `size` bytes of packets; None for all."""
+        if self._samples is not None:
+            return self._samples.heads(start, last, size=size)
+        if self._places is not None:
+            self._places.fetch(start, last, sizes=self.packets.sizes)
+            return self._places.heads(start, last, sizes=self.packets.sizes, size=size)
+        assert self._kept is not None
+        return (bytes(memoryview(packet)[:size]) for packet in self._kept[start : last + 1])
 
     def _filled(self, packet: "Packet[VideoStream]", number: int) -> "Packet[VideoStream]":
         if self._places is not None:

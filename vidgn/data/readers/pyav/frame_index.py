@@ -117,7 +117,9 @@ def index_by_time(packets: PacketTable, *, left_out: Collection[int] = ()) -> Fr
 
 def _keys_divide(times: NDArray[np.int64], is_frame: NDArray[np.bool_], keys: NDArray[np.int64]) -> bool:
     """Tell whether every frame before a key packet in the file is shown before every frame from the key on."""
-    inner = keys[keys > 0]
+    inner = keys[1:] if keys[0] == 0 else keys
+    if not len(inner):
+        return True
     limits = np.iinfo(np.int64)
     latest = np.maximum.accumulate(np.where(is_frame, times, limits.min))
     earliest = np.minimum.accumulate(np.where(is_frame, times, limits.max)[::-1])[::-1]
@@ -126,29 +128,28 @@ def _keys_divide(times: NDArray[np.int64], is_frame: NDArray[np.bool_], keys: ND
 
 def starts_amid(packets: PacketTable) -> bool:
     """Tell whether a stream begins with packets that may refer to missing ones: before a key, or shown before it."""
-    shown = packets.shown()
-    if not packets.keys or not len(shown):
+    if not packets.keys:
         return False
-    first = packets.keys[0]
-    return first > 0 or bool(packets.has_all_times() and np.asarray(packets.times)[shown].min() < packets.times[first])
+    first, times = packets.keys[0], np.asarray(packets.times)
+    if first == 0 and times.min() == times[0]:  # of almost every file
+        return False
+    shown = packets.shown()
+    return len(shown) > 0 and (first > 0 or bool(packets.has_all_times() and times[shown].min() < times[first]))
 
 
-def reorder_depth(packets: PacketTable) -> int:
-    """Return how many pictures a decoder must hold back to give them out in the order of their times; 0 without times.
+def reorder_depth(times: NDArray[np.int64]) -> int:
+    """Return how many pictures a decoder must hold back to give them out in the order of their times, (N,).
 
     As many as at most stand before another one in the file and are shown after it (H.264, E.2.1:
     max_num_reorder_frames).
     """
-    if not packets.has_all_times():
-        return 0
-    times = np.asarray(packets.times)
     latest = np.maximum.accumulate(times)
     above = np.zeros(len(times), np.int64)  # of packets up to `back` places before
-    for back in range(1, _MOST_REORDERED + 1):
+    for back in range(1, MOST_REORDERED + 1):
         above[back:] += times[:-back] > times[back:]
         if not (latest[: -back - 1] > times[back + 1 :]).any():
             return int(above.max(initial=0))
-    return _reorder_depth_of_any(packets.times)
+    return _reorder_depth_of_any(times.tolist())
 
 
 def _reorder_depth_of_any(times: Sequence[int]) -> int:
@@ -157,11 +158,11 @@ def _reorder_depth_of_any(times: Sequence[int]) -> int:
         place = bisect_right(latest, time)
         depth = max(depth, len(latest) - place)
         latest.insert(place, time)
-        del latest[:-_MOST_REORDERED]
+        del latest[:-MOST_REORDERED]
     return depth
 
 
-_MOST_REORDERED = 16  # frames that a decoder of H.264 can hold (A.3.1, MaxDpbFrames)
+MOST_REORDERED = 16  # frames that a decoder of H.264 can hold (A.3.1, MaxDpbFrames)
 
 
 def index_by_output(order: Sequence[int], *, num_packets: int, keys: Sequence[int], amid: int = 0) -> FrameIndex:

@@ -68,6 +68,11 @@ class Samples:
                     yield number, packet
             start = behind
 
+    def heads(self, start: int, last: int, *, size: int | None) -> Iterator[bytes]:
+        """Yield the first `size` bytes of packets `start`..`last`; None for all."""
+        for at, whole in zip(self._starts[start : last + 1], self.table.sizes[start : last + 1], strict=True):
+            yield os.pread(self._file.fileno(), whole if size is None else min(size, whole), at)
+
     def _together(self, start: int, last: int) -> int:
         """Return the number behind those that are read with packet `start`."""
         first, end = self._starts[start], self._starts[start] + self.table.sizes[start]

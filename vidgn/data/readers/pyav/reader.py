@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from vidgn.data.readers.gather import distinct, gather
 from vidgn.data.readers.pyav.color_converter import Converter
 from vidgn.data.readers.pyav.demuxer import PacketSource
-from vidgn.data.readers.pyav.frame_index import FrameIndex, Run, index_by_output, index_by_time, starts_amid
+from vidgn.data.readers.pyav.frame_index import (
+    FrameIndex,
+    Run,
+    index_by_output,
+    index_by_time,
+    reorder_depth,
+    starts_amid,
+)
+from vidgn.data.readers.pyav.order_check import OrderCheck
+from vidgn.data.readers.pyav.order_count import NO_COUNT
 from vidgn.data.readers.pyav.packet_decoder import PictureDecoder
 from vidgn.data.readers.types import EVERYTHING, ChannelOrder, VideoDecodeError
 
@@ -37,6 +46,7 @@ class PyavReader:
         self._converter = Converter()
         self._shape: tuple[int, int] | None = None
         self._is_closed = False
+        self._order: OrderCheck | None = None
         self.source = PacketSource(path, max_pixels=max_pixels)
         self.decoder = PictureDecoder(self.source, num_threads=num_threads)
         try:
@@ -86,7 +96,33 @@ class PyavReader:
         """
         if self._is_closed:
             raise ValueError(f"the reader of {self.path} is closed; open the video again.")
-        return self._deliver(distinct(indices, num_frames=len(self), path=self.path))
+        wanted = distinct(indices, num_frames=len(self), path=self.path)
+        self.settle(wanted)
+        return self._deliver(wanted)
+
+    def settle(self, wanted: Iterable[int] | None = None) -> None:
+        """Compare the order by times with that of the stream where frames lie, and ask the decoder where they differ.
+
+        Times can mislead: a file may hold those of decoding in place of those of showing, as `ffmpeg -i X.avi -c copy
+        Y.mp4` writes them. `pictures` does this by itself; call it before the index is used in another way.
+
+        Args:
+            wanted: Frames, ascending; None for all.
+
+        Raises:
+            VideoDecodeError: The decoder gives another number of frames than there are packets with times.
+        """
+        if not self.is_timed:
+            return
+        order = self._order = self._order or OrderCheck(self.source)
+        first = self.index.keys[0]  # a packet before it may refer to missing ones
+        runs = self.index.runs(range(len(self)) if wanted is None else wanted)
+        if all(order.holds(max(run.start, first), run.last) for run in runs):
+            return
+        count, self.is_timed, self.index = len(self), False, self._index_by_decoding()
+        if len(self.index) != count:
+            why = f"the times of its packets contradict the stream, of which {len(self.index)} frames can be decoded"
+            raise VideoDecodeError(self.path, f"{why} and not {count}")
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""
@@ -130,6 +166,12 @@ class PyavReader:
 
     def _index_by_decoding(self) -> FrameIndex:
         facts, packets = self.source.facts, self.source.packets
+        if (
+            facts.codec == "h264" and packets.keys
+        ):  # the times may not tell how many pictures the decoder must hold back
+            counts = self.source.order_counts(packets.keys[0], len(packets) - 1)
+            if (counts != NO_COUNT).all():
+                self.source.reorder_depth = max(self.source.reorder_depth, reorder_depth(counts))
         amid = packets.keys[1] if packets.keys[:1] and packets.keys[0] > 0 and len(packets.keys) > 1 else 0
         decoded = self.decoder.decode(0, len(packets) - 1, may_fail=lambda number: number < amid)
         order = array("i", (number for number, _ in decoded))

@@ -6,7 +6,7 @@ Places       fetches the bytes of wanted packets, and puts them in
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from av.packet import Packet
@@ -50,6 +50,12 @@ class Places:
             place + size for place, size in zip(self._starts[start : last + 1], sizes[start : last + 1], strict=True)
         ]
         self._file.fetch(min(self._starts[start : last + 1]), max(ends))
+
+    def heads(self, start: int, last: int, *, sizes: Sequence[int], size: int | None) -> Iterator[bytes]:
+        """Yield the first `size` bytes of packets `start`..`last`, which are fetched; None for all."""
+        for number in range(start, last + 1):
+            first, whole = self._starts[number], sizes[number]
+            yield self._file.read_at(first, first + (whole if size is None else min(size, whole)))
 
     def fill(self, packet: "Packet[VideoStream]", number: int, *, size: int) -> None:
         """Put the bytes of a packet into it."""
