@@ -1,9 +1,12 @@
 """What is shown on the console: a progress bar, and lines printed by the first rank alone."""
 
+import sys
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
+
+from vidgn.escape import escaped
 
 
 class ProgressBar:
@@ -25,4 +28,4 @@ class ProgressBar:
 @rank_zero_only
 def say(text: str) -> None:
     """Print on the first process only."""
-    print(text, flush=True)
+    print(text, file=escaped(sys.stdout), flush=True)

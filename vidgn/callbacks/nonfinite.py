@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from vidgn.checkpoint import write_whole
 from vidgn.description import KEY, Description
+from vidgn.escape import printable
 
 
 class NonFiniteError(ArithmeticError):
@@ -119,7 +120,8 @@ class Guard(L.Callback):
             self.skipped += 1
             optimizer.zero_grad(set_to_none=True)  # SGD leaves parameters without a gradient as they are
             if trainer.is_global_zero:
-                print(f"warning: {what}; left out ({self.skipped} of skip_nonfinite={self.skip})", flush=True)
+                line = f"warning: {what}; left out ({self.skipped} of skip_nonfinite={self.skip})"
+                print(printable(line), flush=True)
             return
         dumps = [self.folder / f"nonfinite-step{trainer.global_step}-rank{rank}.pt" for rank in range(len(seen))]
         self._dump(trainer, module, dumps[trainer.global_rank], ranks, seen, rate)

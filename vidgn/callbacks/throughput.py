@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from vidgn.callbacks.process_memory import descendants, resident_bytes
+from vidgn.escape import printable
 
 DATA_BOUND = 10.0  # percent of the time
 COLUMNS = (
@@ -134,7 +135,8 @@ class Pace(L.Callback):
         if quarantine is not None and found["pace/bad_videos"] > self._bad:
             for row in quarantine.rows()[self._bad :]:
                 what = "replaced by others" if row.split == "train" else "counted as wrong"
-                print(f"bad video: {row.video}: {row.error}; {what}, listed in {quarantine.path}", flush=True)
+                line = f"bad video: {row.video}: {row.error}; {what}, listed in {quarantine.path}"
+                print(printable(line), flush=True)
             self._bad = int(found["pace/bad_videos"])
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from vidgn.cli.options import Json, Overwrite
+from vidgn.cli.options import Json, Overwrite, stdout
 
 Workers = Annotated[int, typer.Option(help="Processes; 0: one per core.")]
 
@@ -34,13 +34,13 @@ def scan(
     if verify and compare is not None:
         raise ValueError("--verify and --compare are both given; choose one.")
     if compare is not None:
-        raise typer.Exit(tool.run_compare(source, compare, out=sys.stdout, as_json=as_json))
+        raise typer.Exit(tool.run_compare(source, compare, out=stdout(), as_json=as_json))
     count = workers_or_cores(workers)
     if verify:
-        status = tool.run_verify(source, out=sys.stdout, workers=count, seconds=deadline, as_json=as_json)
+        status = tool.run_verify(source, out=stdout(), workers=count, seconds=deadline, as_json=as_json)
     else:
         status = tool.run_scan(
-            source, passport, out=sys.stdout, workers=count, seconds=deadline, as_json=as_json, overwrite=overwrite
+            source, passport, out=stdout(), workers=count, seconds=deadline, as_json=as_json, overwrite=overwrite
         )
     raise typer.Exit(status)
 
@@ -69,12 +69,12 @@ def prepare(
     spec = PrepareSpec(short_side=short_side, gop=gop, crf=crf)
     count = workers if engine == "ray" else workers_or_cores(workers)
     status = run_prepare(
-        source, target, spec=spec, out=sys.stdout, workers=count, engine=engine, as_json=as_json, overwrite=overwrite
+        source, target, spec=spec, out=stdout(), workers=count, engine=engine, as_json=as_json, overwrite=overwrite
     )
     if shards is not None:
         from vidgn.curation.pack import run_pack
 
-        run_pack(target, megabytes=shards, out=sys.stderr if as_json else sys.stdout, overwrite=overwrite)
+        run_pack(target, megabytes=shards, out=sys.stderr if as_json else stdout(), overwrite=overwrite)
     raise typer.Exit(status)
 
 

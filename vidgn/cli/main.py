@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import typer
 
 from vidgn.cli import data, kinetics, models, videos
+from vidgn.escape import escaped
 
 USAGE_ERROR = 2  # exit status
 app = typer.Typer(
@@ -72,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> None:
     except _users_errors() as err:
         if os.environ.get("VIDGN_TRACEBACK") == "1":
             raise
-        print(f"error: {_sentence(err)}", file=sys.stderr)
+        print(f"error: {_sentence(err)}", file=escaped(sys.stderr))
         sys.exit(USAGE_ERROR)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vidgn.cli.options import Ckpt, Device, Json, Overwrite
+from vidgn.cli.options import Ckpt, Device, Json, Overwrite, stdout
 
 
 def export(
@@ -21,7 +21,7 @@ def export(
     from vidgn.inference.export import run_export
 
     status = run_export(
-        ckpt=ckpt, to=to, target=out, videos=videos or [], out=sys.stdout, as_json=as_json, overwrite=overwrite
+        ckpt=ckpt, to=to, target=out, videos=videos or [], out=stdout(), as_json=as_json, overwrite=overwrite
     )
     raise typer.Exit(status)
 
@@ -43,7 +43,7 @@ def model(
     from vidgn.models.summary import run_summary
 
     status = run_summary(
-        model=model, norm=norm, num_classes=num_classes, clip_len=clip_len, crop=crop, width=width, out=sys.stdout,
+        model=model, norm=norm, num_classes=num_classes, clip_len=clip_len, crop=crop, width=width, out=stdout(),
         as_json=as_json, num_groups=num_groups, channels_per_group=channels_per_group,
     )  # fmt: skip
     raise typer.Exit(status)
@@ -65,7 +65,7 @@ def bench(
     from vidgn.inference.bench import run_bench
 
     status = run_bench(
-        model=model, norm=norm, clip_len=clip_len, crop=crop, width=width, batch=batch, device=device, out=sys.stdout,
+        model=model, norm=norm, clip_len=clip_len, crop=crop, width=width, batch=batch, device=device, out=stdout(),
         explained=explain, as_json=as_json,
     )  # fmt: skip
     raise typer.Exit(status)
@@ -81,7 +81,7 @@ def report(
     """Turn runs into one HTML page: error curves, Table 8, confusion, worst classes, calibration, examples."""
     from vidgn.report.write import run_report
 
-    raise typer.Exit(run_report(runs or [], target=out, out=sys.stdout, as_json=as_json, overwrite=overwrite))
+    raise typer.Exit(run_report(runs or [], target=out, out=stdout(), as_json=as_json, overwrite=overwrite))
 
 
 def replay(
@@ -92,7 +92,7 @@ def replay(
     """Run again the training step that stopped a run: its loss, and where it is not finite. Status 1: it is not."""
     from vidgn.training.replay import run_replay
 
-    raise typer.Exit(run_replay(dump, out=sys.stdout, as_json=as_json))
+    raise typer.Exit(run_replay(dump, out=stdout(), as_json=as_json))
 
 
 def doctor(
@@ -121,7 +121,7 @@ def push(
     from vidgn.inference.hub import run_push
 
     status = run_push(
-        repo, ckpt=ckpt, folder=folder, private=private, out=sys.stdout, as_json=as_json, overwrite=overwrite
+        repo, ckpt=ckpt, folder=folder, private=private, out=stdout(), as_json=as_json, overwrite=overwrite
     )
     raise typer.Exit(status)
 
@@ -137,5 +137,5 @@ def pull(
     """Fetch a shared checkpoint into a folder that --ckpt takes."""
     from vidgn.inference.hub import run_pull
 
-    status = run_pull(source, target=out, revision=revision, out=sys.stdout, as_json=as_json, overwrite=overwrite)
+    status = run_pull(source, target=out, revision=revision, out=stdout(), as_json=as_json, overwrite=overwrite)
     raise typer.Exit(status)

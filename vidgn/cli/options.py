@@ -1,8 +1,11 @@
 """Options that several subcommands of `vidgn` share."""
 
-from typing import Annotated
+import sys
+from typing import Annotated, TextIO
 
 import typer
+
+from vidgn.escape import escaped
 
 Videos = Annotated[
     list[str] | None,
@@ -14,3 +17,8 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing files that this command did not write; inputs never.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def stdout() -> TextIO:
+    """Return where a command prints: names of files and classes are escaped."""
+    return escaped(sys.stdout)

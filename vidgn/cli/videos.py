@@ -1,11 +1,10 @@
 """Subcommands that answer about videos: predict, features, explain, serve."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from vidgn.cli.options import Ckpt, Device, Json, Overwrite, Videos
+from vidgn.cli.options import Ckpt, Device, Json, Overwrite, Videos, stdout
 
 
 def predict(
@@ -46,19 +45,19 @@ def predict(
         from vidgn.inference.camera import run_camera
 
         raise typer.Exit(
-            run_camera(camera, ckpt=ckpt, out=sys.stdout, top=top, seconds=seconds, device=device, as_json=as_json)
+            run_camera(camera, ckpt=ckpt, out=stdout(), top=top, seconds=seconds, device=device, as_json=as_json)
         )
     from vidgn.inference.predict_print import run_predict, run_timeline
 
     form = "json" if as_json else "csv" if as_csv else "text"
     if timeline or overlay:
         status = run_timeline(
-            videos or [], ckpt=ckpt, out=sys.stdout, stride=stride, device=device, form=form, overlay=overlay,
+            videos or [], ckpt=ckpt, out=stdout(), stride=stride, device=device, form=form, overlay=overlay,
             overwrite=overwrite,
         )  # fmt: skip
     else:
         status = run_predict(
-            videos or [], ckpt=ckpt, out=sys.stdout, top=top, num_clips=num_clips, num_crops=_crops(num_crops),
+            videos or [], ckpt=ckpt, out=stdout(), top=top, num_clips=num_clips, num_crops=_crops(num_crops),
             device=device, form=form,
         )  # fmt: skip
     raise typer.Exit(status)
@@ -83,7 +82,7 @@ def features(
     from vidgn.inference.features import run_features
 
     status = run_features(
-        videos or [], ckpt=ckpt, folder=out, out=sys.stdout, layer=layer, window=window, stride=stride,
+        videos or [], ckpt=ckpt, folder=out, out=stdout(), layer=layer, window=window, stride=stride,
         pool=not no_pool, device=device, as_json=as_json, overwrite=overwrite,
     )  # fmt: skip
     raise typer.Exit(status)
@@ -104,7 +103,7 @@ def explain(
     from vidgn.inference.explain import run_explain
 
     status = run_explain(
-        video, ckpt=ckpt, target=out, out=sys.stdout, name=name, at=at, device=device, as_json=as_json,
+        video, ckpt=ckpt, target=out, out=stdout(), name=name, at=at, device=device, as_json=as_json,
         overwrite=overwrite,
     )  # fmt: skip
     raise typer.Exit(status)
@@ -121,7 +120,7 @@ def serve(
     """Open a page on this machine: drop a video, see classes, a timeline and where the net looked."""
     from vidgn.inference.serve import run_serve
 
-    raise typer.Exit(run_serve(ckpt=ckpt, host=host, port=port, limit_mb=limit, out=sys.stdout, device=device))
+    raise typer.Exit(run_serve(ckpt=ckpt, host=host, port=port, limit_mb=limit, out=stdout(), device=device))
 
 
 def _crops(text: str | None) -> Any:

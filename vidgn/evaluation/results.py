@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from vidgn.checkpoint import PART
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.passports.subset import subset_words
+from vidgn.escape import plain_cell, printable
 from vidgn.predictions import Prediction
 from vidgn.runs.environment import versions
 from vidgn.runs.split import trained_on_note
@@ -86,9 +87,9 @@ def print_result(
 ) -> None:
     """Print the accuracies, how they came about, which videos failed and which were trained on."""
     if trained_on:
-        print(f"WARNING: {trained_on_note(trained_on, num_videos=len(manifest))}")
+        print(printable(f"WARNING: {trained_on_note(trained_on, num_videos=len(manifest))}"))
     for item in failed[:10]:
-        print(f"failed: {manifest.video_id(item.video)}: {item.error}")
+        print(printable(f"failed: {manifest.video_id(item.video)}: {item.error}"))
     if len(failed) > 10:
         print(f"... and {len(failed) - 10} more, listed in metrics.json")
     print(
@@ -106,15 +107,6 @@ def print_result(
 def _not_scored(result: Result) -> str:
     left = result.videos_expected - result.videos_scored - result.videos_failed
     return f" / {left} NOT SCORED: this is a part of the test" if left else ""
-
-
-def plain_cell(text: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: names of files and classes are others' data.
-
-    >>> plain_cell("=HYPERLINK(1).mp4"), plain_cell("run.mp4")
-    ("'=HYPERLINK(1).mp4", 'run.mp4')
-    """
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _replace(path: Path, text: str) -> None:

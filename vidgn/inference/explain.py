@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
+from vidgn.escape import plot_label
 from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import Model, find_checkpoint, open_model
 from vidgn.inference.windows import Window, read_windows, seconds, window_starts
@@ -155,7 +156,7 @@ def strip_png(found: Explanation, blended: NDArray[np.uint8], *, stride: int, fp
     shown = np.linspace(0, len(blended) - 1, _FRAMES).astype(int)
     plain = found.window.clip.permute(1, 2, 3, 0).numpy()
     figure = Figure(figsize=(12, 3.7), dpi=100, layout="constrained")
-    figure.suptitle(f"what speaks for {found.name} ({found.score:.0%})", fontsize=11)
+    figure.suptitle(f"what speaks for {plot_label(found.name)} ({found.score:.0%})", fontsize=11)
     for column, place in enumerate(shown):
         frame = found.window.start + int(place) * stride
         moment = seconds(frame, fps)

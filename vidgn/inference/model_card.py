@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vidgn.description import Description
+from vidgn.escape import printable
 
 _ACCURACIES = {
     "video_top1": "video top-1", "video_top5": "video top-5", "clip_top1": "clip top-1", "clip_top5": "clip top-5",
@@ -75,7 +76,7 @@ def _num_left_out(metrics: Mapping[str, Any]) -> int:
 
 
 def _classes(classes: Sequence[str]) -> str:
-    shown = ", ".join(f"`{name.replace('`', '')}`" for name in classes[:_SHOWN_CLASSES])
+    shown = ", ".join(f"`{printable(name).replace('`', '')}`" for name in classes[:_SHOWN_CLASSES])
     more = len(classes) - _SHOWN_CLASSES
     return f"{shown}, and {more} more in `vidgn.json`" if more > 0 else shown
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vidgn.data.readers.types import Reader
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
+from vidgn.escape import plot_label
 from vidgn.inference.predict import Segment
 
 
@@ -38,7 +39,8 @@ class _Labelled:
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         for index, frame in self._reader.frames(range(self.shape[0])):
-            text = next((f"{item.name} {item.score:.0%}" for item in self._found if item.start <= index < item.end), "")
+            shown = next((item for item in self._found if item.start <= index < item.end), None)
+            text = "" if shown is None else f"{plot_label(shown.name)} {shown.score:.0%}"
             yield draw_label(frame[: self.shape[1], : self.shape[2]], text)
 
 

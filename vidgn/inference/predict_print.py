@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from rich import markup
 from rich.console import Console
 from rich.progress import Progress, track
 
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
-from vidgn.evaluation.results import plain_cell
+from vidgn.escape import plain_cell, printable
 from vidgn.inference.fetch import Given, local_videos
 from vidgn.inference.model import Model, find_checkpoint, open_model
 from vidgn.inference.predict import (
@@ -132,7 +133,7 @@ def _scored(path: str, model: Model, stride: int | None) -> tuple[list[WindowAns
         with open_video(path) as reader:
             fps, length = reader.fps, len(reader)
         with Progress(console=_progress, transient=True) as bar:
-            task = bar.add_task(Path(path).name, total=length)
+            task = bar.add_task(markup.escape(printable(Path(path).name)), total=length)
             for window in timeline(path, model, stride=stride):
                 windows.append(window)
                 bar.update(task, completed=window.end)
@@ -142,13 +143,13 @@ def _scored(path: str, model: Model, stride: int | None) -> tuple[list[WindowAns
 
 
 def _write_text(answers: Sequence[Answer], model: Model, count: int, words: str, out: TextIO) -> None:
-    wide = max(len(name) for name in model.classes)
+    wide = max(len(printable(name)) for name in model.classes)
     for answer in answers:
-        print(answer.video, file=out)
+        print(printable(answer.video), file=out)
         if answer.error:
             print(f"  error: {_reason(answer.error, answer.video)}", file=out)
         for name, score in answer.top(model.classes, count):
-            print(f"  {score:8.2%}  {name:{wide}}  {'#' * round(24 * score)}".rstrip(), file=out)
+            print(f"  {score:8.2%}  {printable(name):{wide}}  {'#' * round(24 * score)}".rstrip(), file=out)
     failed = sum(answer.error is not None for answer in answers)
     print(f"{len(answers) - failed} scored / {failed} failed; {words}", file=out)
 
@@ -162,9 +163,9 @@ def _write_csv(answers: Sequence[Answer], model: Model, count: int, out: TextIO)
 
 
 def _write_segments(path: str, found: Sequence[Segment], error: str | None, out: TextIO) -> None:
-    print(path, file=out)
+    print(printable(path), file=out)
     for item in found:
-        print(f"  {_clock(item.start_seconds)} - {_clock(item.end_seconds)}  {item.score:7.2%}  {item.name}"
+        print(f"  {_clock(item.start_seconds)} - {_clock(item.end_seconds)}  {item.score:7.2%}  {printable(item.name)}"
               f"  (frames {item.start}..{item.end - 1})", file=out)  # fmt: skip
     if error:
         print(f"  error: {_reason(error, path)}", file=out)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from vidgn.escape import plot_label
 from vidgn.report.read_run import Points, Run, read_run
 from vidgn.report.theme import LIGHT, PANEL, Theme, as_png, legend, new_figure
 
@@ -42,7 +43,7 @@ def overview(run: Run, *, theme: Theme) -> Figure:
     columns = 2 if len(panels) == 4 else 3
     rows = -(-len(panels) // columns)
     figure, axes = new_figure(theme, (11.2, 0.3 + 3.7 * rows), rows=rows, columns=columns)
-    figure.suptitle(run.title, color=theme.ink, fontsize=11)
+    figure.suptitle(plot_label(run.title), color=theme.ink, fontsize=11)
     for place, draw in zip(axes, panels, strict=False):
         draw(place)
     for place in axes[len(panels) :]:
@@ -57,7 +58,7 @@ def curves(runs: Sequence[Run], *, top: float, theme: Theme) -> Figure:
     """
     figure, (axes,) = new_figure(theme, PANEL)
     draw_errors(axes, runs, top=top, theme=theme)
-    axes.set_title(runs[0].norm.upper())
+    axes.set_title(plot_label(runs[0].norm.upper()))
     return figure
 
 
@@ -79,7 +80,8 @@ def draw_errors(axes: Any, runs: Sequence[Run], *, top: float | None, theme: The
     """Draw the errors of runs by epoch; `top` None: to the highest."""
     for number, run in enumerate(runs):
         mark = {"marker": _MARKERS[number % len(_MARKERS)], "markersize": 4, "markevery": max(1, len(run.val) // 8)}
-        label = f" {run.folder.absolute().name} ({run.config['clip_len']} frames, batch {run.config['batch']})"
+        name = plot_label(run.folder.absolute().name)
+        label = f" {name} ({run.config['clip_len']} frames, batch {run.config['batch']})"
         label = label if len(runs) > 1 or top is not None else ""
         if run.train:
             axes.plot(*zip(*run.train.items(), strict=True), "--", color=theme.train, label=f"train{label}", **mark)
@@ -106,7 +108,7 @@ def draw_percentiles(axes: Any, run: Run, *, theme: Theme) -> None:
     for colour, (rank, values) in zip(theme.marks, sorted(run.percentiles.items()), strict=False):
         style = "--" if rank in (min(run.percentiles), max(run.percentiles)) else "-"
         axes.plot(*zip(*values.items(), strict=True), style, color=colour, marker="o", markersize=3, label=f"{rank} %")
-    axes.set(xlabel="epoch", ylabel="value before the norm (no unit)", title=f"percentiles of {run.layer}")
+    axes.set(xlabel="epoch", ylabel="value before the norm (no unit)", title=f"percentiles of {plot_label(run.layer)}")
     axes.set_xlim(left=0)
     _finish(axes, theme, bool(run.percentiles))
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vidgn.escape import plot_label
 from vidgn.report.read_run import Bin
 from vidgn.report.theme import PANEL, Theme, legend, new_figure
 
@@ -21,8 +22,9 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]], *, t
     shares = 100 * table / np.maximum(table.sum(1, keepdims=True), 1)
     image = axes.imshow(shares, vmin=0, vmax=100, cmap=theme.heat)
     if not many:
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
+        shown = [plot_label(name, longest=24) for name in names]
+        axes.set_xticks(range(len(names)), shown, rotation=90)
+        axes.set_yticks(range(len(names)), shown)
         _write_shares(axes, shares, theme)
     bar = figure.colorbar(image, ax=axes, label="% of the label's videos")
     bar.ax.tick_params(colors=theme.ink)
@@ -35,7 +37,9 @@ def worst_classes(found: Sequence[tuple[str, float, int]], *, theme: Theme) -> F
     """Draw the accuracy of the ten classes with the lowest."""
     shown = list(found[:10])[::-1]
     figure, (axes,) = new_figure(theme, (PANEL[0], 1.1 + 0.3 * len(shown)))
-    axes.barh([f"{name} ({count})" for name, _, count in shown], [value for _, value, _ in shown], color=theme.train)
+    names = [f"{plot_label(name, longest=32)} ({count})" for name, _, count in shown]
+    axes.barh(range(len(shown)), [value for _, value, _ in shown], color=theme.train)
+    axes.set_yticks(range(len(shown)), names)
     for place, (_, value, _) in enumerate(shown):
         inside = value > 85
         colour = theme.paper if inside else theme.ink

@@ -3,7 +3,9 @@
 import io
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 
 class Theme(NamedTuple):
@@ -67,7 +69,10 @@ def legend(axes: Any, theme: Theme) -> None:
 
 
 def as_png(figure: Figure) -> bytes:
-    """Return the picture as a PNG file."""
+    """Return the picture as a PNG file; a `$` in a name is a character, and begins no formula."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())
+    with mpl.rc_context({"text.parse_math": False}):  # for texts that drawing makes
+        for text in figure.findobj(Text):
+            text.set_parse_math(False)
+        figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())
     return buffer.getvalue()

@@ -19,6 +19,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from vidgn.escape import escaped
 from vidgn.runs.sweeps import combinations
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -43,7 +44,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
             except _users_errors() as err:
                 if os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
-                print(f"error: {err}\n({_keep_traceback()})", file=sys.stderr)
+                print(f"error: {err}\n({_keep_traceback()})", file=escaped(sys.stderr))
             sys.exit(USAGE_ERROR)
 
         launch = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)
@@ -56,7 +57,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
                 for job in combinations(words):
                     check_words(config_name, job)
             except ValueError as err:
-                print(f"error: {err}", file=sys.stderr)
+                print(f"error: {err}", file=escaped(sys.stderr))
                 sys.exit(USAGE_ERROR)
             sys.argv[1:] = words
             _leave_out_noise()
