@@ -108,6 +108,8 @@ class DecordReader:
 def _obstacle(probe: PyavReader) -> str | None:
     """Name the first thing in a file that decord is known to get wrong."""
     probe.settle()
+    if probe.source.cropping is not None:
+        return "its container crops the pictures, which decord does not"
     facts, index, packets = probe.source.facts, probe.index, probe.source.packets
     if facts.codec != "h264":
         return f"decord reads only H.264 exactly, not {facts.codec}"

@@ -170,6 +170,8 @@ _NO_FFMPEG = (
 def _obstacle(probe: PyavReader) -> str | None:
     """Name the first thing in a file that torchcodec is known to get wrong."""
     probe.settle()
+    if probe.source.cropping is not None:
+        return "its container crops the pictures, which torchcodec does not"
     facts = probe.source.facts
     if facts.codec not in _CODECS:
         return f"torchcodec reads only {', '.join(_CODECS.values())} exactly, not {facts.codec}"

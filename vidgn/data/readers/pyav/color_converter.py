@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from vidgn.data.readers.pyav.cropping import Cropping
 from vidgn.data.readers.pyav.orientation import upright
 from vidgn.data.readers.types import ChannelOrder
 
@@ -75,6 +76,14 @@ class Converter:
         (plane,) = rgb.planes
         pixels: Any = plane  # has the buffer protocol, which its type does not say
         return np.ndarray((rgb.height, rgb.width, 3), np.uint8, buffer=pixels, strides=(plane.line_size, 3, 1))
+
+    def cropped(self, picture: VideoFrame, cropping: Cropping) -> VideoFrame:
+        """Return a picture that is what a container shows of this one; its ends are rounded to whole samples of chroma.
+
+        So does FFmpeg's filter `crop`, with which the ffmpeg command applies it.
+        """
+        left, top, right, bottom = cropping
+        return self._cut(picture, (left, top, picture.width - left - right, picture.height - top - bottom))
 
     def _cut(self, picture: VideoFrame, area: _Area) -> VideoFrame:
         """Return a picture that is an area of this one, in the same memory."""

@@ -15,7 +15,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vidgn.data.readers.diagnose import contents, damage, is_iso_media
-from vidgn.data.readers.pyav.edit_list import num_shown_by_edits
+from vidgn.data.readers.pyav.cropping import Cropping, cropping_of_matroska, cropping_of_mp4
+from vidgn.data.readers.pyav.edit_list import num_shown_by_edits, read_moov
 from vidgn.data.readers.pyav.frame_index import MOST_REORDERED, reorder_depth
 from vidgn.data.readers.pyav.mp4_table import Samples, find_samples
 from vidgn.data.readers.pyav.order_count import COUNTED_CODECS, NO_COUNT, OrderCounter
@@ -51,6 +52,7 @@ class PacketSource:
         self.max_pixels = max_pixels
         self.facts: StreamFacts
         self._trusts_tables = False
+        self._moov = b""  # tables of an mp4 or mov file
         self._pass = 0
         self._kept: list[Packet[VideoStream]] | None = None
         self._samples: Samples | None = None  # of packets whose facts are in the file's tables
@@ -61,9 +63,11 @@ class PacketSource:
         self._container: InputContainer | None = None
         try:
             self._open()
+            self.cropping = self._read_cropping()
             self.packets = PacketTable()
             self._take_stock()
             self._check_complete()
+            self._moov = b""
             times = np.asarray(self.packets.times)
             self.reorder_depth = reorder_depth(times) if self.packets.has_all_times() else 0
             if self._places is not None:
@@ -184,11 +188,26 @@ class PacketSource:
             self._container.close()
         self._file.close()
 
+    def _read_cropping(self) -> Cropping | None:
+        """Learn which part of the pictures the container shows; None for all."""
+        size = {"height": self.facts.height, "width": self.facts.width}
+        with self.blame("its headers"):
+            if self._trusts_tables:
+                self._moov = read_moov(self._file)
+                return cropping_of_mp4(self._moov, track=self.stream.id, **size)
+            if "matroska" in self.facts.formats:
+                at = self._file.tell()
+                try:
+                    return cropping_of_matroska(self._file, index=self.stream.index, **size)
+                finally:
+                    self._file.seek(at)
+        return None
+
     def _take_stock(self) -> None:
         """Learn the facts of all packets, from tables or by reading; keep those that were read of an ordinary file."""
         if self._trusts_tables and self._remote is None:
             with self.blame("its headers"):
-                self._samples = find_samples(self._file, self.stream)
+                self._samples = find_samples(self._file, self.stream, moov=self._moov)
         if self._samples is not None:
             self.packets = self._samples.table
             return
@@ -306,8 +325,7 @@ class PacketSource:
         if len(sizes) == promised:
             self.notes.append(f"{promised - count} of its {promised} samples are empty and left out")
             return
-        with self.blame("its headers"):
-            shown = num_shown_by_edits(self._file, track=self.stream.id)
+        shown = num_shown_by_edits(self._moov, track=self.stream.id)
         # A frame of tolerance at each end: the edits count in ticks of the movie, the frames in those of the track.
         if shown is None or len(self.packets.shown()) + 2 < shown - sizes.count(0):
             raise VideoDecodeError(self.path, f"truncated: {count} of {promised} promised frames are there")

@@ -20,18 +20,13 @@ class Edit(NamedTuple):
     media_time: int
 
 
-def num_shown_by_edits(file: BinaryIO, *, track: int) -> int | None:
+def num_shown_by_edits(moov: bytes, *, track: int) -> int | None:
     """Count the samples of a track that its edit list shows; None where it has no edit list, or none to be read.
 
     Args:
-        file: An mp4 or mov file; its position is kept.
+        moov: Body of the box of tables.
         track: The track's number (track_ID).
     """
-    at = file.tell()
-    try:
-        moov = read_moov(file)
-    finally:
-        file.seek(at)
     trak = next((box for box in children(moov, (0, len(moov)), b"trak") if track_number(moov, box) == track), None)
     if trak is None:
         return None
@@ -49,7 +44,18 @@ def num_shown_by_edits(file: BinaryIO, *, track: int) -> int | None:
 
 
 def read_moov(file: BinaryIO) -> bytes:
-    """Return the body of the box of tables; nothing where there is none of a sensible size."""
+    """Return the body of the box of tables; nothing where there is none of a sensible size.
+
+    The position in the file is kept.
+    """
+    at = file.tell()
+    try:
+        return _read_moov(file)
+    finally:
+        file.seek(at)
+
+
+def _read_moov(file: BinaryIO) -> bytes:
     outer = next((box for box in outer_boxes(file) if box.kind == b"moov"), None)
     if outer is None:
         return b""

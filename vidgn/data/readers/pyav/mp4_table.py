@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vidgn.data.readers.mp4_boxes import boxes
-from vidgn.data.readers.pyav.edit_list import descend, read_moov, track_number
+from vidgn.data.readers.pyav.edit_list import descend, track_number
 from vidgn.data.readers.pyav.packet_table import PacketTable
 from vidgn.data.readers.types import VideoDecodeError
 
@@ -84,24 +84,24 @@ class Samples:
         return last + 1
 
 
-def find_samples(file: BinaryIO, stream: VideoStream) -> Samples | None:
+def find_samples(file: BinaryIO, stream: VideoStream, *, moov: bytes) -> Samples | None:
     """Learn of all packets of a stream from the tables; None where only reading the packets can tell.
 
-    The place in the file is what it was.
+    The place in the file is what it was; `moov` is the body of the box of tables.
     """
     place = file.tell()
     try:
-        return _find(file, stream)
+        return _find(file, stream, moov)
     finally:
         file.seek(place)
 
 
-def _find(file: BinaryIO, stream: VideoStream) -> Samples | None:
+def _find(file: BinaryIO, stream: VideoStream, moov: bytes) -> Samples | None:
     extra = stream.codec_context.extradata
     entries = [(entry.pos, entry.size, entry.timestamp, entry.flags) for entry in stream.index_entries]
     if stream.codec_context.name != "h264" or not extra or extra[0] != 1 or len(entries) != stream.frames:
         return None  # extradata of 1: avcC (ISO/IEC 14496-15, 5.3.3.1), lengths before units
-    delays = _delays(file, track=stream.id, count=len(entries))
+    delays = _delays(moov, track=stream.id, count=len(entries))
     if delays is None or not entries:
         return None
     starts, sizes, times, flags = np.array(entries, np.int64).T
@@ -117,9 +117,8 @@ def _find(file: BinaryIO, stream: VideoStream) -> Samples | None:
     return Samples(file, PacketTable.of(times=times + delays, sizes=sizes, keys=keys), starts, width=width)
 
 
-def _delays(file: BinaryIO, *, track: int, count: int) -> NDArray[np.int64] | None:
+def _delays(moov: bytes, *, track: int, count: int) -> NDArray[np.int64] | None:
     """Return by how many ticks each packet is shown after it is decoded, (N,); None: not an ordinary track."""
-    moov = read_moov(file)
     outer = list(boxes(moov, 0, len(moov)))
     tracks = [(start, end) for kind, start, end in outer if kind == b"trak"]
     mine = [place for place in tracks if track_number(moov, place) == track]

@@ -230,6 +230,8 @@ class PyavReader:
         if (picture.height, picture.width) != (height, width):
             sizes = f"{width}x{height} to {picture.width}x{picture.height}"
             raise VideoDecodeError(self.path, f"the size of its pictures changes from {sizes} px")
+        if self.source.cropping is not None:
+            picture = self._converter.cropped(picture, self.source.cropping)
         try:
             self._shape = self._converter.shape(picture)
         except ValueError as err:
