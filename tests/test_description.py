@@ -47,7 +47,7 @@ def changed(path, value):
     return plain
 
 
-NAN, INF, HUGE = float("nan"), float("inf"), 10 ** 100_000
+NAN, INF, HUGE = float("nan"), float("inf"), 10**100_000
 MISTAKES = [
     ("classes", ..., r"has classes \(none\); a list"),
     ("classes", [], "a list of one or more names"),

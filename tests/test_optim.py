@@ -135,9 +135,7 @@ def test_layer_decay_lowers_the_rate_of_each_stage_before_the_head():
 
 def test_rates_of_stages_need_stages():
     with pytest.raises(ValueError, match=r"optim.layer_decay and optim.rates need a net of stages"):
-        build_optimizer(
-            nn.Linear(2, 2), OptimSpec(layer_decay=0.5), clips_per_step=1, total_steps=1, is_norm=is_norm
-        )
+        build_optimizer(nn.Linear(2, 2), OptimSpec(layer_decay=0.5), clips_per_step=1, total_steps=1, is_norm=is_norm)
 
 
 def test_the_default_groups_are_those_of_the_net_as_a_whole():

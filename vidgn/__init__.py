@@ -6,10 +6,70 @@ Axis letters, the same everywhere:
     K  clips per video                 H  W  pixels             Q  classes
     C  channels                        S  side of the crop
 
-A batch of clips is (B*K, C, T, H, W). Importing this package imports torch and nothing heavier.
+A batch of clips is (B*K, C, T, H, W). Importing this package imports torch and nothing heavier: the other names are
+imported when they are used for the first time.
 """
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from vidgn.norms.convert import convert_norm
 from vidgn.norms.layers import GroupNorm3d, make_norm
 
-__all__ = ["GroupNorm3d", "convert_norm", "make_norm"]
+if TYPE_CHECKING:
+    from vidgn.api import LoadedModel, create_model, evaluate, list_models, list_norms, load, model_info, train
+    from vidgn.classifier import VideoClassifier
+    from vidgn.data.manifests.manifest import Manifest
+    from vidgn.data.module import VideoDataModule
+    from vidgn.data.video import open_video
+
+try:
+    __version__ = version("vidgn")
+except PackageNotFoundError:  # a clone that is not installed
+    __version__ = "0+unknown"
+
+_LATER = {
+    "LoadedModel": "vidgn.api",
+    "Manifest": "vidgn.data.manifests.manifest",
+    "VideoClassifier": "vidgn.classifier",
+    "VideoDataModule": "vidgn.data.module",
+    "create_model": "vidgn.api",
+    "evaluate": "vidgn.api",
+    "list_models": "vidgn.api",
+    "list_norms": "vidgn.api",
+    "load": "vidgn.api",
+    "model_info": "vidgn.api",
+    "open_video": "vidgn.data.video",
+    "train": "vidgn.api",
+}
+
+__all__ = [
+    "GroupNorm3d",
+    "LoadedModel",
+    "Manifest",
+    "VideoClassifier",
+    "VideoDataModule",
+    "convert_norm",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "list_norms",
+    "load",
+    "make_norm",
+    "model_info",
+    "open_video",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'vidgn' has no attribute {name!r}")
+    value = getattr(import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

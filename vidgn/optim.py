@@ -111,7 +111,6 @@ class OptimSpec:
         passed = sum(step >= round(drop * total_steps) for drop in self.drops)
         return round(self.drop_factor**passed, 12)
 
-
     def stage_rate(self, stage: str) -> float:
         """Return what the rate is multiplied by in a stage.
 

@@ -126,8 +126,7 @@ def test_batches_may_begin_with_the_input_and_their_size_does_not_matter():
 def test_the_number_of_groups_is_chosen_by_what_it_explains():
     net = make_net()
     choices = {
-        n: convert_norm(make_net(), "gn", uneven="nearest", calibrate=clips(), groups=[n]).fits[0].r2
-        for n in (1, 2, 8)
+        n: convert_norm(make_net(), "gn", uneven="nearest", calibrate=clips(), groups=[n]).fits[0].r2 for n in (1, 2, 8)
     }
     report = convert_norm(net, "gn", uneven="nearest", calibrate=clips(), groups=[1, 2, 8, 3])
     assert report.fits[0].num_groups == max(choices, key=choices.get)

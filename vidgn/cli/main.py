@@ -12,16 +12,21 @@ from collections.abc import Sequence
 
 import typer
 
-from vidgn.cli import data, kinetics, models, videos
+from vidgn.cli import data, jobs, kinetics, models, videos
 from vidgn.escape import escaped
 
 USAGE_ERROR = 2  # exit status
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Video classification with group normalization: from weights to answers. Training is train.py.",
+    help="Video classification with group normalization: train, score and use video models.",
     epilog="Start with: vidgn doctor",
 )
+for name, job, example in (
+    ("train", jobs.train, "vidgn train data=folder data.root=DIR norm=gn"),
+    ("eval", jobs.evaluate, "vidgn eval ckpt=runs/NAME"),
+):
+    app.command(name, context_settings=jobs.PASS_ON, epilog=f"Example: {example}")(job)
 for command, example in (
     (videos.predict, "vidgn predict clip.mp4 --ckpt runs/NAME"),
     (videos.features, "vidgn features clip.mp4 --ckpt runs/NAME --layer res5 --window 64 --stride 32"),

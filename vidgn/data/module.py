@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+PAPER_TEST = ViewSpec()  # 10 clips x 3 crops
+
+
 class VideoDataModule(L.LightningDataModule):
     """Loaders for training, 1-clip validation and the many-view test.
 
@@ -43,7 +46,7 @@ class VideoDataModule(L.LightningDataModule):
         spec: how they are read.
         clip: frames and span of a clip.
         crop: sizes in pixels.
-        test: views of the test.
+        test: views of the test; by default 10 clips x 3 crops.
         batch: clips per device and training step.
         test_batch: videos per test step.
         seed: of order, clips and crops.
@@ -62,7 +65,7 @@ class VideoDataModule(L.LightningDataModule):
         spec: DataSpec,
         clip: ClipSpec,
         crop: CropSpec,
-        test: ViewSpec,
+        test: ViewSpec = PAPER_TEST,
         batch: int,
         test_batch: int = 1,
         seed: int = 0,

@@ -9,7 +9,9 @@ are asked for; with more clips a video comes in several pieces, each from an ope
 """
 
 import errno
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -103,17 +105,7 @@ class ViewDataset(Dataset[VideoViews]):
         """
         video, piece = divmod(item, self.num_pieces)
         first, end = self._clips[piece : piece + 2]
-        crops = self._crops_per_clip
-        views = VideoViews(
-            frames=torch.empty((3, 0, 0, 0), dtype=torch.uint8),
-            index=torch.empty((0, self.clip.clip_len), dtype=torch.int64),
-            boxes=(),
-            label=self.manifest.label(video),
-            video=video,
-            first_view=first * crops,
-            num_views=(end - first) * crops,
-            total_views=self.num_clips * crops,
-        )
+        views = self._empty(video, first, end)
         path = self.manifest.path(video)
         try:
             with self.board.reading(path):
@@ -123,6 +115,31 @@ class ViewDataset(Dataset[VideoViews]):
                 raise
             return replace(views, error=str(err))
         return replace(views, frames=torch.from_numpy(frames), index=torch.from_numpy(index), boxes=boxes)
+
+    def views_of(self, reader: Reader) -> Iterator[VideoViews]:
+        """Yield the pieces of a video that is open already, as row 0.
+
+        Raises:
+            OSError, VideoDecodeError: a frame cannot be read.
+        """
+        for first, end in pairwise(self._clips):
+            (frames, index), boxes = self._read(reader, first, end)
+            pixels = torch.from_numpy(frames)
+            yield replace(self._empty(0, first, end), frames=pixels, index=torch.from_numpy(index), boxes=boxes)
+
+    def _empty(self, video: int, first: int, end: int) -> VideoViews:
+        """Return the views of clips first..end-1 without pixels."""
+        crops = self._crops_per_clip
+        return VideoViews(
+            frames=torch.empty((3, 0, 0, 0), dtype=torch.uint8),
+            index=torch.empty((0, self.clip.clip_len), dtype=torch.int64),
+            boxes=(),
+            label=self.manifest.label(video),
+            video=video,
+            first_view=first * crops,
+            num_views=(end - first) * crops,
+            total_views=self.num_clips * crops,
+        )
 
     def _open(self, path: str, first: int, end: int) -> tuple[Arrays, tuple[Box, ...]]:
         with open_video(path, backend=self.backend) as reader:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidgn.data.array import as_reader
+from vidgn.data.readers.types import Reader
 from vidgn.data.synthetic.motions import write_video
-from vidgn.data.video import open_video
 from vidgn.escape import plot_label
 from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import Model, find_checkpoint, open_model
@@ -76,11 +77,13 @@ def run_explain(
     return 0
 
 
-def explain(video: str, model: Model, *, name: str | None = None, at: float | None = None) -> tuple[Explanation, float]:
+def explain(
+    video: str | Reader, model: Model, *, name: str | None = None, at: float | None = None
+) -> tuple[Explanation, float]:
     """Explain one window of a video; return the explanation and the frames per second.
 
     Args:
-        video: a path.
+        video: a path or an open video.
         model: as `open_model` gives it.
         name: the class; None: the best one.
         at: second in the middle of the window; None: the window where the class scores highest.
@@ -92,7 +95,7 @@ def explain(video: str, model: Model, *, name: str | None = None, at: float | No
     if name is not None and name not in model.classes:
         raise ValueError(f"--class {name} is unknown to the checkpoint; it knows {', '.join(model.classes[:20])}.")
     label = None if name is None else model.classes.index(name)
-    with open_video(video, backend=model.description.backend) as reader:
+    with as_reader(video, backend=model.description.backend) as reader:
         fps, span = reader.fps, model.clip.span
         starts = (
             window_starts(len(reader), span=span, stride=span) if at is None else [_start(at, fps, len(reader), span)]

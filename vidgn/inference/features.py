@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from vidgn.data.array import as_reader
 from vidgn.data.clips import ClipSpec
-from vidgn.data.readers.types import VideoDecodeError
-from vidgn.data.video import open_video
+from vidgn.data.readers.types import Reader, VideoDecodeError
 from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import Model, find_checkpoint, open_model
 from vidgn.inference.windows import read_windows, window_starts
@@ -79,7 +79,7 @@ def window_clip(model: Model, window: int | None) -> ClipSpec:
 
 
 def extract(
-    video: str, model: Model, *, layer: str, clip: ClipSpec, stride: int, pool: bool = True
+    video: str | Reader, model: Model, *, layer: str, clip: ClipSpec, stride: int, pool: bool = True
 ) -> dict[str, NDArray[Any]]:
     """Return features of the windows of a video, from their middle square.
 
@@ -96,7 +96,7 @@ def extract(
     found: list[NDArray[np.float32]] = []
     scores: list[NDArray[np.float32]] = []
     frames: list[tuple[int, int]] = []
-    with open_video(video, backend=model.description.backend) as reader:
+    with as_reader(video, backend=model.description.backend) as reader:
         fps = reader.fps
         starts = window_starts(len(reader), span=clip.span, stride=stride)
         for window in read_windows(reader, clip=clip, side=model.crop.test_side, starts=starts):

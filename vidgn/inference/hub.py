@@ -67,15 +67,23 @@ def run_pull(
     files = [Path(target) / name for name in ("checkpoints/best.ckpt", METRICS, CARD)]
     inputs = [Path(source).expanduser() / name for name in (WEIGHTS, ABOUT, METRICS, CARD)]
     check_outputs(files, option=f"--out {target}", inputs=inputs, overwrite=overwrite)
-    if Path(source).expanduser().is_dir():
-        path = read_shared(Path(source).expanduser(), Path(target))
-    else:
-        _check_repo(source)
-        with tempfile.TemporaryDirectory(prefix="vidgn-") as made:
-            path = read_shared(_download(source, Path(made), revision=revision), Path(target))
+    path = fetch_run(source, Path(target), revision=revision)
     told = {"checkpoint": str(path), "use": f"vidgn predict VIDEO --ckpt {target}"}
     print(json.dumps(told, indent=1) if as_json else "\n".join(_lines(told)), file=out)
     return 0
+
+
+def fetch_run(source: str, target: Path, *, revision: str | None = None) -> Path:
+    """Make a run folder of a pushed folder or of a repository USER/NAME of the hub; return its checkpoint.
+
+    Raises:
+        ValueError, OSError, ImportError: there is none, or it is damaged; one sentence.
+    """
+    if Path(source).expanduser().is_dir():
+        return read_shared(Path(source).expanduser(), target)
+    _check_repo(source)
+    with tempfile.TemporaryDirectory(prefix="vidgn-") as made:
+        return read_shared(_download(source, Path(made), revision=revision), target)
 
 
 def write_shared(folder: Path, checkpoint: Checkpoint, *, name: str) -> Path:

@@ -7,10 +7,11 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch.utils.data import DataLoader
 
+from vidgn.data.array import as_reader
 from vidgn.data.batches import ViewBatch
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import VideoDataModule, ViewSpec, default_workers
-from vidgn.data.video import open_video
+from vidgn.data.readers.types import Reader
 from vidgn.data.views import ViewDataset
 from vidgn.evaluation.evaluate import protocol
 from vidgn.inference.model import Model
@@ -97,24 +98,43 @@ def predict(videos: Sequence[str], model: Model, *, test: ViewSpec, num_workers:
             yield Answer(videos[said.video], None if said.scores is None else tuple(said.scores), said.error)
 
 
+def predict_open(reader: Reader, model: Model, *, test: ViewSpec) -> tuple[float, ...]:
+    """Return the scores (Q,) of one video that is open already, or of an array (`vidgn.data.array.ArrayReader`).
+
+    Raises:
+        OSError, VideoDecodeError: a frame cannot be read.
+    """
+    manifest = Manifest.from_rows([(reader.path, 0)], root="/", classes=model.classes)
+    views = ViewDataset(
+        manifest, clip=model.clip, crop=model.crop, num_clips=test.num_clips, num_crops=test.num_crops,
+        rule=test.clip_rule,
+    )  # fmt: skip
+    scorer = model.classifier.scorer(test.num_views)
+    with torch.inference_mode():
+        found = [*scorer.add(views.views_of(reader)), *scorer.finish()]
+    (prediction,) = found
+    assert prediction.scores is not None
+    return tuple(float(score) for score in prediction.scores)
+
+
 def protocol_of(model: Model, test: ViewSpec) -> str:
     """Return in words how a video is scored."""
     spec = data_spec(model.description.data)
     return protocol(VideoDataModule({}, spec=spec, clip=model.clip, crop=model.crop, test=test, batch=1))
 
 
-def timeline(video: str, model: Model, *, stride: int | None = None) -> Iterator[WindowAnswer]:
+def timeline(video: str | Reader, model: Model, *, stride: int | None = None) -> Iterator[WindowAnswer]:
     """Score a window that slides over the video, one crop in the middle, in memory that does not grow.
 
     Args:
-        video: a path.
+        video: a path or an open video.
         model: as `open_model` gives it.
         stride: raw frames from window to window; None: the span of a clip, so that windows touch.
 
     Raises:
         OSError, VideoDecodeError: the file cannot be read.
     """
-    with open_video(video, backend=model.description.backend) as reader:
+    with as_reader(video, backend=model.description.backend) as reader:
         starts = window_starts(len(reader), span=model.clip.span, stride=model.clip.span if stride is None else stride)
         for window in read_windows(reader, clip=model.clip, side=model.crop.test_side, starts=starts):
             with torch.inference_mode():

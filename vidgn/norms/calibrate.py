@@ -116,9 +116,7 @@ def _fit_lines(batches: Iterable[Moments], choices: Sequence[int], *, eps: float
     return {number: total.fit() for number, total in sums.items()}
 
 
-def _fit_scaled(
-    kept: Moments, choices: Sequence[int], *, eps: float
-) -> tuple[dict[int, Line], dict[int, Tensor]]:
+def _fit_scaled(kept: Moments, choices: Sequence[int], *, eps: float) -> tuple[dict[int, Line], dict[int, Tensor]]:
     """Try no scale, equal standard deviations, and what the search makes of the better of them."""
     lines, scales = {}, {}
     std = (kept.xx.mean(0) - kept.x.mean(0).square()).clamp(min=0).sqrt()

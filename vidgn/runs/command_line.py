@@ -22,7 +22,9 @@ from omegaconf.errors import MissingMandatoryValue
 from vidgn.escape import escaped
 from vidgn.runs.sweeps import combinations
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+_PACKAGE = Path(__file__).parents[1]
+# In a wheel the files lie inside the package, in a clone beside it.
+CONFIGS = next((path for path in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if path.is_dir()), _PACKAGE)
 USAGE_ERROR = 2  # exit status of a mistake in the words or in the files they name
 
 
@@ -60,7 +62,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
                 print(f"error: {err}", file=escaped(sys.stderr))
                 sys.exit(USAGE_ERROR)
             sys.argv[1:] = words
-            _leave_out_noise()
+            hide_noise()
             launch()
 
         return main
@@ -79,7 +81,7 @@ def _keep_traceback() -> str:
     return f"traceback: {log}"
 
 
-def _leave_out_noise() -> None:
+def hide_noise() -> None:
     """Keep from the screen what a user can do nothing about."""
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
@@ -118,6 +120,8 @@ def check_words(config_name: str, words: Sequence[str]) -> None:
     Raises:
         ValueError: a word or a choice that does not exist, with the ones that do and the nearest.
     """
+    folder, words = split_config_dir(words)
+    search = [] if folder is None else [f"hydra.searchpath=[file://{folder.resolve()}]"]
     values = [word for word in words if not word.startswith("-")]
     ours = [word for word in values if not word.startswith(("hydra.", "hydra/")) and "=" in word]
     for word in values:
@@ -131,15 +135,41 @@ def check_words(config_name: str, words: Sequence[str]) -> None:
             groups = [word for word in ours if _is_group(_name(word))]
             for word in groups:
                 _check_word(word, known)
-            known = compose(config_name, overrides=groups)
+            known = compose(config_name, overrides=[*search, *groups])
             for word in ours:
                 _check_word(word, known)
-            compose(config_name, overrides=ours)
+            compose(config_name, overrides=[*search, *ours])
     except MissingConfigException as err:
         choices = ", ".join(sorted(err.options or []))
         raise ValueError(f"{_group(err)} is no choice; use one of {choices}") from err
     except HydraException as err:
         raise ValueError(str(err).strip()) from err
+
+
+def split_config_dir(words: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """Take `--config-dir DIR`, a folder with configuration files of the user's own, out of a command line.
+
+    Raises:
+        ValueError: the folder is missing, or not named.
+
+    >>> split_config_dir(["norm=gn"])
+    (None, ['norm=gn'])
+    """
+    rest, folder = list(words), None
+    for position, word in enumerate(words):
+        if word in ("--config-dir", "-cd") or word.startswith("--config-dir="):
+            given = word.partition("=")[2] or (words[position + 1] if position + 1 < len(words) else "")
+            rest = [*words[:position], *words[position + (1 if "=" in word else 2) :]]
+            folder = Path(given).expanduser()
+            if not given or not folder.is_dir():
+                raise ValueError(f"--config-dir {given} is not a folder; give one that holds folders such as preset/")
+    return folder, rest
+
+
+def top_options(config_name: str) -> set[str]:
+    """Return the options without a dot: those of the main file, and the groups."""
+    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+    return {str(key) for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml")} | groups
 
 
 def run_folder() -> Path:

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 _STREAM = int.from_bytes(b"balance", "big")  # keeps these numbers apart from other draws of the same seed
 
 
-def balanced_videos(
-    labels: NDArray[np.int64], *, seed: int, epoch: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def balanced_videos(labels: NDArray[np.int64], *, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the videos of an epoch by class, and for each how often it came before in this epoch.
 
     Args:

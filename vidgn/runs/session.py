@@ -1,0 +1,45 @@
+"""Run a job of the command line inside this process: what `vidgn.train` and `vidgn.evaluate` do."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from vidgn.runs.command_line import CONFIGS, check_words, default_words, hide_noise
+
+Outcome = TypeVar("Outcome")
+
+
+def run_here(config_name: str, overrides: Sequence[str], run: Callable[[DictConfig], Outcome]) -> Outcome:
+    """Compose a configuration from overrides as the command line does, and call `run` with it.
+
+    Args:
+        config_name: `train` or `eval`.
+        overrides: KEY=VALUE, as typed on the command line.
+        run: takes the composed configuration; what it returns is returned.
+
+    Raises:
+        ValueError: an unknown option or choice, with the known ones.
+        Exception: whatever `run` raises.
+    """
+    words = [*overrides, *(default_words(overrides) if config_name == "train" else [])]
+    check_words(config_name, words)
+    hide_noise()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(config_name, overrides=words, return_hydra_config=True)
+    with open_dict(config):
+        config.hydra.runtime.output_dir = str(Path(config.hydra.run.dir).absolute())
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    holder.set_config(config)
+    Path(config.hydra.runtime.output_dir).mkdir(parents=True, exist_ok=True)
+    job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    try:
+        return run(job)
+    finally:
+        holder.cfg = before
