@@ -10,8 +10,7 @@ from PIL import Image
 
 from vidgn.description import Description
 from vidgn.runs.command_line import default_words
-from vidgn.runs.defaults import check_task
-from vidgn.runs.inflation import shape_from
+from vidgn.runs.defaults import check_task, shape_from
 
 TINY = (
     "task=image", "data.train=4", "data.val=1", "data.test=1", "data.num_workers=0", "epochs=2", "batch=4",

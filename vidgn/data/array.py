@@ -37,6 +37,7 @@ class ArrayReader:
             raise ValueError(f"frames {frames.shape} must have the shape (T, H, W, 3), with at least one frame.")
         self._frames = frames
         self.path = "array"
+        self.notes: tuple[str, ...] = ()
         self.height, self.width = frames.shape[1:3]
         self.fps = fps
 

@@ -34,10 +34,9 @@ from vidgn.models.drop_path import DropPathSum, add_drop_path
 from vidgn.models.net import VideoNet
 from vidgn.models.stages import freeze_stages, frozen_names, stages
 from vidgn.runs.command_line import is_typed, run_folder, typed_words
-from vidgn.runs.defaults import check_task, fill_clip
+from vidgn.runs.defaults import check_task, fill_clip, shape_from
 from vidgn.runs.environment import device_word, git_state, versions
 from vidgn.runs.fsdp import check_sharding
-from vidgn.runs.inflation import shape_from
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import bring_best, check_same_job, find_start, job, own_folder
 from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
