@@ -86,10 +86,10 @@ def test_the_evil_files_would_run_elsewhere(tmp_path):
 
 
 CONFIGS = [
-    ("!!python/object/apply:os.mkdir ['MARKER']", "cannot be read as plain words"),
-    ("norm: !!python/name:os.system", "cannot be read as plain words"),
-    ("a: [1,", "cannot be read as plain words"),
-    ("a: ${", "cannot be read as plain words"),
+    ("!!python/object/apply:os.mkdir ['MARKER']", "cannot be read as plain values"),
+    ("norm: !!python/name:os.system", "cannot be read as plain values"),
+    ("a: [1,", "cannot be read as plain values"),
+    ("a: ${", "cannot be read as plain values"),
     ("- 1", "does not say clip_len, batch, data, norm"),
     ("", "does not say"),
     ("clip_len: 8", "does not say batch, data, norm"),

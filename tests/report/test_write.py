@@ -73,7 +73,7 @@ def test_videos_that_are_elsewhere_are_said(vidgn, trained, tmp_path, monkeypatc
     monkeypatch.setenv("VIDGN_CACHE", str(tmp_path / "empty"))
     status, _, _ = vidgn("report", trained, "--out", tmp_path / "page")
     assert status == 0
-    assert "The videos of this run are not on this machine" in (tmp_path / "page" / "index.html").read_text()
+    assert "The videos of this run are not below" in (tmp_path / "page" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -75,13 +75,18 @@ def report(
     runs: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help="Run folders of train.py.")] = None,
     *,
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the page and the pictures.")] = "report",
+    videos: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Show frames of the run's videos, which lie below this folder.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Turn runs into one HTML page: error curves, Table 8, confusion, worst classes, calibration, examples."""
     from vidgn.report.write import run_report
 
-    raise typer.Exit(run_report(runs or [], target=out, out=stdout(), as_json=as_json, overwrite=overwrite))
+    raise typer.Exit(
+        run_report(runs or [], target=out, out=stdout(), as_json=as_json, overwrite=overwrite, videos=videos)
+    )
 
 
 def replay(

@@ -1,17 +1,13 @@
 """What a run left in its folder, as records."""
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
+from vidgn.bounds import text
 from vidgn.callbacks.percentiles import PERCENTILE
+from vidgn.report.run_files import number, parsed, position, read_config, read_metrics, read_table
 
 Points = Sequence[tuple[int, float]]  # (optimizer step, value)
 
@@ -79,31 +75,46 @@ def read_run(folder: str | Path) -> Run:
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds no config.yaml.
-        ValueError: its config.yaml is not one that train.py wrote.
+        ValueError: a file in it is damaged, or not one that train.py wrote.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder; give run folders of train.py, such as runs/NAME.")
     if not (path / "config.yaml").is_file():
         raise FileNotFoundError(f"{path} holds no config.yaml, so it is no run folder; give one such as runs/NAME.")
-    config = _config(path / "config.yaml")
-    rows = _rows(path / "metrics.csv")
-    file = path / "metrics.json"
-    metrics = json.loads(file.read_text()) if file.is_file() else {}
-    scored = [_scored(row) for row in _rows(path / "predictions.csv")]
-    columns = sorted({name for row in rows[:1] for name in row})
+    tables = {name: path / f"{name}.csv" for name in ("metrics", "pace", "predictions")}
+    config = read_config(path / "config.yaml")
+    rows, measured = read_table(tables["metrics"]), read_table(tables["pace"])
+    answers = read_table(tables["predictions"], columns=("video", "label", "class1", "score1", "error"))
+    scored = parsed(tables["predictions"], lambda: [_scored(row) for row in answers])
+    curves = parsed(tables["metrics"], lambda: _curves(rows))
+    pace = parsed(tables["pace"], lambda: _pace(measured))
+    layer = str((config.get("log") or {}).get("percentiles") or "")
+    return Run(path, config, metrics=read_metrics(path / "metrics.json"), predictions=scored, pace=pace, layer=layer,
+               **curves)  # fmt: skip
+
+
+def _curves(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    columns = sorted(rows[0]) if rows else []
     rates = [name for name in columns if name.startswith("lr-")]
     ranks = [name for name in columns if name.startswith(PERCENTILE)]
-    measured = _rows(path / "pace.csv")
-    paces = [name for row in measured[:1] for name in row if name.startswith("pace/")]
-    return Run(
-        path, config, _by_epoch(rows, "train/error"), _by_epoch(rows, "val/error"), metrics, scored,
-        loss=_by_step(rows, "train/loss"),
-        rate=_by_step(rows, rates[0]) if rates else (),
-        pace={name: _by_step(measured, name) for name in paces},
-        percentiles={int(name.removeprefix(PERCENTILE)): _by_epoch(rows, name) for name in ranks},
-        layer=str((config.get("log") or {}).get("percentiles") or ""),
-    )  # fmt: skip
+    return {
+        "train": _by_epoch(rows, "train/error"),
+        "val": _by_epoch(rows, "val/error"),
+        "loss": _by_step(rows, "train/loss"),
+        "rate": _by_step(rows, rates[0]) if rates else (),
+        "percentiles": {position(name.removeprefix(PERCENTILE)): _by_epoch(rows, name) for name in ranks},
+    }
+
+
+def _pace(rows: Sequence[Mapping[str, str]]) -> dict[str, Points]:
+    names = [name for name in (rows[0] if rows else ()) if name.startswith("pace/")]
+    return {name: _by_step(rows, name) for name in names}
+
+
+def num_names(predictions: Sequence[Scored]) -> int:
+    """Return how many class names there are."""
+    return len({row.label for row in predictions} | {row.best for row in predictions if row.best})
 
 
 def confusion(predictions: Sequence[Scored]) -> tuple[list[str], list[list[int]]]:
@@ -149,37 +160,23 @@ def reliability(predictions: Sequence[Scored], *, bins: int = 10) -> tuple[list[
     return found, gap / max(1, len(rows))
 
 
-def _config(file: Path) -> dict[str, Any]:
-    """Read the words of a run as plain values: no tag of YAML makes an object, nothing is looked up."""
-    try:
-        found = OmegaConf.load(file)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as err:
-        reason = " ".join(str(err).split())
-        raise ValueError(f"{file} cannot be read as plain words ({reason}); give a run folder of train.py") from err
-    words = OmegaConf.to_container(found) if isinstance(found, DictConfig) else {}
-    lacking = [name for name in ("clip_len", "batch", "data", "norm") if name not in cast("dict[str, Any]", words)]
-    if lacking:
-        raise ValueError(f"{file} does not say {', '.join(lacking)}; give a run folder of train.py")
-    return cast("dict[str, Any]", words)
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    if not file.is_file():
-        return []
-    with file.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
 def _by_epoch(rows: Sequence[Mapping[str, str]], name: str) -> dict[int, float]:
     """Return the last value of each epoch, epochs counted from 1."""
-    return {int(row["epoch"]) + 1: float(row[name]) for row in rows if row.get(name) and row.get("epoch")}
+    filled = [row for row in rows if row.get(name) and row.get("epoch")]
+    pairs = [(position(row["epoch"]) + 1, number(row[name])) for row in filled]
+    return {epoch: value for epoch, value in pairs if value is not None}
 
 
 def _by_step(rows: Sequence[Mapping[str, str]], name: str) -> Points:
     """Return the values in the order of their steps, steps counted from 1."""
-    return sorted((int(row["step"]) + 1, float(row[name])) for row in rows if row.get(name) and row.get("step"))
+    filled = [row for row in rows if row.get(name) and row.get("step")]
+    pairs = [(position(row["step"]) + 1, number(row[name])) for row in filled]
+    return sorted((step, value) for step, value in pairs if value is not None)
 
 
 def _scored(row: Mapping[str, str]) -> Scored:
-    best = row["class1"] or None
-    return Scored(row["video"], row["label"], best, float(row["score1"]) if best else 0.0, row["error"])
+    best = text(row["class1"], "class1") or None
+    score = float(row["score1"]) if best else 0.0
+    if not 0 <= score <= 1:
+        raise ValueError(f"has score1 {score}; it must be from 0 to 1")
+    return Scored(text(row["video"], "video"), text(row["label"], "label"), best, score, row["error"])

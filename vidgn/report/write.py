@@ -17,22 +17,34 @@ from vidgn.outputs import check_outputs, replacing
 from vidgn.report import curves, theme
 from vidgn.report import figures as figures
 from vidgn.report.page import GENERATOR, Picture, Section, page, paragraph, runs_table, table_8
-from vidgn.report.read_run import Run, Scored, class_accuracy, confusion, read_run, reliability
+from vidgn.report.read_run import Run, Scored, class_accuracy, confusion, num_names, read_run, reliability
 
+MAX_CONFUSED = 2_000  # classes of a confusion matrix, which has their square
 _STRIPS = 3  # right and wrong videos each
 
 
 def run_report(
-    folders: Sequence[str], *, target: str, out: TextIO, as_json: bool = False, overwrite: bool = False
+    folders: Sequence[str],
+    *,
+    target: str,
+    out: TextIO,
+    as_json: bool = False,
+    overwrite: bool = False,
+    videos: str | None = None,
 ) -> int:
     """Write TARGET/index.html, which needs nothing beside it, and each picture as a PNG.
 
+    A run folder may be a stranger's: frames are shown of videos below `videos` alone, wherever the folder says that
+    its videos are. Those of drawn data sets lie in the cache, and need no `videos`.
+
     Raises:
-        ValueError: no run was given.
+        ValueError: no run was given, or a file of one is damaged.
         FileNotFoundError: a folder is no run folder.
     """
     if not folders:
         raise ValueError("no run was given; give one or more run folders of train.py, such as runs/NAME.")
+    if videos is not None and not Path(videos).expanduser().is_dir():
+        raise FileNotFoundError(f"--videos {videos} is not a folder; give the folder that is data.root of the run.")
     runs = [read_run(folder) for folder in dict.fromkeys(folders)]
     place = Path(target)
     pictures: dict[str, bytes] = {}
@@ -41,7 +53,7 @@ def run_report(
     for number, run in enumerate(runs, 1):
         sections += training_sections(run, number, draw)
         if run.predictions:
-            sections += _run_sections(run, number, draw)
+            sections += _run_sections(run, number, draw, videos=videos)
     files = {**pictures, "index.html": page(sections).encode()}
     is_ours = _is_report(place / "index.html")
     check_outputs(
@@ -121,34 +133,34 @@ def training_sections(run: Run, number: int, draw: Callable[..., Picture]) -> li
     return sections
 
 
-def _run_sections(run: Run, number: int, draw: _Drawer) -> list[Section]:
-    names, counts = confusion(run.predictions)
+def _run_sections(run: Run, number: int, draw: _Drawer, *, videos: str | None) -> list[Section]:
     accuracies = class_accuracy(run.predictions)
     bins, error = reliability(run.predictions)
     test = run.metrics
     told = f"{test['protocol']}; n = {test['videos_scored']} of {test['videos_expected']} videos" if test else ""
-    pictures = [
-        draw(f"run{number}-confusion", "confusion matrix", partial(figures.confusion_matrix, names, counts)),
-        draw(f"run{number}-classes", "lowest accuracies", partial(figures.worst_classes, accuracies)),
-    ]
+    pictures = [draw(f"run{number}-classes", "lowest accuracies", partial(figures.worst_classes, accuracies))]
+    if num_names(run.predictions) <= MAX_CONFUSED:
+        matrix = partial(figures.confusion_matrix, *confusion(run.predictions))
+        pictures.insert(0, draw(f"run{number}-confusion", "confusion matrix", matrix))
     if bins:
         diagram = partial(figures.reliability_diagram, bins, error)
         pictures.append(draw(f"run{number}-reliability", "reliability diagram", diagram))
     found = [Section(f"{run.title}: classes", [paragraph(told), *pictures])]
-    strips = _strips(run, number, draw)
+    strips = _strips(run, number, draw, root=_root(run, videos))
     return found + ([Section(f"{run.title}: examples", strips)] if strips else [])
 
 
-def _strips(run: Run, number: int, draw: _Drawer) -> list[str | Picture]:
-    """Return film strips of the surest right and wrong answers, where the videos lie on this machine."""
+def _strips(run: Run, number: int, draw: _Drawer, *, root: Path | None) -> list[str | Picture]:
+    """Return film strips of the surest right and wrong answers, of videos below `root` alone."""
+    if root is None:
+        return [paragraph("Frames are shown with --videos DIR, the folder of the videos on this machine.")]
     sure = sorted((row for row in run.predictions if row.best), key=lambda row: -row.score)
     rows = [row for row in sure if row.right][:_STRIPS] + [row for row in sure if not row.right][:_STRIPS]
-    root = _root(run)
     found: list[str | Picture] = []
     for place, row in enumerate(rows):
         path = root / row.video
-        if not path.is_file():
-            return [paragraph(f"The videos of this run are not on this machine (looked for {path}).")]
+        if not path.is_file() or not path.resolve().is_relative_to(root.resolve()):
+            return [paragraph(f"The videos of this run are not below {root} (looked for {row.video}).")]
         try:
             frames, times = _frames(path)
         except VideoDecodeError as err:
@@ -172,13 +184,15 @@ def _frames(path: Path) -> tuple[Any, list[str]]:
         return reader.read(index), times
 
 
-def _root(run: Run) -> Path:
+def _root(run: Run, videos: str | None) -> Path | None:
+    """Return the folder of the videos: what the user names, or of a drawn data set its place in the cache."""
+    if videos is not None:
+        return Path(videos).expanduser()
     data = run.config["data"]
-    root = Path(data["root"]).expanduser() if data["root"] else cache_folder()
     if data["name"] != "motions":
-        return root
-    sizes = {split: data[split] for split in ("train", "val", "test") if data.get(split) is not None}
-    return root / MotionsSpec(**sizes, seed=data["seed"]).folder_name
+        return None
+    sizes = {name: data[name] for name in ("train", "val", "test", "seed") if type(data.get(name)) is int}
+    return cache_folder() / MotionsSpec(**sizes).folder_name
 
 
 def _record(run: Run) -> dict[str, Any]:
