@@ -216,7 +216,8 @@ class VideoClassifier(L.LightningModule):
     def _logits(self, batch: TrainBatch) -> tuple[Tensor, Tensor]:
         num_clips = batch.clips.shape[1]
         logits = self(batch.clips.flatten(0, 1))  # (B*K, Q)
-        return logits, batch.labels.repeat_interleave(num_clips)
+        targets = getattr(batch, "targets", None)  # (B, K, Q), of clips that are mixed
+        return logits, batch.labels.repeat_interleave(num_clips) if targets is None else targets.flatten(0, 1)
 
     def _accuracy(self, name: str, scores: Tensor, labels: Tensor) -> None:
         for k in (1, 5):

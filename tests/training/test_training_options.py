@@ -13,6 +13,8 @@ from vidgn.training.drop_path import DropPathDraws
 # Off, as the paper trains.
 OFF = {
     "loss": "cross_entropy", "label_smoothing": 0.0, "class_weights": None, "balanced": False, "drop_path": 0.0,
+    "mixup": 0.0, "cutmix": 0.0, "videomix": 0.0, "randaugment": 0.0, "trivialaugment": False, "color_jitter": 0.0,
+    "grayscale": 0.0, "lighting": 0.0, "erasing": 0.0, "resized_crop": 0.0, "speed_jitter": 0.0, "reverse": 0.0,
     "freeze": [], "train_only": None, "early_stop": None, "best_by": "error",
 }  # fmt: skip
 
@@ -95,3 +97,18 @@ def test_what_is_dropped_depends_on_the_video_and_not_on_its_company():
     together, alone = draws([5, 2]), draws([2])
     assert torch.equal(together[1], alone[0])
     assert len(set(together.flatten().tolist())) == 8
+
+
+def test_a_run_with_mixed_clips_learns_from_soft_labels_and_draws_its_first_batch(run, tiny, tmp_path):
+    words = [
+        *tiny, "mixup=0.8", "cutmix=1", "randaugment=5", "erasing=0.5", "color_jitter=0.4", "resized_crop=0.3",
+        "trainer.limit_val_batches=1", "test=false", f"hydra.run.dir={tmp_path}",
+    ]  # fmt: skip
+    outcome = run("train", *words)
+    assert outcome.status == 0, outcome.err
+    with (tmp_path / "metrics.csv").open() as file:
+        errors = [float(row["train/error"]) for row in csv.DictReader(file) if row["train/error"]]
+    right = (100 - errors[0]) / 100 * 24  # of 24 clips; shares of mixed clips are no whole numbers
+    assert abs(right - round(right)) > 1e-3
+    assert (tmp_path / "batch.png").stat().st_size > 1000
+    assert run("train", *tiny, "mixup=0.8", "batch=3", f"hydra.run.dir={tmp_path / 'odd'}").status == 2

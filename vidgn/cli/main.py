@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from vidgn.cli import data, jobs, kinetics, models, videos
+from vidgn.cli import data, jobs, kinetics, models, training, videos
 from vidgn.escape import escaped
 
 USAGE_ERROR = 2  # exit status
@@ -34,6 +34,7 @@ for command, example in (
     (videos.serve, "vidgn serve --ckpt runs/NAME"),
     (data.scan, "vidgn scan DIR passport.parquet"),
     (data.prepare, "vidgn prepare SRC DST --short-side 256 --gop 12"),
+    (training.show_batch, "vidgn show-batch data=folder data.root=DIR mixup=0.8 randaugment=9"),
     (models.report, "vidgn report runs/gn runs/bn --out report"),
     (models.export, "vidgn export --ckpt runs/NAME --to onnx clip.mp4"),
     (models.push, "vidgn push me/i3d-gn --ckpt runs/NAME"),

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from vidgn.data.augment import AugmentSpec, mix_pairs
 from vidgn.data.loading.shared_memory import share
 from vidgn.data.transforms import Box, crop
 
@@ -18,6 +20,7 @@ class ClipSample(NamedTuple):
     label: int
     video: int
     failed: bool = False
+    draws: Tensor | None = None  # (K, draws) in [0, 1), for mixing
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,19 @@ class ClipBatch:
         labels: int64 (B,).
         videos: int64 (B,), rows of the manifest.
         failed: positions of the videos that could not be read, in validation; their clips are black.
+        targets: float32 (B,K,Q), of clips that are mixed; None: the labels.
     """
 
     clips: Tensor
     labels: Tensor
     videos: Tensor
     failed: tuple[int, ...] = ()
+    targets: Tensor | None = None
 
     @classmethod
     def collate(cls, samples: Sequence[ClipSample]) -> "ClipBatch":
         """Stack samples; the `collate_fn` of a loader."""
-        clips, labels, videos, failed = zip(*samples, strict=True)
+        clips, labels, videos, failed, _ = zip(*samples, strict=True)
         wrong = tuple(position for position, is_failed in enumerate(failed) if is_failed)
         batch = cls(torch.stack(clips), torch.tensor(labels), torch.tensor(videos), wrong)
         share(batch.clips, batch.labels, batch.videos)
@@ -50,11 +55,38 @@ class ClipBatch:
 
     def to(self, device: torch.device | str) -> "ClipBatch":
         """Move to a device; pinned memory goes to a GPU while the host works on."""
-        return ClipBatch(_to(self.clips, device), _to(self.labels, device), _to(self.videos, device), self.failed)
+        targets = None if self.targets is None else _to(self.targets, device)
+        clips, labels, videos = (_to(tensor, device) for tensor in (self.clips, self.labels, self.videos))
+        return ClipBatch(clips, labels, videos, self.failed, targets)
 
     def pin_memory(self) -> "ClipBatch":
         """Copy to page-locked memory; a loader calls this."""
-        return ClipBatch(self.clips.pin_memory(), self.labels.pin_memory(), self.videos.pin_memory(), self.failed)
+        targets = None if self.targets is None else self.targets.pin_memory()
+        clips, labels, videos = (tensor.pin_memory() for tensor in (self.clips, self.labels, self.videos))
+        return ClipBatch(clips, labels, videos, self.failed, targets)
+
+
+@dataclass(frozen=True)
+class MixingCollate:
+    """The `collate_fn` of a loader whose clips are mixed in pairs; see `vidgn.data.augment.mixing`.
+
+    Attributes:
+        spec: which mixtures.
+        num_classes: Q.
+    """
+
+    spec: AugmentSpec
+    num_classes: int
+
+    def __call__(self, samples: Sequence[ClipSample]) -> ClipBatch:
+        """Stack samples and mix neighbours."""
+        draws = np.stack([sample.draws.numpy() for sample in samples if sample.draws is not None])
+        clips = torch.stack([sample.clips for sample in samples])
+        labels = torch.tensor([sample.label for sample in samples])
+        clips, targets = mix_pairs(clips, labels, draws, self.spec, num_classes=self.num_classes)
+        batch = ClipBatch(clips, labels, torch.tensor([sample.video for sample in samples]), (), targets)
+        share(batch.clips, batch.labels, batch.videos, targets)
+        return batch
 
 
 def _to(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -4,6 +4,7 @@ Training and validation read these; the test reads `vidgn.data.views`.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -159,9 +160,7 @@ class ClipDataset(Dataset[ClipSample]):
         """Return the clips, uint8 (K,3,T,S,S), from one pass through the file."""
         first = turn * self.clips_per_video
         draws = [self._draws(epoch, video, first + view) for view in range(self.clips_per_video)]
-        span, num_frames = self.clip.span, len(reader)
-        starts = np.array([train_start(num_frames, span=span, uniform=draw[0]) for draw in draws])
-        indices = frame_indices(starts, clip_len=self.clip.clip_len, span=span, num_frames=num_frames)  # (K,T)
+        indices = self._indices(draws, len(reader))  # (K,T)
         cuts: list[Cut] = []
         for index, picture in reader.pictures(np.unique(indices)):
             if not cuts:  # the first picture tells the size; asking before would decode one more
@@ -171,8 +170,18 @@ class ClipDataset(Dataset[ClipSample]):
                 ]
             for cut in cuts:
                 cut.take(index, picture)
-        clips = [cut.resized() for cut in cuts]
+        clips = [self._finish(cut.resized(), draw) for cut, draw in zip(cuts, draws, strict=True)]
         return clips[0][None] if len(clips) == 1 else torch.stack(clips)
+
+    def _indices(self, draws: Sequence[NDArray[np.float64]], num_frames: int) -> NDArray[np.int64]:
+        """Return the frames of each clip, (K,T)."""
+        span = self.clip.span
+        starts = np.array([train_start(num_frames, span=span, uniform=draw[0]) for draw in draws])
+        return frame_indices(starts, clip_len=self.clip.clip_len, span=span, num_frames=num_frames)
+
+    def _finish(self, clip: Tensor, draw: NDArray[np.float64]) -> Tensor:
+        """Change the pixels of a clip that is cut out, uint8 (3,T,S,S); here they stay."""
+        return clip
 
     def _view(self, draw: NDArray[np.float64], shape: tuple[int, int]) -> TrainView:
         height, width = shape

@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 from torch.utils.data import DataLoader
 
-from vidgn.data.batches import VideoViews, ViewBatch
+from vidgn.data.augment import AugmentSpec
+from vidgn.data.augmented import AugmentedClips
+from vidgn.data.batches import MixingCollate, VideoViews, ViewBatch
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipBatch, ClipDataset, ClipSample
 from vidgn.data.faults.quarantine import Quarantine
@@ -50,6 +52,7 @@ class VideoDataModule(L.LightningDataModule):
         batch: clips per device and training step.
         test_batch: videos per test step.
         seed: of order, clips and crops.
+        augment: of training clips.
         balanced: every class comes equally often in a training epoch.
         ledger: where bad videos are written down (`vidgn.data.faults.quarantine`); None: a bad video is an error.
 
@@ -71,6 +74,7 @@ class VideoDataModule(L.LightningDataModule):
         seed: int = 0,
         ledger: Path | None = None,
         balanced: bool = False,
+        augment: AugmentSpec | None = None,
     ) -> None:
         super().__init__()
         if batch < 1:
@@ -89,6 +93,7 @@ class VideoDataModule(L.LightningDataModule):
         self.seed = seed
         self.ledger = ledger
         self.balanced = balanced
+        self.augment = augment or AugmentSpec()
         self.done: Callable[[], Collection[int]] = tuple
         self.begun: Callable[[], Mapping[int, int]] = dict
         self._place: dict[str, int] | None = None
@@ -192,7 +197,9 @@ class VideoDataModule(L.LightningDataModule):
         """Return the arguments of a loader of clips."""
         flip = self.spec.flip if self.spec.flip is not None else not mirror_changes(manifest.classes)
         num_clips = self.spec.clips_per_video if stream == "train" else 1
-        dataset = ClipDataset(
+        augment = self.augment if stream == "train" else AugmentSpec()
+        kind = partial(AugmentedClips, augment=augment) if augment.is_on else ClipDataset
+        dataset = kind(
             manifest,
             clip=self.clip,
             crop=self.crop,
@@ -214,6 +221,7 @@ class VideoDataModule(L.LightningDataModule):
             rank=rank,
             world_size=world_size,
             drop_last=stream == "train",
+            pairs=augment.mixes,
             balance=manifest.labels if self.balanced and stream == "train" else None,
         )
         if stream == "train" and self.trainer is not None:
@@ -221,7 +229,7 @@ class VideoDataModule(L.LightningDataModule):
         return {
             "dataset": dataset,
             "batch_sampler": sampler,
-            "collate_fn": ClipBatch.collate,
+            "collate_fn": MixingCollate(augment, len(manifest.classes)) if augment.mixes else ClipBatch.collate,
             "persistent_workers": self._num_workers() > 0,
             **self._workers(),
         }

@@ -14,13 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from vidgn.callbacks.checkpointing import BEST
 from vidgn.checkpoint import check_writable, clean_leftovers, copy_whole, newest_whole, read_checkpoint
 from vidgn.console import say
+from vidgn.data.augment import AugmentSpec
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.description import Description
 from vidgn.runs.ranks import forget_failures, tell_who_failed
 
 TRAINING = (  # options of a run that decide its numbers and are part of no group
     "loss", "label_smoothing", "class_weights", "focal_gamma", "balanced", "drop_path", "freeze", "train_only",
-    "early_stop", "best_by",
+    "early_stop", "best_by", *AugmentSpec.__dataclass_fields__,
 )  # fmt: skip
 
 

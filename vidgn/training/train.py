@@ -21,6 +21,7 @@ from vidgn.callbacks.preemption import Stop
 from vidgn.checkpoint import read_checkpoint
 from vidgn.classifier import VideoClassifier
 from vidgn.console import say
+from vidgn.data.augment import AugmentSpec
 from vidgn.data.clips import ClipSpec
 from vidgn.data.faults.quarantine import LEDGER
 from vidgn.data.images.module import data_module
@@ -43,6 +44,7 @@ from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
 from vidgn.runs.speed import Speed, speed_spec, speed_up
 from vidgn.runs.split import earlier_split, split_of_run, write_split
 from vidgn.runs.trainer import build_trainer
+from vidgn.training.batch_strip import BatchStrip
 from vidgn.training.drop_path import DropPathDraws
 from vidgn.training.dry_run import dry_run
 from vidgn.training.start import Start, describe, start_net
@@ -85,6 +87,7 @@ def train(config: DictConfig) -> Result | None:
             Speed(speed_spec(config), clip=(config.clip_len, config.crop, config.batch)),
             *([LearningRateMonitor("step")] if config.logger.names else []),
             *regularizers(cast("VideoNet", classifier.net), config),
+            *([BatchStrip(folder, classifier.classes)] if data.augment.is_on else []),
             *watchers(config, net=classifier.net, folder=folder),
         ]
         if first is not None:
@@ -120,6 +123,7 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
     recipe = optim_spec(_plain(config.optim))
     loss = LossSpec(**{name: _value(config[name]) for name in LossSpec.__dataclass_fields__})
+    augment = AugmentSpec(**{name: config[name] for name in AugmentSpec.__dataclass_fields__})
     spec = data_spec(_plain(config.data))
     earlier = earlier_split(first, _our_checkpoint(config))
     manifests = usable(find_videos(spec, record=earlier))
@@ -150,6 +154,7 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     data = data_module(spec.name)(
         manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed,
         ledger=run_folder() / LEDGER, balanced=config.balanced,
+        augment=augment,
     )  # fmt: skip
     return classifier, data, start
 

@@ -23,6 +23,11 @@ class PictureDataModule(VideoDataModule):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         clip, test = self.clip, self.test
+        if self.augment.is_on:
+            raise ValueError(
+                f"{self.augment} is for clips of videos; data={self.spec.name} has the augmentation of ImageNet, so"
+                " leave these options out."
+            )
         if (clip.clip_len, clip.span) != (1, 1):
             raise ValueError(
                 f"clip_len ({clip.clip_len}) and span ({clip.span}) must be 1 for the pictures of"

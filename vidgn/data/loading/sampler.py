@@ -46,9 +46,10 @@ class EpochSampler(Sampler[list[tuple[int, ...]]]):
         drop_last: Leave out the last, smaller batch of an epoch, unless it is the only one.
         balance: Class of each video (num_items,): every class comes equally often in an epoch, and the items are
             (epoch, index, turn); see `vidgn.data.loading.balance`. None: every video comes once.
+        pairs: Neighbours of the order, two by two, go to one rank, whose `batch` must be even.
 
     Raises:
-        ValueError: A number is out of range, or there are fewer videos than ranks.
+        ValueError: A number is out of range, `batch` is odd with `pairs`, or there are fewer videos than ranks.
 
     Attributes:
         epoch: What `set_epoch` set.
@@ -67,7 +68,10 @@ class EpochSampler(Sampler[list[tuple[int, ...]]]):
         world_size: int = 1,
         drop_last: bool = False,
         balance: NDArray[np.int64] | None = None,
+        pairs: bool = False,
     ) -> None:
+        if pairs and batch % 2:
+            raise ValueError(f"batch ({batch} videos) must be even to mix clips in pairs; use {batch + 1}.")
         if num_items < 1 or batch < 1:
             raise ValueError(f"num_items ({num_items}) and batch ({batch}) must be at least 1.")
         if not 0 <= seed < 2**64:
@@ -83,6 +87,7 @@ class EpochSampler(Sampler[list[tuple[int, ...]]]):
         self.world_size = world_size
         self.drop_last = drop_last
         self.balance = balance
+        self.pairs = pairs
         self.balanced = balance is not None
         self.epoch = 0
         self.start = 0
@@ -118,7 +123,8 @@ class EpochSampler(Sampler[list[tuple[int, ...]]]):
         order = epoch_order(self.num_items, seed=self.seed, epoch=epoch) if self.shuffle else np.arange(self.num_items)
         items = self._items(epoch)
         for first in range(start, self._end(start), self.global_batch):
-            mine = order[first : min(first + self.global_batch, self.num_items)][self.rank :: self.world_size].tolist()
+            mine = order[first : min(first + self.global_batch, self.num_items)]
+            mine = mine[np.arange(len(mine)) // (1 + self.pairs) % self.world_size == self.rank].tolist()
             if mine:
                 yield [items(index) for index in mine]
 

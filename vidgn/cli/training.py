@@ -1,0 +1,28 @@
+"""Subcommands around training: show-batch."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vidgn.cli.options import Json, Overwrite
+
+
+def show_batch(
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Options of training: data.root=DIR mixup=0.8.")
+    ] = None,
+    *,
+    out: Annotated[str, typer.Option(metavar="FILE", help="The PNG file.")] = "batch.png",
+    clips: Annotated[int, typer.Option(help="Film strips at most.")] = 16,
+    epoch: Annotated[int, typer.Option(help="Whose first batch.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Draw a training batch as the net sees it, augmented and mixed: film strips with their labels."""
+    from vidgn.training.show_batch import run_show_batch
+
+    status = run_show_batch(
+        options or [], target=out, clips=clips, epoch=epoch, overwrite=overwrite, out=sys.stdout, as_json=as_json
+    )
+    raise typer.Exit(status)
