@@ -169,3 +169,19 @@ def test_a_test_of_a_few_steps_may_end_within_a_video(tmp_path):
     )  # fmt: skip
     limited.test(module, loader, verbose=False)
     assert [prediction.video for prediction in module.predictions] == [0]
+
+
+def test_soft_labels_reach_the_loss_and_the_training_error():
+    module = classifier()
+    module.log = lambda *args, **kwargs: None
+    clips = torch.stack([torch.full((1, 3, 8, 4, 4), pixel, dtype=torch.uint8) for pixel in (1, 3)])
+    targets = torch.zeros(2, 1, 6)
+    targets[0, 0, 1], targets[0, 0, 2], targets[1, 0, 0] = 0.75, 0.25, 1.0
+    batch = SimpleNamespace(clips=clips, labels=torch.tensor([1, 0]), targets=targets)
+    loss = module.training_step(batch, 0)
+    total = 2.718281828**8 + 5
+    right, wrong = torch.tensor(2.718281828**8 / total).log(), torch.tensor(1 / total).log()
+    assert float(loss.detach()) == pytest.approx(float(-(0.75 * right + 0.25 * wrong + wrong) / 2), rel=1e-5)
+    checkpoint = {}
+    module.on_save_checkpoint(checkpoint)
+    assert checkpoint["train_counts"] == [0.75, 2.0]

@@ -206,7 +206,7 @@ class VideoClassifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting the training error; the first rank counts for all."""
         if self._trainer is not None and self.global_rank == 0:
-            self._counts = torch.tensor(checkpoint.get("train_counts", [0, 0]), dtype=torch.int64)
+            self._counts = torch.tensor(checkpoint.get("train_counts", [0, 0]))  # int64, float32 of mixed clips
 
     def _keep(self, predictions: Iterable[Prediction]) -> None:
         for prediction in predictions:

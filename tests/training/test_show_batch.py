@@ -36,7 +36,7 @@ def test_the_command_draws_the_batch_that_training_sees(cache, tmp_path, capsys)
     batch, classes = first_batch(words, epoch=1)
     assert batch.videos.tolist() == told["videos"]
     assert batch.targets.shape == (4, 1, len(classes))
-    with pytest.raises(FileExistsError, match="b.png"):
+    with pytest.raises(FileExistsError, match=r"b\.png"):
         run_show_batch(words, target=str(target), **arguments)
 
 
