@@ -21,7 +21,7 @@ LAYERS = (
     ("vidgn.models", "vidgn.data", "vidgn.scoring", "vidgn.console"),
     (
         "vidgn.norms", "vidgn.checkpoint", "vidgn.description", "vidgn.bounds", "vidgn.escape", "vidgn.losses",
-        "vidgn.optim", "vidgn.predictions", "vidgn.outputs",
+        "vidgn.optim", "vidgn.predictions", "vidgn.outputs", "vidgn.temporary",
     ),
 )  # fmt: skip
 
@@ -56,6 +56,7 @@ STRICTER = {
     "vidgn.outputs": (),
     "vidgn.bounds": (),
     "vidgn.escape": (),
+    "vidgn.temporary": (),
     "vidgn.description": ("vidgn.bounds",),
     "vidgn.checkpoint": ("vidgn.description", "vidgn.bounds"),
     "vidgn.predictions": (),

@@ -1,6 +1,7 @@
 import http.server
 import json
 import re
+import socket
 import threading
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
 from vidgn.inference import fetch as fetch_module
+from vidgn.inference import watched_http
 from vidgn.inference.fetch import fetch, local_videos
+from vidgn.inference.watched_http import Watch
 
 
 class Shelf(http.server.BaseHTTPRequestHandler):
@@ -137,3 +140,78 @@ def test_a_web_page_is_a_sentence_on_the_command_line(shelf, trained, capsys):
     err = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
     assert "error: " in err
     assert "is text/html, not a video" in err
+
+
+def test_a_server_that_drips_is_given_up(shelf, tmp_path, monkeypatch):
+    """The deadline is for the whole, not for each byte: the server never falls silent for long."""
+    address, _ = shelf
+    ended = threading.Event()
+
+    def drip(self):
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while not ended.wait(0.01):
+                self.wfile.write(b"x")
+        except OSError:
+            ended.set()  # the client hung up
+
+    monkeypatch.setattr(fetch_module, "_DEADLINE", 0.3)
+    monkeypatch.setattr(Shelf, "do_GET", drip)
+    with pytest.raises(OSError, match=r"it took longer than 0 s as a whole; download it yourself"):
+        fetch(f"{address}/a.mp4", tmp_path / "f")
+    ended.set()
+
+
+def test_headers_that_drip_are_given_up(shelf, tmp_path, monkeypatch):
+    address, _ = shelf
+    ended = threading.Event()
+
+    def drip(self):
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-A: ")
+        try:
+            while not ended.wait(0.01):
+                self.wfile.write(b"x")
+        except OSError:
+            ended.set()
+
+    monkeypatch.setattr(fetch_module, "_DEADLINE", 0.3)
+    monkeypatch.setattr(Shelf, "do_GET", drip)
+    with pytest.raises(OSError, match="took longer than 0 s as a whole"):
+        fetch(f"{address}/a.mp4", tmp_path / "f")
+    ended.set()
+
+
+def test_a_slow_server_is_named_with_its_rate(shelf, tmp_path, monkeypatch):
+    address, files = shelf
+    files["/a.mp4"] = (200, {}, b"x" * 100)
+    monkeypatch.setattr(fetch_module, "_SLOW", (0.0, 10**12))
+    with pytest.raises(OSError, match=r"sends [\d,]+ bytes per second; download it yourself"):
+        fetch(f"{address}/a.mp4", tmp_path / "f")
+
+
+@pytest.mark.parametrize("target", ["http://localhost:PORT/new.mp4", "http://[::1]:1/a", "http://10.0.0.1/a"])
+def test_a_redirect_does_not_lead_into_the_local_network(shelf, tmp_path, monkeypatch, target):
+    address, files = shelf
+    files["/old"] = (302, {"Location": target.replace("PORT", address.rpartition(":")[2])}, b"")
+    files["/new.mp4"] = (200, {}, b"private")
+    local = watched_http.is_local
+    monkeypatch.setattr(watched_http, "is_local", lambda host: host != "127.0.0.1" and local(host))  # as if far away
+    with pytest.raises(OSError, match=r"it is redirected to .*, inside the local network; give that address itself"):
+        fetch(f"{address}/old", tmp_path / "f")
+    assert not list((tmp_path / "f").iterdir())
+
+
+def test_a_name_that_turns_out_to_be_local_is_refused():
+    """What the name says is one thing, where the connection ends another."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        watch = Watch("http://8.8.8.8/a.mp4", seconds=60)
+        with pytest.raises(OSError, match=r"redirected to 127\.0\.0\.1 \(127\.0\.0\.1\), inside"):
+            watch.connect(server.getsockname())
+
+
+def test_a_local_address_may_lead_to_another(shelf, tmp_path):
+    address, files = shelf
+    files["/old"] = (302, {"Location": f"http://localhost:{address.rpartition(':')[2]}/new.mp4"}, b"")
+    files["/new.mp4"] = (200, {}, b"film")
+    assert fetch(f"{address}/old", tmp_path / "f").read_bytes() == b"film"

@@ -2,10 +2,10 @@
 
 import re
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib import request
@@ -16,9 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vidgn.inference.model import find_videos_of
+from vidgn.inference.watched_http import Watch
+from vidgn.temporary import temporary_folder
 
 MAX_BYTES = 4_000_000_000
 _SECONDS = 30  # without a byte
+_DEADLINE = 3600.0  # seconds for a download as a whole
+_SLOW = (60.0, 10_000)  # seconds after which, and bytes per second below which, it is given up
 _CHUNK = 1 << 20
 _SCHEMES = ("http://", "https://")
 
@@ -46,11 +50,11 @@ def local_videos(given: Sequence[str]) -> Iterator[Given]:
     if not any(name.lower().startswith(_SCHEMES) for name in given):
         yield Given(find_videos_of(given), {})
         return
-    with tempfile.TemporaryDirectory(prefix="vidgn-") as folder:
+    with temporary_folder() as folder:
         names, addresses = [], {}
         for number, name in enumerate(given):
             if name.lower().startswith(_SCHEMES):
-                path = str(fetch(name, Path(folder).resolve() / str(number)))
+                path = str(fetch(name, folder / str(number)))
                 addresses[path] = name
                 names.append(path)
             else:
@@ -66,31 +70,31 @@ def fetch(address: str, folder: Path, *, limit: int = MAX_BYTES) -> Path:
         OSError: no answer, an answer that is an error, a file that ends early, or a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    watch = Watch(address, seconds=_DEADLINE)
+    wanted = request.Request(address, headers={"User-Agent": "vidgn"})
     try:
-        with _opener().open(request.Request(address, headers={"User-Agent": "vidgn"}), timeout=_SECONDS) as reply:
+        with watch.running(), watch.opener().open(wanted, timeout=_SECONDS) as reply:
             length = _check(address, reply.headers, folder, limit)
             path = folder / _file_name(reply.geturl())
             with path.open("wb") as file:
                 _copy(address, reply, file, length, limit)
+            if watch.expired:  # a connection that was closed looks like the end of the file
+                raise TimeoutError
     except HTTPError as err:
         err.close()
         why = f"the server answers {err.code} ({err.reason})"
         raise OSError(f"{address} could not be fetched: {why}; open the address in a browser to check it.") from err
-    except (URLError, HTTPException, TimeoutError, ConnectionError) as err:
+    except (URLError, HTTPException, TimeoutError, ConnectionError, _EndsEarly) as err:
+        if watch.expired:
+            raise OSError(
+                f"{address} could not be fetched: it took longer than {_DEADLINE:,.0f} s as a whole; download it "
+                "yourself (curl -O) and give the file."
+            ) from err
+        if isinstance(err, _EndsEarly):
+            raise
         why = str(getattr(err, "reason", "") or err or type(err).__name__)
         raise OSError(f"{address} could not be fetched: {why}; check the address and the network.") from err
     return path
-
-
-def _opener() -> request.OpenerDirector:
-    """Return what follows http and https, through the proxy of the environment, and nothing else."""
-    opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler(), request.HTTPHandler(), request.HTTPSHandler(), request.HTTPDefaultErrorHandler(),
-        request.HTTPRedirectHandler(), request.HTTPErrorProcessor(), request.UnknownHandler(),
-    ):  # fmt: skip
-        opener.add_handler(handler)
-    return opener
 
 
 def _check(address: str, headers: HTTPMessage, folder: Path, limit: int) -> int | None:
@@ -115,19 +119,29 @@ def _check(address: str, headers: HTTPMessage, folder: Path, limit: int) -> int 
     return length
 
 
-def _copy(address: str, reply: IO[bytes], file: IO[bytes], length: int | None, limit: int) -> None:
+class _EndsEarly(OSError):
+    """Fewer bytes came than were told."""
+
+
+def _copy(address: str, reply: HTTPResponse, file: IO[bytes], length: int | None, limit: int) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("fetching", total=length)
-        done = 0
-        while chunk := reply.read(_CHUNK):
+        done, began = 0, time.monotonic()
+        while chunk := reply.read1(_CHUNK):  # what is there, not a whole chunk: a slow server is seen to be slow
             done += len(chunk)
+            took = time.monotonic() - began
+            if took > _SLOW[0] and done < took * _SLOW[1]:
+                raise OSError(
+                    f"{address} sends {done / took:,.0f} bytes per second; download it yourself (curl -O) and give the "
+                    "file."
+                )
             if done > limit:
                 raise ValueError(_too_large(address, done, limit))
             file.write(chunk)
             bar.update(task, completed=done)
     if length is not None and done != length:
-        raise OSError(f"{address} ended after {done} of {length} bytes; try again.")
+        raise _EndsEarly(f"{address} ended after {done} of {length} bytes; try again.")
 
 
 def _too_large(address: str, length: int, limit: int) -> str:

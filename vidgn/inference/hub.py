@@ -9,7 +9,6 @@ README.md           the model card, made from the two
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -23,6 +22,7 @@ from vidgn.description import KEY, Description
 from vidgn.inference.model import find_checkpoint
 from vidgn.inference.model_card import model_card
 from vidgn.outputs import check_outputs
+from vidgn.temporary import temporary_folder
 
 WEIGHTS, ABOUT, METRICS, CARD = "model.safetensors", "vidgn.json", "metrics.json", "README.md"
 _KEPT_METRICS = (
@@ -49,8 +49,8 @@ def run_push(
         place = write_shared(Path(folder), checkpoint, name=repo)
         told = {"folder": str(place), "files": sorted(file.name for file in place.iterdir())}
     else:
-        with tempfile.TemporaryDirectory(prefix="vidgn-") as made:
-            place = write_shared(Path(made) / "model", checkpoint, name=repo)
+        with temporary_folder() as made:
+            place = write_shared(made / "model", checkpoint, name=repo)
             told = {"address": _upload(repo, place, private=private), "files": sorted(os.listdir(place))}
     print(json.dumps(told, indent=1) if as_json else "\n".join(_lines(told)), file=out)
     return 0
@@ -82,8 +82,8 @@ def fetch_run(source: str, target: Path, *, revision: str | None = None) -> Path
     if Path(source).expanduser().is_dir():
         return read_shared(Path(source).expanduser(), target)
     _check_repo(source)
-    with tempfile.TemporaryDirectory(prefix="vidgn-") as made:
-        return read_shared(_download(source, Path(made), revision=revision), target)
+    with temporary_folder() as made:
+        return read_shared(_download(source, made, revision=revision), target)
 
 
 def write_shared(folder: Path, checkpoint: Checkpoint, *, name: str) -> Path:
