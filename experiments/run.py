@@ -85,7 +85,7 @@ def build_cell(cell: Cell, *, setting: Setting, num_classes: int) -> VideoNet:
         norm = {"name": "bn"}
     elif cell.norm == "batch_renorm":  # its limits open at once: the statistics to start from are good
         norm |= {"warmup_steps": 0, "r_ramp_end": 0, "d_ramp_end": 0}
-    model = {"name": "i3d", "depth": 50, "width": setting.width, "dropout": setting.dropout, "pool1": "nonlocal"}
+    model = {"name": "i3d_r50", "width": setting.width, "dropout": setting.dropout, "pool1": "nonlocal"}
     return build_net(model=model, norm=norm, crop=CROP, num_classes=num_classes)
 
 

@@ -12,7 +12,7 @@ from vidgn.description import Description, TestViews
 PLAIN = {
     "format": 1,
     "classes": ["sit", "run"],
-    "model": {"name": "i3d", "depth": 50, "width": 8, "dropout": 0.5, "pool1": "nonlocal"},
+    "model": {"name": "i3d_r50", "width": 8, "dropout": 0.5, "pool1": "nonlocal"},
     "norm": {"name": "gn", "num_groups": 4, "channels_per_group": None, "eps": 1e-5},
     "clip": {"clip_len": 8, "span": 16},
     "crop": 32,
@@ -131,7 +131,7 @@ def test_a_description_comes_back_from_its_plain_form():
     assert json.loads(json.dumps(found.to_plain())) == PLAIN
     assert (found.classes, found.clip_len, found.span, found.crop) == (("sit", "run"), 8, 16, 32)
     assert found.test == TestViews(10, 3, "linspace", 8)
-    assert (found.net_name, found.data_name, found.backend, found.is_of_images) == ("i3d", "folder", "pyav", False)
+    assert (found.net_name, found.data_name, found.backend, found.is_of_images) == ("i3d_r50", "folder", "pyav", False)
 
 
 def test_what_a_later_version_recorded_is_kept():
@@ -193,3 +193,16 @@ def test_a_checkpoint_with_a_mistake_is_one_sentence(tmp_path, changes, message)
 def test_a_whole_one_is_read(tmp_path):
     found = read_checkpoint(saved(tmp_path / "a.ckpt"))
     assert (found.description, found.step, found.epoch) == (Description.from_plain(PLAIN), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "name"),
+    [
+        ({"name": "i3d", "depth": 50, "width": 8, "pool1": "nonlocal"}, "i3d_r50"),
+        ({"name": "i3d", "depth": 101, "width": 8, "pool1": "paper"}, "i3d_r101"),
+        ({"name": "i3d", "depth": 50, "width": 8, "pool1": "pytorchvideo"}, "i3d_r50_8x8"),
+    ],
+)
+def test_a_checkpoint_that_calls_its_net_i3d_has_the_name_of_the_registry(old, name):
+    model = Description.from_plain({**PLAIN, "model": old}).model
+    assert model == {"name": name, "width": 8, "pool1": old["pool1"]}

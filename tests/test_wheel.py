@@ -84,7 +84,7 @@ def test_a_video_is_scored(installed, tmp_path):
     from vidgn.data.synthetic.motions import write_video
     from vidgn.models.registry import build_net
 
-    model = {"name": "i3d", "depth": 50, "width": 8, "dropout": 0.0, "pool1": "nonlocal"}
+    model = {"name": "i3d_r50", "width": 8, "dropout": 0.0, "pool1": "nonlocal"}
     norm = {"name": "gn", "num_groups": 4}
     net = build_net(model=model, norm=norm, crop=32, num_classes=2)
     describe = {

@@ -223,7 +223,19 @@ def _model(value: object) -> dict[str, Any]:
     dropout = finite_number(options.get("dropout", 0.0), "model.dropout")
     if not 0 <= dropout < 1:
         raise ValueError(f"has model.dropout {dropout}; it must be in [0, 1)")
-    return options
+    return _registered(options)
+
+
+def _registered(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a net under its name in the registry; old checkpoints call every I3D `i3d`.
+
+    >>> _registered({"name": "i3d", "depth": 101, "width": 64, "pool1": "paper"})
+    {'name': 'i3d_r101', 'width': 64, 'pool1': 'paper'}
+    """
+    if options["name"] != "i3d":
+        return dict(options)
+    name = "i3d_r50_8x8" if options.get("pool1") == "pytorchvideo" else f"i3d_r{options.get('depth', 50)}"
+    return {"name": name} | {key: value for key, value in options.items() if key not in ("name", "depth")}
 
 
 def _data(value: object) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def test_a_preset_is_a_cell_of_table_8(name, norm, clip_len, batch, top1, top5):
     config = composed(f"preset={name}", "data.root=/k400")
     assert (config.norm.name, config.clip_len, config.batch) == (norm, clip_len, batch)
     assert (config.span, config.crop, config.num_clips, config.num_crops) == (64, 224, 10, 3)
-    assert (config.model.depth, config.model.width, config.model.dropout) == (50, 64, 0.5)
+    assert (config.model.name, config.model.width, config.model.dropout) == ("i3d_r50", 64, 0.5)
     assert (config.optim.lr, config.optim.lr_clips, list(config.optim.drops)) == (0.01, 64, [0.375, 0.75])
     assert (config.optim.schedule, config.optim.weight_decay, config.optim.nesterov) == ("steps", 1e-4, True)
     assert config.data.name == "kinetics400"

@@ -11,9 +11,9 @@ from vidgn.runs.specs import optim_spec
 @pytest.mark.parametrize(
     ("model", "clip"),
     [
-        ({"name": "i3d", "depth": 50, "pool1": "nonlocal"}, (32, 64, 224)),
-        ({"name": "i3d", "depth": 101, "pool1": "paper"}, (32, 64, 224)),
-        ({"name": "i3d", "depth": 50, "pool1": "pytorchvideo"}, (8, 64, 224)),
+        ({"name": "i3d_r50", "pool1": "nonlocal"}, (32, 64, 224)),
+        ({"name": "i3d_r101", "pool1": "paper"}, (32, 64, 224)),
+        ({"name": "i3d_r50_8x8", "pool1": "pytorchvideo"}, (8, 64, 224)),
         ({"name": "slowfast_r50", "width": 64}, (32, 64, 224)),
         ({"name": "x3d_s", "width": 24}, (13, 78, 160)),
         ({"name": "vgg"}, (32, 64, 224)),  # unknown: refused where the net is built

@@ -116,7 +116,7 @@ def test_an_i3d_starts_from_it_inflated(run, pictures, tiny, tmp_path):
     assert "159 tensors, new classifier" in outcome.out
     assert "2-D kernels inflated, 10 of them to more than one frame" in outcome.out
     describe = told(tmp_path)
-    assert (describe["model"]["name"], describe["model"]["width"], describe["model"]["depth"]) == ("i3d", 8, 50)
+    assert (describe["model"]["name"], describe["model"]["width"]) == ("i3d_r50", 8)
     assert describe["norm"] == told(pictures)["norm"]
     assert describe["clip"] == {"clip_len": 8, "span": 16}
 
@@ -156,7 +156,7 @@ def test_pictures_from_weights_keep_the_recipe_of_pictures():
     assert default_words(["task=video", "init=a.ckpt"]) == ["optim=finetune"]
 
 
-I3D = {"name": "i3d", "depth": 50, "width": 64, "dropout": 0.5, "pool1": "nonlocal"}
+I3D = {"name": "i3d_r50", "width": 64, "dropout": 0.5, "pool1": "nonlocal"}
 
 
 def describe(name, clip_len=1, **shape):
@@ -167,8 +167,8 @@ def describe(name, clip_len=1, **shape):
 @pytest.mark.parametrize(
     ("theirs", "model", "shape"),
     [
-        (describe("c2d_r50", width=8), I3D, {"name": "i3d", "depth": 50, "width": 8, "pool1": "nonlocal"}),
-        (describe("c2d_r101", width=16), I3D, {"name": "i3d", "depth": 101, "width": 16, "pool1": "nonlocal"}),
+        (describe("c2d_r50", width=8), I3D, {"name": "i3d_r50", "width": 8, "pool1": "nonlocal"}),
+        (describe("c2d_r101", width=16), I3D, {"name": "i3d_r101", "width": 16, "pool1": "nonlocal"}),
         (describe("c2d_r50", width=8), {"name": "slow_r50", "width": 64}, {"name": "slow_r50", "width": 8}),
         (describe("vgg16", width=8), {"name": "vgg16", "width": 64}, {"name": "vgg16", "width": 8}),
         (describe("slow_r50", 8, width=8), I3D, {"name": "slow_r50", "width": 8}),  # of videos: its own net

@@ -220,7 +220,7 @@ def _tiny_net() -> nn.Module:
 
 
 def _net(*, width: int, side: int) -> nn.Module:
-    model = {"name": "i3d", "depth": 50, "width": width, "dropout": 0.0, "pool1": "nonlocal"}
+    model = {"name": "i3d_r50", "width": width, "dropout": 0.0, "pool1": "nonlocal"}
     return build_net(model=model, norm={"name": "gn"}, crop=side, num_classes=8)
 
 

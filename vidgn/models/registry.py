@@ -136,27 +136,15 @@ def build_net(*, model: Mapping[str, Any], norm: Mapping[str, Any], crop: int, n
         ValueError: an unknown model or norm, or a value out of its range.
     """
     factory = make_norm(**norm_options(norm, model=model))
-    if model["name"] != "i3d" and model["name"] not in MODELS:
-        raise ValueError(f"model.name ({model['name']}) is unknown; use one of i3d, {', '.join(MODELS)}.")
-    if model["name"] != "i3d":
-        options = {key: value for key, value in model.items() if key != "name"}
-        return build_model(model["name"], num_classes=num_classes, norm=factory, crop=crop, **options)
-    spec = I3DSpec(
-        num_classes=num_classes,
-        depth=model["depth"],
-        width=model["width"],
-        dropout=model["dropout"],
-        pool1=model["pool1"],
-        window=math.ceil(crop / 32),
-    )
-    return build_i3d(spec, norm=factory)
+    options = {key: value for key, value in model.items() if key != "name"}
+    return build_model(model["name"], num_classes=num_classes, norm=factory, crop=crop, **options)
 
 
 def norm_options(norm: Mapping[str, Any], *, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `make_norm`; the default number of groups follows the width of the stem.
 
     >>> group_norm = {"name": "gn", "num_groups": None, "channels_per_group": None}
-    >>> norm_options(group_norm, model={"name": "i3d", "width": 16})["num_groups"]
+    >>> norm_options(group_norm, model={"name": "i3d_r50", "width": 16})["num_groups"]
     8
     """
     options = dict(norm)

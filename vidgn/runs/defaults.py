@@ -10,7 +10,7 @@ from vidgn.description import Description
 from vidgn.models.registry import MODELS, Clip
 
 _DEPTHS = {"c2d_r50": 50, "c2d_r101": 101}
-_INFLATED = {"i3d": (50, 101), "slow_r50": (50,)}  # networks whose 2-D form c2d is, and their depths
+_INFLATED = {"i3d_r50": (50, 101), "i3d_r101": (50, 101), "i3d_r50_8x8": (50,), "slow_r50": (50,)}  # of a 2-D depth
 
 
 def fill_clip(config: DictConfig) -> None:
@@ -42,11 +42,8 @@ def own_clip(model: Mapping[str, Any]) -> Clip:
 
     >>> own_clip({"name": "x3d_s"})
     Clip(clip_len=13, span=78, crop=160)
-    >>> own_clip({"name": "i3d", "depth": 50, "pool1": "pytorchvideo"}).clip_len
-    8
     """
-    i3d = "i3d_r50_8x8" if model.get("pool1") == MODELS["i3d_r50_8x8"].pool1 else "i3d_r50"
-    return MODELS[model["name"] if model["name"] in MODELS else i3d].clip
+    return MODELS[model["name"] if model["name"] in MODELS else "i3d_r50"].clip
 
 
 def shape_from(description: Description, model: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,5 +69,5 @@ def shape_from(description: Description, model: Mapping[str, Any]) -> dict[str, 
             f"model={wanted} cannot start from init=, a {name} of pictures; use model={takers.get(name, name)}."
         )
     kept = {key: value for key, value in model.items() if key != "dropout"}
-    depth = {"depth": _DEPTHS[name]} if wanted == "i3d" else {}
-    return {**kept, **depth, "width": theirs["width"]}
+    same_depth = {"name": f"i3d_r{_DEPTHS[name]}"} if wanted in ("i3d_r50", "i3d_r101") else {}
+    return {**kept, **same_depth, "width": theirs["width"]}

@@ -237,7 +237,7 @@ def _check_names_and_shapes(
     if found:
         raise ValueError(
             f"{source} does not fit the net ({found}); use weights of this net's norm, depth and width, or"
-            " set norm, model.depth and model.width to those of the weights."
+            " set norm, model and model.width to those of the weights."
         )
 
 

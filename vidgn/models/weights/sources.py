@@ -181,7 +181,7 @@ def _download_timm(depth: int) -> Mapping[str, Tensor]:
     if depth != 50:
         raise ValueError(
             f"init=timm has group-norm weights for depth 50 only, and the net has depth {depth}; use"
-            " model.depth=50, or init=torchvision with norm=bn."
+            " model=i3d_r50, or init=torchvision with norm=bn."
         )
     try:
         import timm
