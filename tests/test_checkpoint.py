@@ -8,7 +8,7 @@ from vidgn.checkpoint import read_checkpoint
 from vidgn.description import Description
 
 DESCRIPTION = Description(
-    ("a", "b"), model={"name": "i3d", "width": 8}, norm={"name": "gn"}, clip_len=8, span=16, crop=32,
+    ("a", "b"), model={"name": "i3d_r50", "width": 8}, norm={"name": "gn"}, clip_len=8, span=16, crop=32,
     versions={"vidgn": "0.1.0"},
 )  # fmt: skip
 DESCRIBE = DESCRIPTION.to_plain()

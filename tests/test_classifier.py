@@ -143,7 +143,7 @@ def test_the_predictions_of_all_ranks_come_in_manifest_order():
 
 def test_a_checkpoint_describes_itself():
     checkpoint = {}
-    described = Description(("a", "b"), model={"name": "i3d"}, norm={"name": "gn"}, clip_len=8, span=16, crop=32)
+    described = Description(("a", "b"), model={"name": "i3d_r50"}, norm={"name": "gn"}, clip_len=8, span=16, crop=32)
     classifier(description=described).on_save_checkpoint(checkpoint)
     assert checkpoint == {"vidgn": described.to_plain(), "train_counts": [0, 0]}
 

@@ -102,7 +102,7 @@ def test_a_page_and_a_card_hold_no_markup_of_a_name():
     evil = "<script>alert(1)</script>"
     html = page([Section(evil, [paragraph(evil)])])
     assert evil not in html
-    described = Description((f"`{evil}\n# big", "b"), model={"name": "i3d"}, norm={"name": "gn"},
+    described = Description((f"`{evil}\n# big", "b"), model={"name": "i3d_r50"}, norm={"name": "gn"},
                             clip_len=8, span=8, crop=32)  # fmt: skip
     card = model_card("me/x", described, None, parameters=1)
     assert "\n# big" not in card

@@ -159,7 +159,7 @@ def test_metrics_of_another_checkpoint_are_not_given_to_this(trained):
 
 
 ABOUT = Description(
-    ("sit", "run"), model={"name": "i3d", "depth": 50}, norm={"name": "gn"}, clip_len=32, span=64, crop=224,
+    ("sit", "run"), model={"name": "i3d_r50"}, norm={"name": "gn"}, clip_len=32, span=64, crop=224,
     data={"name": 'odd"name: x'}, versions={"torch": "2.15.0"},
 )  # fmt: skip
 METRICS = {

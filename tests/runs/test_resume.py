@@ -139,8 +139,8 @@ def test_another_job_is_refused_with_what_differs_unless_forced(run, tiny, tmp_p
     [
         (
             "model",
-            {"name": "i3d", "width": 16},
-            r"model \{'name': 'i3d', .*'width': 8.*\} -> \{'name': 'i3d', 'width': 16\}",
+            {"name": "i3d_r50", "width": 16},
+            r"model \{'name': 'i3d_r50', .*'width': 8.*\} -> \{'name': 'i3d_r50', 'width': 16\}",
         ),
         ("norm", {"name": "bn"}, r"norm \{'name': 'gn', .*\} -> \{'name': 'bn'\}"),
         ("clip_len", 4, "clip_len 8 -> 4"),

@@ -33,7 +33,7 @@ def saved(content, tmp_path, name="weights.pth"):
 
 def checkpoint(model, tmp_path, **meta):
     state = {f"net.{name}": tensor for name, tensor in random_state(model).items()}
-    options = {"model": {"name": "i3d", "width": 8}, "norm": {"name": "gn"}, "clip_len": 8, "span": 16, "crop": 32}
+    options = {"model": {"name": "i3d_r50", "width": 8}, "norm": {"name": "gn"}, "clip_len": 8, "span": 16, "crop": 32}
     described = Description(**options, **meta).to_plain() if meta.get("classes") else {}
     return saved({"vidgn": described, "state_dict": state}, tmp_path)
 
