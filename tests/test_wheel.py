@@ -52,7 +52,7 @@ def installed(wheel, tmp_path_factory):
 def test_it_holds_the_package_with_its_page_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
-    assert "vidgn/inference/static/serve.html" in names
+    assert {"vidgn/inference/static/serve.html", "vidgn/configs/train.yaml", "vidgn/py.typed"} <= set(names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"vidgn"}
     assert not [name for name in names if "__pycache__" in name]
 
@@ -67,6 +67,18 @@ def test_the_command_helps(installed):
     done = installed("vidgn", "--help")
     assert done.returncode == 0, done.stderr
     assert "predict" in done.stdout
+
+
+@pytest.mark.slow
+def test_training_and_testing_work_outside_the_repository(installed, tiny, tmp_path):
+    run = tmp_path / "run"
+    done = installed("vidgn", "train", *tiny, f"hydra.run.dir={run}")
+    assert done.returncode == 0, done.stderr
+    done = installed(
+        "vidgn", "eval", f"ckpt={run}/checkpoints/best.ckpt", "data.num_workers=0", f"hydra.run.dir={run}-eval"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run-eval" / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()
 
 
 @pytest.mark.slow
