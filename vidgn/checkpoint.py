@@ -20,6 +20,7 @@ from vidgn.description import KEY, Description
 
 PART = ".part"  # of a file that is being written
 SUM = ".sha256"  # of the file with the sum
+AVERAGED = "averaged"  # of a checkpoint: the average of the weights
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class Checkpoint:
 
     Attributes:
         path: the file.
-        net: the network's tensors, without the prefix `net.`.
+        net: the network's tensors, without the prefix `net.`; the average of the weights where the run kept one.
         description: of the net, its clips and the run.
         step: optimizer steps done.
         epoch: epochs done.
+        trained: the tensors that training goes on with, where `net` is their average.
     """
 
     path: Path
@@ -39,6 +41,17 @@ class Checkpoint:
     description: Description
     step: int
     epoch: int
+    trained: Mapping[str, Tensor] | None = None
+
+    def weights(self, which: str) -> Mapping[str, Tensor]:
+        """Return the tensors that the option `weights` names: averaged (if there is an average) or trained.
+
+        Raises:
+            ValueError: another name.
+        """
+        if which not in ("averaged", "trained"):
+            raise ValueError(f"weights ({which}) must be averaged or trained.")
+        return self.net if which == "averaged" or self.trained is None else self.trained
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -64,7 +77,19 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except ValueError as err:
         raise ValueError(f"ckpt={path} {err}; take another checkpoint") from err
     net = check_weights(_net_tensors(state.get("state_dict"), path), path)
-    return Checkpoint(path, net, description, _count(state, "global_step", path), _count(state, "epoch", path))
+    counts = (_count(state, "global_step", path), _count(state, "epoch", path))
+    averaged = state.get(AVERAGED, {}).get("tensors") if isinstance(state.get(AVERAGED, {}), dict) else None
+    if not averaged:
+        return Checkpoint(path, net, description, *counts)
+    if not isinstance(averaged, dict) or {name: _shape(value) for name, value in averaged.items()} != {
+        name: _shape(value) for name, value in net.items()
+    }:
+        raise ValueError(f"ckpt={path} has an average that is not one of its weights; take another checkpoint")
+    return Checkpoint(path, check_weights(averaged, path), description, *counts, trained=net)
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
 def check_weights(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:

@@ -15,6 +15,7 @@ OFF = {
     "loss": "cross_entropy", "label_smoothing": 0.0, "class_weights": None, "balanced": False, "drop_path": 0.0,
     "mixup": 0.0, "cutmix": 0.0, "videomix": 0.0, "randaugment": 0.0, "trivialaugment": False, "color_jitter": 0.0,
     "grayscale": 0.0, "lighting": 0.0, "erasing": 0.0, "resized_crop": 0.0, "speed_jitter": 0.0, "reverse": 0.0,
+    "ema": None, "swa": None,
     "freeze": [], "train_only": None, "early_stop": None, "best_by": "error",
 }  # fmt: skip
 

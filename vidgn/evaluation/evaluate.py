@@ -211,6 +211,7 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     )
     record = described_split(described)
     spec = _data_of(config.data, described.data, record)
+    checkpoint = dataclasses.replace(checkpoint, net=checkpoint.weights(config.weights))
     classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, described.test.view_batch))
     fast = speed_spec(config)
     speed_up(classifier.net, fast, accelerator=config.trainer.accelerator)

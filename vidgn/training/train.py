@@ -11,7 +11,9 @@ import numpy as np
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
+from vidgn.callbacks.averaging import WeightAverage
 from vidgn.callbacks.checkpointing import BEST, Keep
 from vidgn.callbacks.early_stop import EarlyStop, monitor
 from vidgn.callbacks.freeze import Freeze
@@ -76,6 +78,7 @@ def train(config: DictConfig) -> Result | None:
         stop = Stop(keep if config.trainer.enable_checkpointing else None)
         callbacks: list[L.Callback] = [
             Guard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
+            *averages(classifier.net, config),  # before keep, which saves the trained weights
             *([EarlyStop(config.early_stop, by=keep.by)] if config.early_stop is not None else []),  # before keep
             *([keep] if config.trainer.enable_checkpointing else []),  # before all that log
             stop,
@@ -157,6 +160,22 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
         augment=augment,
     )  # fmt: skip
     return classifier, data, start
+
+
+def averages(net: nn.Module, config: DictConfig) -> list[L.Callback]:
+    """Return what averages the weights, by the options `ema` and `swa`.
+
+    Raises:
+        ValueError: both are given, or one beside an option that it does not go with.
+    """
+    if config.ema is None and config.swa is None:
+        return []
+    for option, value in (("precise_bn", config.precise_bn), ("trainer.strategy", config.trainer.strategy)):
+        if (option == "precise_bn" and value) or value == "fsdp":
+            raise ValueError(
+                f"ema ({config.ema}) and swa ({config.swa}) do not go with {option}={value}; leave one of them out."
+            )
+    return [WeightAverage(net, decay=config.ema, swa=config.swa)]
 
 
 def regularizers(net: VideoNet, config: DictConfig) -> list[L.Callback]:
