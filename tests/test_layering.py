@@ -35,7 +35,7 @@ STRICTER = {
         "vidgn.models.weights.formats",
         "vidgn.models.weights.sources",
     ),
-    "vidgn.data": ("vidgn.outputs",),
+    "vidgn.data": ("vidgn.outputs", "vidgn.bounds"),
     "vidgn.data.clips": (),
     "vidgn.data.transforms": (),
     "vidgn.data.storage": (),

@@ -20,6 +20,9 @@ def scan(
     ),
     *,
     verify: Annotated[bool, typer.Option("--verify", help="Compare the files with the passport SOURCE.")] = False,
+    root: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Verify: open no file outside this folder.")
+    ] = None,
     compare: Annotated[
         str | None, typer.Option(metavar="FILE", help="Another passport, a Kinetics csv or a list: what differs.")
     ] = None,
@@ -31,13 +34,15 @@ def scan(
     """Write the passport of a data set: what every file is, whether every frame decodes. Status 1: not all is well."""
     from vidgn.curation import scan as tool
 
+    if root is not None and not verify:
+        raise ValueError("--root belongs to --verify; add --verify or leave it out.")
     if verify and compare is not None:
         raise ValueError("--verify and --compare are both given; choose one.")
     if compare is not None:
         raise typer.Exit(tool.run_compare(source, compare, out=stdout(), as_json=as_json))
     count = workers_or_cores(workers)
     if verify:
-        status = tool.run_verify(source, out=stdout(), workers=count, seconds=deadline, as_json=as_json)
+        status = tool.run_verify(source, out=stdout(), workers=count, seconds=deadline, as_json=as_json, root=root)
     else:
         status = tool.run_scan(
             source, passport, out=stdout(), workers=count, seconds=deadline, as_json=as_json, overwrite=overwrite

@@ -6,7 +6,7 @@ verify("train.parquet")                        vidgn scan --verify train.parquet
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -16,6 +16,7 @@ from vidgn.curation.figure import draw_histograms
 from vidgn.curation.inspect_file import NOT_READ, inspect
 from vidgn.curation.pool import spread
 from vidgn.data.manifests.listing import find_videos
+from vidgn.data.manifests.rows import VIDEO_SUFFIXES
 from vidgn.data.passports.compare import compare_with, describe_differences
 from vidgn.data.passports.passport import VideoFacts, check_target, read_passport, summary, write_passport
 from vidgn.data.storage.local_copy import path_of, state_of
@@ -80,12 +81,24 @@ def verify(
     workers: int = 1,
     seconds: float = DEADLINE_SECONDS,
     progress: Callable[[int, int], None] | None = None,
+    root: str | None = None,
 ) -> list[VideoFacts]:
     """Return the rows whose file is broken, missing or not what was scanned, with a new status.
 
     A changed checksum finds every kind of damage, also that which decodes without an error.
+
+    Args:
+        passport: of `scan`; a stranger's may name any path, so that only videos below one folder are opened.
+        workers: processes.
+        seconds: the longest that one video may take.
+        progress: called with (videos done, videos in all).
+        root: the folder; None: the one that the passport is of.
+
+    Raises:
+        ValueError: the passport names a file that is no video by its name, or lies elsewhere.
     """
     rows = read_passport(passport)
+    _check_paths(rows, root, passport)
     found = []
     for count, row in enumerate(spread(partial(_compare, seconds), rows, workers=workers), 1):
         if row.status != "ok":
@@ -112,10 +125,11 @@ def run_scan(
 
 
 def run_verify(
-    passport: str, *, out: TextIO, workers: int, seconds: float = DEADLINE_SECONDS, as_json: bool = False
-) -> int:
+    passport: str, *, out: TextIO, workers: int, seconds: float = DEADLINE_SECONDS, as_json: bool = False,
+    root: str | None = None,
+) -> int:  # fmt: skip
     """Compare the files with a passport; 1 where one differs."""
-    wrong = verify(passport, workers=workers, seconds=seconds, progress=ProgressBar("verifying"))
+    wrong = verify(passport, workers=workers, seconds=seconds, progress=ProgressBar("verifying"), root=root)
     if as_json:
         print(json.dumps({"wrong": {row.id: row.status for row in wrong}}), file=out)
     else:
@@ -185,10 +199,27 @@ def _is_same(path: str, row: VideoFacts) -> bool:
     return state == (row.bytes, row.mtime) and not row.status.startswith(NOT_READ)
 
 
+def _check_paths(rows: Sequence[VideoFacts], root: str | None, passport: str | Path) -> None:
+    """Require videos below one folder, before the first file is opened."""
+    roots = {_root_of(row) for row in rows}
+    for row in rows:
+        parts = row.id.split("/")
+        is_below = root is None or is_url(row.path) or Path(row.path).resolve().is_relative_to(Path(root).resolve())
+        is_plain = row.path.endswith(row.id) and ".." not in parts and len(roots) == 1
+        if not (row.path.lower().endswith(VIDEO_SUFFIXES) and is_plain and is_below):
+            raise ValueError(
+                f"{passport} names {row.path}, which is not a video below {root or min(roots)}; nothing was opened. "
+                "Verify passports of one folder, and give it as --root DIR."
+            )
+
+
+def _root_of(row: VideoFacts) -> str:
+    return row.path[: -len(row.id)].rstrip("/") or os.sep
+
+
 def _compare(seconds: float, row: VideoFacts) -> VideoFacts:
     """Look at a file again: its checksum and every frame."""
-    root = row.path[: -len(row.id)].rstrip("/") or os.sep
-    now = inspect(root, row.id, seconds=seconds)
+    now = inspect(_root_of(row), row.id, seconds=seconds)
     if now.status == "ok" and now.sha256 != row.sha256:
         return now._replace(status=CHANGED)
     return now

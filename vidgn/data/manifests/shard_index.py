@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES
+from vidgn.data.manifests.stored_index import MAX_INDEX, MAX_LABEL, load_index
 from vidgn.data.storage.remote import Url, is_url, open_file
+
+_LONGEST_TEXT = 1_000_000  # bytes of a .cls or .json
+_LONGEST_NAME = 4_096  # characters
 
 
 class ShardIndex(NamedTuple):
@@ -51,7 +56,10 @@ def index_of(shards: Sequence[str]) -> ShardIndex:
     name = index_name(shards[0])
     try:
         with open_file(_place(name)) as file:
-            stored = _load(io.BytesIO(file.read()), name)
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            content = file.read() if size <= MAX_INDEX else b""
+            stored = load_index(io.BytesIO(content), name, size=size)
     except FileNotFoundError:
         return _joined([sample for number, shard in enumerate(shards) for sample in _listed(shard, number)])
     order = {shard.rpartition("/")[2]: number for number, shard in enumerate(shards)}
@@ -82,7 +90,7 @@ def shards_of(index: str) -> list[str]:
         ValueError: the file is no index.
     """
     with open(index, "rb") as file:
-        return list(_load(io.BytesIO(file.read()), index)["shards"])
+        return list(load_index(file, index, size=os.path.getsize(index))["shards"])
 
 
 def save_index(path: Path, index: ShardIndex, *, shards: Sequence[str], shard_sizes: Sequence[int]) -> None:
@@ -95,23 +103,16 @@ def save_index(path: Path, index: ShardIndex, *, shards: Sequence[str], shard_si
         )  # fmt: skip
 
 
-def _load(file: io.BytesIO, name: str) -> dict[str, Any]:
-    try:
-        with np.load(file) as arrays:
-            found = {key: arrays[key] for key in ("labels", "shard", "starts", "sizes", "shard_sizes")}
-            return {**found, **json.loads(arrays["words"].tobytes())}
-    except (ValueError, KeyError, OSError, EOFError) as err:
-        raise ValueError(f"{name} is damaged ({err}); remove it, and the tars are listed anew.") from err
-
-
 def _listed(shard: str, number: int) -> Iterator[_Sample]:
     """Yield the videos of a tar; files of one sample have one name up to its first dot, and follow one another."""
     with open_file(_place(shard)) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 members = [member for member in tar if member.isfile()]
-        except (tarfile.TarError, EOFError) as err:
-            raise ValueError(f"{shard} is no whole tar ({err}); write it anew.") from err
+            end = file.seek(0, io.SEEK_END)
+        except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as err:
+            raise ValueError(f"{shard} is no whole tar ({str(err)[:200]}); write it anew.") from err
+        _check_members(members, shard, end)
         parts: dict[str, dict[str, tarfile.TarInfo]] = {}
         for member in members:
             folder, _, name = member.name.rpartition("/")
@@ -120,14 +121,13 @@ def _listed(shard: str, number: int) -> Iterator[_Sample]:
         for key, files in parts.items():
             videos = [suffix for suffix in files if suffix.endswith(VIDEO_SUFFIXES)]
             for suffix in videos[:1]:
-                told = json.loads(_text(file, files[".json"])) if ".json" in files else {}
-                label = _text(file, files[".cls"]).strip() if ".cls" in files else told.get("label")
+                told = _record(file, files[".json"], shard) if ".json" in files else {}
+                label = _text(file, files[".cls"], shard).strip() if ".cls" in files else told.get("label")
                 if label is None:
                     raise ValueError(f"{shard}: {key} has no label; it needs {key}.cls, or a label in {key}.json.")
                 video = files[suffix]
                 name = PurePosixPath(str(told.get("name", key + suffix))).as_posix()
-                number_or_name = int(label) if str(label).isdecimal() else str(label)
-                yield _Sample(name, number_or_name, number, video.offset_data, video.size)
+                yield _Sample(_utf8(name, shard), _label(label, shard, key), number, video.offset_data, video.size)
 
 
 def _joined(samples: Sequence[_Sample]) -> ShardIndex:
@@ -146,9 +146,47 @@ def _joined(samples: Sequence[_Sample]) -> ShardIndex:
     )  # fmt: skip
 
 
-def _text(file: BinaryIO, member: tarfile.TarInfo) -> str:
+def _check_members(members: Sequence[tarfile.TarInfo], shard: str, end: int) -> None:
+    for member in members:
+        if member.issparse() or member.size < 0 or member.offset_data + member.size > end:
+            raise ValueError(f"{shard} is no whole tar ({member.name[:100]!r} ends beyond it); write it anew.")
+
+
+def _label(label: object, shard: str, key: str) -> int | str:
+    text = str(label) if isinstance(label, str) or (type(label) is int and 0 <= label <= MAX_LABEL) else ""
+    if not 0 < len(text) <= _LONGEST_NAME:
+        raise ValueError(f"{shard}: the label of {key} is neither a name nor a number from 0 to {MAX_LABEL:,}.")
+    if not text.isdecimal():
+        return _utf8(text, shard)
+    if len(text) > 7 or int(text) > MAX_LABEL:
+        raise ValueError(f"{shard}: the label of {key} is more than {MAX_LABEL:,}.")
+    return int(text)
+
+
+def _utf8(name: str, shard: str) -> str:
+    if len(name) > _LONGEST_NAME or not name.encode("utf-8", "replace").decode() == name:
+        raise ValueError(f"{shard} has the name {name[:100]!r}, which is too long or no UTF-8 text; write it anew.")
+    return name
+
+
+def _record(file: BinaryIO, member: tarfile.TarInfo, shard: str) -> dict[str, Any]:
+    try:
+        told = json.loads(_text(file, member, shard))
+    except (ValueError, RecursionError) as err:
+        raise ValueError(f"{shard}: {member.name[:100]!r} is no JSON ({str(err)[:100]}); write it anew.") from err
+    if not isinstance(told, dict):
+        raise ValueError(f"{shard}: {member.name[:100]!r} is no JSON object; write it anew.")
+    return told
+
+
+def _text(file: BinaryIO, member: tarfile.TarInfo, shard: str) -> str:
+    if member.size > _LONGEST_TEXT:
+        raise ValueError(f"{shard}: {member.name[:100]!r} has {member.size:,} bytes; a label or record has fewer.")
     file.seek(member.offset_data)
-    return file.read(member.size).decode()
+    try:
+        return file.read(member.size).decode()
+    except UnicodeDecodeError as err:
+        raise ValueError(f"{shard}: {member.name[:100]!r} is no UTF-8 text; write it anew.") from err
 
 
 def _size(shard: str) -> int:

@@ -5,13 +5,16 @@ Parquet needs the package pyarrow; a passport whose name ends in .jsonl needs no
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vidgn.bounds import MAX_TEXT, finite_number, text, whole_number
 from vidgn.outputs import replacing
 
+MAX_PASSPORT = 2_000_000_000  # bytes, unpacked; a row has about 200
+MAX_ROWS = 10_000_000
 TOO_SHORT = 64  # frames; below, a clip of the usual span shows some frames twice
 
 
@@ -67,19 +70,24 @@ def read_passport(path: str | Path) -> list[VideoFacts]:
     """
     file = check_target(path)
     try:
+        if file.stat().st_size > MAX_PASSPORT:
+            raise ValueError(f"it has {file.stat().st_size:,} bytes, more than {MAX_PASSPORT:,}")
         if file.suffix == ".jsonl":
             records = [dict(json.loads(line)) for line in file.read_text().splitlines()]
         else:
-            records = _parquet().read_table(file).to_pylist()
-    except (ValueError, TypeError) as err:  # pyarrow's are ValueErrors too
-        reason = " ".join(str(err).split())
+            records = _parquet_records(file)
+    except (ValueError, TypeError, RecursionError) as err:  # pyarrow's are ValueErrors too
+        reason = " ".join(str(err).split())[:200]
         raise ValueError(f"{file} is no passport of ours ({reason}); make one with vidgn scan") from err
     wrong = next((set(record) ^ set(VideoFacts._fields) for record in records if set(record) != _COLUMNS), None)
     if wrong:
         raise ValueError(
             f"{file} is no passport of ours (columns {', '.join(sorted(wrong))}); make one with vidgn scan"
         )
-    return [VideoFacts(**record) for record in records]
+    try:
+        return [_checked(record) for record in records]
+    except ValueError as err:
+        raise ValueError(f"{file} {err}; make one with vidgn scan") from err
 
 
 def write_passport(rows: Sequence[VideoFacts], path: str | Path) -> None:
@@ -109,6 +117,7 @@ def check_target(path: str | Path) -> Path:
 
 
 _COLUMNS = set(VideoFacts._fields)
+_TEXTS = ("id", "path", "label", "sha256", "codec", "status")
 
 
 def _parquet() -> Any:
@@ -118,6 +127,41 @@ def _parquet() -> Any:
         raise ImportError(
             "a passport in Parquet needs the package pyarrow; pip install 'vidgn[data]', or name it NAME.jsonl."
         ) from err
+
+
+def _checked(record: Mapping[str, Any]) -> VideoFacts:
+    for name in _TEXTS:
+        text(record[name], name)
+    for name in ("bytes", "mtime", "width", "height", "rotation", "frames_promised", "frames"):
+        whole_number(record[name], name, -(1 << 40) if name == "rotation" else 0, 1 << 62)
+    for name in ("fps", "duration"):
+        finite_number(record[name], name)
+    return VideoFacts(**record)
+
+
+def _parquet_records(file: Path) -> list[dict[str, Any]]:
+    """Read a table whose size is told before it is read, and whose texts are not repeated in memory.
+
+    Raises:
+        ValueError: it has too many rows or bytes, or too long a text.
+    """
+    parquet, compute = _parquet(), import_module("pyarrow.compute")
+    facts = parquet.ParquetFile(file).metadata
+    size = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
+    if facts.num_rows > MAX_ROWS or size > MAX_PASSPORT:
+        raise ValueError(f"it has {facts.num_rows:,} rows and {size:,} bytes; at most {MAX_ROWS:,} are read")
+    names = [name for name in facts.schema.names if name in _TEXTS]
+    table = parquet.ParquetFile(file, read_dictionary=names)
+    records: list[dict[str, Any]] = []
+    for batch in table.iter_batches(batch_size=10_000):
+        for name in names:
+            column = batch.column(name)
+            values = getattr(column, "dictionary", column)
+            longest = compute.max(compute.binary_length(values)).as_py() or 0
+            if longest > MAX_TEXT:
+                raise ValueError(f"it has {name} of {longest:,} characters")
+        records += batch.to_pylist()
+    return records
 
 
 def _histogram(title: str, values: Iterator[str], *, rows: int = 8) -> list[str]:

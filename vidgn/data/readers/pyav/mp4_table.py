@@ -71,7 +71,11 @@ class Samples:
     def heads(self, start: int, last: int, *, size: int | None) -> Iterator[bytes]:
         """Yield the first `size` bytes of packets `start`..`last`; None for all."""
         for at, whole in zip(self._starts[start : last + 1], self.table.sizes[start : last + 1], strict=True):
-            yield os.pread(self._file.fileno(), whole if size is None else min(size, whole), at)
+            before = self._file.tell()
+            self._file.seek(at)
+            data = self._file.read(whole if size is None else min(size, whole))  # of a tar or an address too
+            self._file.seek(before)
+            yield data
 
     def _together(self, start: int, last: int) -> int:
         """Return the number behind those that are read with packet `start`."""
