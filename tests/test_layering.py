@@ -21,7 +21,7 @@ LAYERS = (
     ("vidgn.models", "vidgn.data", "vidgn.scoring", "vidgn.console"),
     (
         "vidgn.norms", "vidgn.checkpoint", "vidgn.description", "vidgn.bounds", "vidgn.escape", "vidgn.losses",
-        "vidgn.optim", "vidgn.predictions", "vidgn.outputs", "vidgn.temporary",
+        "vidgn.optim", "vidgn.predictions", "vidgn.statistics", "vidgn.outputs", "vidgn.temporary",
     ),
 )  # fmt: skip
 
@@ -52,6 +52,7 @@ STRICTER = {
     "vidgn.norms": (),
     "vidgn.norms.kernels": (),
     "vidgn.losses": (),
+    "vidgn.statistics": (),
     "vidgn.optim": (),
     "vidgn.outputs": (),
     "vidgn.bounds": (),

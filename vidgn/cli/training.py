@@ -1,4 +1,4 @@
-"""Subcommands around training: show-batch."""
+"""Subcommands around training: show-batch and compare."""
 
 import sys
 from typing import Annotated
@@ -26,3 +26,15 @@ def show_batch(
         options or [], target=out, clips=clips, epoch=epoch, overwrite=overwrite, out=sys.stdout, as_json=as_json
     )
     raise typer.Exit(status)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A run folder with a finished test.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="Another one, on the same test videos.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Tell whether one of two runs is better or whether it may be chance: difference, its interval, McNemar's test."""
+    from vidgn.report.compare import run_compare
+
+    raise typer.Exit(run_compare(first, second, out=sys.stdout, as_json=as_json))

@@ -14,6 +14,7 @@ from vidgn.checkpoint import PART
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.passports.subset import subset_words
 from vidgn.escape import plain_cell, printable
+from vidgn.evaluation.figures import CLASSES, class_table, figures
 from vidgn.predictions import Prediction
 from vidgn.runs.environment import versions
 from vidgn.runs.split import trained_on_note
@@ -47,7 +48,7 @@ def write_result(
     trained_on: Sequence[str] | None = None,
     part: Sequence[str] = (),
 ) -> None:
-    """Write metrics.json and predictions.csv, each whole or not at all.
+    """Write metrics.json, classes.csv and predictions.csv, each whole or not at all.
 
     `trained_on` names the test videos that the weights were trained on; None: nobody knows. `part` says which part of
     the test a limit left.
@@ -55,6 +56,7 @@ def write_result(
     result.folder.mkdir(parents=True, exist_ok=True)
     metrics = {
         **{name: value for name, value in result._asdict().items() if name != "folder"},
+        **figures(predictions, num_classes=len(manifest.classes)),
         "failures": {manifest.video_id(item.video): item.error for item in predictions if item.error is not None},
         "classes": len(manifest.classes),
         "trained_on": None if trained_on is None else len(trained_on),
@@ -65,6 +67,7 @@ def write_result(
         "versions": versions(),
     }
     _replace(result.folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
+    _replace(result.folder / CLASSES, class_table(predictions, manifest.classes))
     top = min(TOP, len(manifest.classes))
     header = [
         "video",

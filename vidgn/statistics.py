@@ -1,0 +1,146 @@
+"""Figures of a test beside its accuracy: by class, calibration, intervals, and the comparison of two tests.
+
+    recall of class c      right videos of c / videos of c              mean over classes: mean-class accuracy
+    precision of class c   right videos of c / videos predicted as c
+    F1 of class c          2 right / (videos of c + predicted as c)     mean over classes: macro F1
+    calibration error      sum over tenths of the score of |mean score - accuracy|, weighted by videos
+                           (Guo et al. 2017, arXiv 1706.04599, eq. 3)
+    interval               2.5 and 97.5 % of `RESAMPLES` means of videos drawn with replacement (Efron 1979)
+
+A video that could not be read has no best class (-1): it counts as wrong, and is predicted as nothing.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 1000
+_BINS = 10
+
+Labels = NDArray[np.int64]
+Interval = tuple[float, float]
+
+
+class ClassFigures(NamedTuple):
+    """One class of a test; shares in percent, None where there is nothing to take a share of.
+
+    Attributes:
+        videos: of the class.
+        predicted: videos whose best class it is.
+        right: both.
+        recall: right / videos.
+        precision: right / predicted.
+        f1: their harmonic mean.
+    """
+
+    videos: int
+    predicted: int
+    right: int
+    recall: float | None
+    precision: float | None
+    f1: float | None
+
+
+def by_class(labels: Labels, best: Labels, *, num_classes: int) -> list[ClassFigures]:
+    """Return the figures of each class.
+
+    Args:
+        labels: of the videos, (N,).
+        best: their best classes, (N,); -1 where there is none.
+        num_classes: Q.
+
+    >>> by_class(np.array([0, 0, 1]), np.array([0, 1, 1]), num_classes=2)[0]
+    ClassFigures(videos=2, predicted=1, right=1, recall=50.0, precision=100.0, f1=66.66666666666667)
+    """
+    videos = np.bincount(labels, minlength=num_classes).tolist()
+    predicted = np.bincount(best[best >= 0], minlength=num_classes).tolist()
+    right = np.bincount(labels[labels == best], minlength=num_classes).tolist()
+    return [
+        ClassFigures(n, p, r, _percent(r, n), _percent(r, p), _percent(2 * r, n + p))
+        for n, p, r in zip(videos, predicted, right, strict=True)
+    ]
+
+
+def mean_class(rows: Sequence[ClassFigures]) -> float:
+    """Return the mean recall in percent over the classes that have videos."""
+    return _mean([row.recall for row in rows])
+
+
+def macro_f1(rows: Sequence[ClassFigures]) -> float:
+    """Return the mean F1 in percent over the classes that have videos or are predicted."""
+    return _mean([row.f1 for row in rows])
+
+
+def calibration_error(right: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """Return the expected calibration error, 0 to 1.
+
+    Args:
+        right: whether the best class is the label, of the videos that have scores.
+        scores: of the best class.
+    """
+    bins = np.minimum((scores * _BINS).astype(np.int64), _BINS - 1)
+    gaps = [abs(float(scores[bins == k].sum() - right[bins == k].sum())) for k in range(_BINS)]
+    return sum(gaps) / max(1, len(scores))
+
+
+def bootstrap(
+    figures: Sequence[Callable[[Labels], float]],
+    num_items: int,
+    *,
+    groups: Labels | None = None,
+    resamples: int = RESAMPLES,
+) -> list[Interval]:
+    """Return the 95 % interval of each figure, of the same resamples.
+
+    Args:
+        figures: of the rows that were drawn.
+        num_items: N rows.
+        groups: of each row, (N,), where rows are no independent samples: groups are drawn as a whole.
+        resamples: how many.
+
+    Raises:
+        ValueError: there is no row.
+    """
+    if num_items < 1:
+        raise ValueError("an interval needs at least 1 video.")
+    members = None if groups is None else [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    count = num_items if members is None else len(members)
+    raw = np.random.Philox(key=np.array([resamples, _STREAM], np.uint64))
+    values = np.empty((resamples, len(figures)))
+    for number in range(resamples):
+        drawn = (raw.random_raw(count) % np.uint64(count)).astype(np.int64)
+        rows = drawn if members is None else np.concatenate([members[group] for group in drawn])
+        values[number] = [figure(rows) for figure in figures]
+    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the exact two-sided p of McNemar's test: is one of two tests on the same videos right more often?
+
+    Args:
+        only_first: videos that only the first test has right.
+        only_second: videos that only the second one has right.
+
+    >>> mcnemar(1, 9)
+    0.021484375
+    """
+    total, fewer = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(total, k) for k in range(fewer + 1))
+    p: float = 2 * tail / 2**total
+    return min(1.0, p)
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else 0.0
+
+
+_STREAM = int.from_bytes(b"boots", "big")  # keeps these numbers apart from other draws
