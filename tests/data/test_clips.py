@@ -173,8 +173,45 @@ def test_no_test_clips_are_refused():
 
 
 def test_an_unknown_rule_lists_the_rules():
-    with pytest.raises(ValueError, match=r"rule \('dense'\) must be 'nonlocal' or 'linspace'"):
-        clips.test_starts(300, num_clips=10, span=64, rule="dense")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"rule \('middle'\) must be one of nonlocal, linspace, dense"):
+        clips.test_starts(300, num_clips=10, span=64, rule="middle")  # type: ignore[arg-type]
+
+
+# frames, clips, frames per clip, the frames; parts of 10 / 4 frames: 0..2.5, 2.5..5, 5..7.5, 7.5..10
+SEGMENTS = [
+    (10, 1, 4, [[1, 3, 6, 8]]),  # the middles 1.25, 3.75, 6.25, 8.75
+    (10, 2, 4, [[0, 3, 5, 8], [1, 4, 6, 9]]),  # a quarter and three quarters of each part
+    (8, 1, 8, [[0, 1, 2, 3, 4, 5, 6, 7]]),
+    (3, 1, 6, [[0, 0, 1, 1, 2, 2]]),  # fewer frames than parts: they repeat in their order
+    (1, 2, 3, [[0, 0, 0], [0, 0, 0]]),
+]
+
+
+@pytest.mark.parametrize(("num_frames", "num_clips", "clip_len", "frames"), SEGMENTS)
+def test_segments_are_the_middles_of_equal_parts(num_frames, num_clips, clip_len, frames):
+    found = clips.clip_frames(num_frames, num_clips=num_clips, clip_len=clip_len, span=clip_len, rule="segments")
+    assert found.tolist() == frames
+
+
+def test_training_segments_lie_in_their_parts_and_reach_every_frame():
+    generator = np.random.default_rng(0)
+    seen = clips.segment_frames(30, generator.random((2000, 8)))
+    parts = np.arange(8) * 30 / 8
+    assert (seen >= np.floor(parts)).all()
+    assert (seen <= np.floor(parts + 30 / 8)).all()
+    assert set(seen.ravel().tolist()) == set(range(30))
+    assert (np.diff(seen, axis=1) >= 0).all()
+
+
+def test_dense_starts_are_those_of_temporal_shift_module():
+    for num_frames in (64, 65, 100, 301):
+        wanted = np.linspace(0, max(1, 1 + num_frames - 64) - 1, num=10, dtype=int).tolist()
+        assert clips.test_starts(num_frames, num_clips=10, span=64, rule="dense").tolist() == wanted
+
+
+def test_no_segments_are_refused():
+    with pytest.raises(ValueError, match=r"num_clips \(0\) must be at least 1"):
+        clips.clip_frames(300, num_clips=0, clip_len=4, span=4, rule="segments")
 
 
 def philox(counter: list[int], key: list[int]) -> list[int]:

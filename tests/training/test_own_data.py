@@ -7,8 +7,16 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+from vidgn.data.clips import ClipSpec
+from vidgn.data.dataset import ClipDataset
+from vidgn.data.spec import DataSpec
+from vidgn.data.splits import read_manifests
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
+from vidgn.data.transforms import CropSpec
+from vidgn.data.video import open_video
 
 PAGE = Path(__file__).parents[2] / "docs/own-data.md"
 FAST = (
@@ -48,6 +56,25 @@ def clips(tmp_path_factory):
         (root / f"{split}.txt").write_text("\n".join(lines))
     segments = [(a, b, c, start, start + 0.32) for a, b, c, _ in rows for start in (0.0, 0.4)]
     write_table(root / "segments.csv", ["path", "label", "split", "start", "end"], segments)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folders(clips, tmp_path_factory):
+    """The same videos as folders of images, and a table of them."""
+    root = tmp_path_factory.mktemp("folders")
+    with (clips / "videos.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        folder = root / row["path"].removesuffix(".mp4")
+        folder.mkdir(parents=True)
+        with open_video(clips / row["path"]) as reader:
+            for index, image in reader.frames(range(len(reader))):
+                Image.fromarray(image).save(folder / f"img_{index + 1:05d}.png")
+    write_table(
+        root / "folders.csv", ["path", "label", "split"],
+        [(row["path"].removesuffix(".mp4"), row["label"], row["split"]) for row in rows],
+    )  # fmt: skip
     return root
 
 
@@ -99,6 +126,29 @@ def test_a_test_of_segments_takes_everything_from_the_checkpoint(run, clips, tmp
     assert [again[key] for key in ("video_top1", "videos_scored")] == [
         metrics[key] for key in ("video_top1", "videos_scored")
     ]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_folders_of_images(run, folders, tmp_path, monkeypatch, number):
+    options = [option.replace(".jpg", ".png") for option in commands("Folders of images")[number]]
+    metrics, out = train(run, options, folders, tmp_path, monkeypatch)
+    assert metrics["videos_failed"] == 0
+    assert "8 train, 2 val, 2 test videos, 2 classes" in out
+
+
+def test_folders_of_images_give_the_clips_of_the_files(clips, folders):
+    files = read_manifests(DataSpec("csv", file=str(clips / "videos.csv")))["train"]
+    images = read_manifests(DataSpec("frames", file=str(folders / "folders.csv")))["train"]
+    options = {"clip": ClipSpec(4, 8), "crop": CropSpec(32), "seed": 3, "flip": True, "stream": "train"}
+    for rule in ("nonlocal", "segments"):
+        one, other = (ClipDataset(m, rule=rule, deadline_seconds=None, **options) for m in (files, images))
+        assert all(torch.equal(one[2, video].clips, other[2, video].clips) for video in range(len(files)))
+
+
+@pytest.mark.parametrize(("number", "says"), [(0, "resampled to 15 fps"), (1, "8 frames one of each equal part")])
+def test_time(run, clips, tmp_path, monkeypatch, number, says):
+    metrics, _ = train(run, commands("Time")[number], clips, tmp_path, monkeypatch)
+    assert says in metrics["protocol"]
 
 
 @pytest.mark.parametrize("number", [0, 1])

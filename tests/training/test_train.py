@@ -259,7 +259,7 @@ def test_a_broken_training_video_is_an_error_that_names_it(run, own_videos, tmp_
         (["batch=999"], "batch (999) is more than the 24 training videos; set batch=24."),
         (["num_clips=0"], "num_clips (0) must be at least 1"),
         (["num_crops=2"], "num_crops (2) must be 3, 1 or full."),
-        (["clip_rule=middle"], "clip_rule (middle) must be nonlocal or linspace."),
+        (["clip_rule=middle"], "clip_rule (middle) must be one of nonlocal, linspace, dense, segments."),
         (["data.train=0"], "motions: train (0) must be at least 1"),
         (["data.num_workers=-1"], "data.num_workers (-1) must be 0 or more."),
         (["data.name=ucf"], "data.name (ucf) is unknown; use one of motions, folder, kinetics400, images"),

@@ -8,10 +8,12 @@ Letters of shapes: K clips, T = clip_len frames.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+ClipRule = Literal["nonlocal", "linspace", "dense", "segments"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def test_starts(
     *,
     num_clips: int,
     span: int,
-    rule: Literal["nonlocal", "linspace"] = "nonlocal",  # noqa: PT028 - the starts for testing; not a test
+    rule: ClipRule = "nonlocal",  # noqa: PT028 - the starts for testing; not a test
 ) -> NDArray[np.int64]:
     """Spread the starts of the test clips over a video.
 
@@ -63,7 +65,7 @@ def test_starts(
         span: Raw frames that a clip covers.
         rule: `nonlocal`: clip j starts at int(j N / K) and the last ones run over the end into the beginning
             (video-nonlocal-net, customized_video_io.cc:690-693). `linspace`: evenly from 0 to N - span, the last
-            clip ends with the video.
+            clip ends with the video. `dense`: the same rounded down (temporal-shift-module, ops/dataset.py).
 
     Returns:
         int64 (K,).
@@ -78,7 +80,49 @@ def test_starts(
         gaps = max(num_clips - 1, 1)
         room = max(num_frames - span, 0)
         return (2 * clip * room + gaps) // (2 * gaps)  # j * room / gaps, rounded, halves up
-    raise ValueError(f"rule ({rule!r}) must be 'nonlocal' or 'linspace'.")
+    if rule == "dense":
+        return clip * max(num_frames - span, 0) // max(num_clips - 1, 1)
+    raise ValueError(f"rule ({rule!r}) must be one of {', '.join(get_args(ClipRule)[:-1])}.")
+
+
+def clip_frames(
+    num_frames: int, *, num_clips: int, clip_len: int, span: int, rule: ClipRule = "nonlocal"
+) -> NDArray[np.int64]:
+    """List the frames of the test clips: with `segments` those of equal parts, else `span` frames from each start.
+
+    Returns:
+        int64 (K, T), all in 0..num_frames-1.
+    """
+    if rule != "segments":
+        starts = test_starts(num_frames, num_clips=num_clips, span=span, rule=rule)
+        return frame_indices(starts, clip_len=clip_len, span=span, num_frames=num_frames)
+    _require_frames(num_frames)
+    if num_clips < 1:
+        raise ValueError(f"num_clips ({num_clips}) must be at least 1.")
+    clip, part = np.arange(num_clips, dtype=np.int64)[:, None], np.arange(clip_len, dtype=np.int64)
+    middles = (2 * num_clips * part + 2 * clip + 1) * num_frames  # in 1 / (2 K T) of a frame
+    frames: NDArray[np.int64] = middles // (2 * num_clips * clip_len)
+    return frames
+
+
+def segment_frames(num_frames: int, uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Take a frame of each of T equal parts of a video, as "Temporal Segment Networks" (arXiv 1608.00859) trains.
+
+    Args:
+        num_frames: Frames of the video, N.
+        uniforms: Where in its part each frame lies, [0, 1), (K, T).
+
+    Returns:
+        int64 (K, T), ascending; frame i lies in i*N/T..(i+1)*N/T.
+
+    >>> segment_frames(30, np.array([[0.0, 0.5, 0.99]]))
+    array([[ 0, 15, 29]])
+    """
+    _require_frames(num_frames)
+    parts = uniforms.shape[1]
+    frames = np.floor((np.arange(parts) + uniforms) * num_frames / parts).astype(np.int64)
+    last: NDArray[np.int64] = np.minimum(frames, num_frames - 1)
+    return last
 
 
 def frame_indices(starts: NDArray[np.int64], *, clip_len: int, span: int, num_frames: int) -> NDArray[np.int64]:

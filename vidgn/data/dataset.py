@@ -5,6 +5,7 @@ Training and validation read these; the test reads `vidgn.data.views`.
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 
 from vidgn.data.batches import ClipBatch, ClipSample
 from vidgn.data.clip_pixels import Cut
-from vidgn.data.clips import ClipSpec, frame_indices, random_draws, train_start
+from vidgn.data.clips import ClipRule, ClipSpec, frame_indices, random_draws, segment_frames, train_start
 from vidgn.data.faults.child_process import Arrays
 from vidgn.data.faults.isolated_read import DEADLINE_SECONDS, Guard
 from vidgn.data.faults.quarantine import BadVideo, Quarantine
@@ -33,6 +34,7 @@ __all__ = ["ClipBatch", "ClipDataset", "ClipSample"]
 
 _VAL_VIEW = 1 << 20  # validation draws from views that training never uses
 _SUBSTITUTE_VIEW = 1 << 21
+_SEGMENTS_VIEW = 1 << 24
 _SUBSTITUTES = 32  # so many bad ones in a row are no chance where 99 of 100 videos are good
 
 
@@ -53,6 +55,7 @@ class ClipDataset(Dataset[ClipSample]):
         stream: train or val.
         backend: The decoder.
         clips_per_video: K, clips cut from one opening of the file.
+        rule: With `segments` a clip is one random frame of each equal part of the video; else `span` frames.
         quarantine: Where bad videos are written down. In training each is replaced by another one, a function of
             (seed, epoch, video) like everything else; in validation it is a sample that says `failed`. Without a
             quarantine a bad video is an error.
@@ -74,6 +77,7 @@ class ClipDataset(Dataset[ClipSample]):
         stream: Literal["train", "val"],
         backend: Backend = "pyav",
         clips_per_video: int = 1,
+        rule: ClipRule = "nonlocal",
         quarantine: Quarantine | None = None,
         deadline_seconds: float | None = DEADLINE_SECONDS,
         strict: bool = False,
@@ -90,6 +94,7 @@ class ClipDataset(Dataset[ClipSample]):
         self.stream = stream
         self.backend = backend
         self.clips_per_video = clips_per_video
+        self.rule = rule
         self.quarantine = quarantine
         self.deadline_seconds = deadline_seconds
         self.strict = strict
@@ -160,7 +165,10 @@ class ClipDataset(Dataset[ClipSample]):
         """Return the clips, uint8 (K,3,T,S,S), from one pass through the file."""
         first = turn * self.clips_per_video
         draws = [self._draws(epoch, video, first + view) for view in range(self.clips_per_video)]
-        indices = self._indices(draws, len(reader))  # (K,T)
+        if self.rule == "segments":
+            indices = self._segments(len(reader), epoch=epoch, video=video, first=first)  # (K,T)
+        else:
+            indices = self._indices(draws, len(reader))  # (K,T)
         cuts: list[Cut] = []
         for index, picture in reader.pictures(np.unique(indices)):
             if not cuts:  # the first picture tells the size; asking before would decode one more
@@ -178,6 +186,14 @@ class ClipDataset(Dataset[ClipSample]):
         span = self.clip.span
         starts = np.array([train_start(num_frames, span=span, uniform=draw[0]) for draw in draws])
         return frame_indices(starts, clip_len=self.clip.clip_len, span=span, num_frames=num_frames)
+
+    def _segments(self, num_frames: int, *, epoch: int, video: int, first: int) -> NDArray[np.int64]:
+        """Return a random frame of each equal part of the video, (K,T), from draws of their own."""
+        if self.stream == "val":
+            epoch, first = 0, _VAL_VIEW + first
+        views = range(_SEGMENTS_VIEW + first, _SEGMENTS_VIEW + first + self.clips_per_video)
+        draw = partial(random_draws, self.seed, epoch=epoch, video=video, count=self.clip.clip_len)
+        return segment_frames(num_frames, np.stack([draw(view=view) for view in views]))
 
     def _finish(self, clip: Tensor, draw: NDArray[np.float64]) -> Tensor:
         """Change the pixels of a clip that is cut out, uint8 (3,T,S,S); here they stay."""

@@ -208,6 +208,7 @@ class VideoDataModule(L.LightningDataModule):
             stream=stream,
             backend=self.spec.backend,
             clips_per_video=num_clips,
+            rule=self.test.clip_rule,
             quarantine=self.quarantine,
             deadline_seconds=self.spec.deadline_seconds,
             strict=self.spec.strict,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from vidgn.data.clips import ClipRule
 from vidgn.data.readers.types import Backend
 
 Split = Literal["train", "val", "test"]
@@ -16,7 +17,7 @@ class DataSpec:
     """Which videos, and how they are read.
 
     Attributes:
-        name: motions, folder, csv or kinetics400; of pictures: exposures or images.
+        name: motions, folder, csv, frames or kinetics400; of pictures: exposures or images.
         root: folder of the videos; for motions and exposures the cache folder (None: `cache_folder()`).
         train: for kinetics400 the annotation file or path-label list (None: looked for under root); for
             motions and exposures the number per class.
@@ -41,6 +42,11 @@ class DataSpec:
         group: column, or pattern of names, of videos that stay together in a drawn split.
         fold: which part is the test of a cross-validation; None: no cross-validation.
         folds: its number of parts, or groups.
+        images: of frames, the names of the images; see `vidgn.data.storage.excerpt.ImageFolder`.
+        image_fps: of frames, images per second.
+        gaps: of frames, whether missing numbers make a video unreadable (error) or are closed (close).
+        time: what a span counts: frames of the file, or frames at a constant rate (seconds).
+        fps: with seconds, this rate; None: the mean rate of each video.
         opposites: of motions, whether those that differ in their direction alone are classes of their own.
         intersect: passport or published list; the test scores only what it names too.
     """
@@ -71,6 +77,11 @@ class DataSpec:
     group: str | None = None
     fold: int | None = None
     folds: int | str = 5
+    images: str | None = None
+    image_fps: float = 30.0
+    gaps: Literal["error", "close"] = "error"
+    time: Literal["frames", "seconds"] = "frames"
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,12 +91,12 @@ class ViewSpec:
     Attributes:
         num_clips: clips per video.
         num_crops: crops per clip; `full` is the whole frame.
-        clip_rule: where the clips start; see `vidgn.data.clips.test_starts`.
+        clip_rule: which frames the clips hold; see `vidgn.data.clips.clip_frames`.
     """
 
     num_clips: int = 10
     num_crops: Literal[1, 3, "full"] = 3
-    clip_rule: Literal["nonlocal", "linspace"] = "nonlocal"
+    clip_rule: ClipRule = "nonlocal"
 
     @property
     def num_views(self) -> int:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +14,13 @@ from vidgn.data.manifests.image_folder import read_picture_folders
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.manifests.shards import read_shards
 from vidgn.data.spec import PICTURES, SPLITS, DataSpec, Split
+from vidgn.data.storage.excerpt import ImageFolder
 from vidgn.data.synthetic.exposures import ExposuresSpec, prepare_exposures
 from vidgn.data.synthetic.motions import MotionsSpec, prepare_motions
 from vidgn.data.synthetic.opposites import join_opposites
 from vidgn.data.synthetic.root import check_drawing_root
-from vidgn.data.tables.splits import DrawRule, read_csv_splits
+from vidgn.data.tables.splits import DrawRule, divide_listed, read_csv_splits
+from vidgn.data.tables.tree import read_tree
 from vidgn.data.tables.videos import ListFormat
 
 
@@ -53,7 +56,7 @@ def read_manifests(
     if spec.name not in _EMBEDDED and not spec.root:
         kind = "pictures" if spec.name in PICTURES else "videos"
         raise ValueError(f"data={spec.name} needs the folder of the {kind}; set data.root=DIR.")
-    return _READERS[spec.name](spec, _Wanted(tuple(splits), num_classes, progress, record))
+    return _timed(_READERS[spec.name](spec, _Wanted(tuple(splits), num_classes, progress, record)), spec)
 
 
 def mirror_changes(classes: Sequence[str]) -> list[str]:
@@ -106,6 +109,8 @@ def _images(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
 
 def _folder(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     assert spec.root is not None
+    if spec.group is not None or spec.fold is not None:
+        return {**divide_listed(read_tree(spec.root, images=None), _draw_rule(spec, wanted), splits=wanted.splits)}
     read = partial(Manifest.from_folder, spec.root, seed=spec.seed, record=wanted.record)
     return {split: read(split=split) for split in wanted.splits}
 
@@ -130,20 +135,60 @@ def _shards(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
 
 
 def _csv(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    return _tables(spec, wanted, images=None)
+
+
+def _frames(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
+    if spec.gaps not in ("error", "close"):
+        raise ValueError(f"data.gaps ({spec.gaps}) must be error or close.")
+    if not spec.image_fps > 0:
+        raise ValueError(f"data.image_fps ({spec.image_fps}) must be positive; set data.image_fps=30.")
+    images = ImageFolder(spec.images, fps=spec.image_fps, gaps=spec.gaps)
+    if spec.file or spec.train or spec.val or spec.test:
+        return _tables(spec, wanted, images=images)
+    if not spec.root:
+        raise ValueError("data=frames needs the folder of the videos or a table; set data.root=DIR or data.file=TABLE.")
+    return {**divide_listed(read_tree(spec.root, images=images), _draw_rule(spec, wanted), splits=wanted.splits)}
+
+
+def _tables(spec: DataSpec, wanted: _Wanted, *, images: ImageFolder | None) -> dict[Split, Manifest]:
     tables = {name: _file(getattr(spec, name)) for name in ("file", *SPLITS)}
     columns = dict(spec.columns or {})
-    is_column = spec.group is not None and re.fullmatch(r"\w+", spec.group) is not None
-    if is_column:
+    if _is_column(spec.group):
         columns["group"] = spec.group
+        spec = replace(spec, group=None)
     form = ListFormat(
-        root=spec.root, columns=columns, unit=spec.unit, suffix=spec.suffix or "",
+        root=spec.root, columns=columns, unit=spec.unit, suffix=spec.suffix or "", images=images,
         classes=None if spec.classes is None else read_classes(Path(spec.classes)),
     )  # fmt: skip
-    rule = DrawRule(
-        seed=spec.seed, group=None if is_column else spec.group, fold=spec.fold, folds=spec.folds, record=wanted.record
-    )
     given = {name: table for name, table in tables.items() if table is not None}
-    return {**read_csv_splits(given, form, rule, splits=wanted.splits)}
+    return {**read_csv_splits(given, form, _draw_rule(spec, wanted), splits=wanted.splits)}
+
+
+def _draw_rule(spec: DataSpec, wanted: _Wanted) -> DrawRule:
+    return DrawRule(seed=spec.seed, group=spec.group, fold=spec.fold, folds=spec.folds, record=wanted.record)
+
+
+def _is_column(group: str | None) -> bool:
+    """Whether `data.group` is the name of a column, not a pattern."""
+    return group is not None and re.fullmatch(r"\w+", group) is not None
+
+
+def _timed(manifests: dict[Split, Manifest], spec: DataSpec) -> dict[Split, Manifest]:
+    """Apply `data.time` and `data.fps`: at which rate the videos are read.
+
+    Raises:
+        ValueError: They are out of range, or a rate is given for frames.
+    """
+    if spec.time not in ("frames", "seconds"):
+        raise ValueError(f"data.time ({spec.time}) must be frames or seconds.")
+    if spec.time == "frames":
+        if spec.fps is not None:
+            raise ValueError(f"data.fps ({spec.fps:g}) is a rate in seconds; set data.time=seconds, or leave it out.")
+        return manifests
+    if spec.fps is not None and not spec.fps > 0:
+        raise ValueError(f"data.fps ({spec.fps:g}) must be positive, or null for the rate of each video.")
+    return {split: replace(manifest, fps=spec.fps or 0.0) for split, manifest in manifests.items()}
 
 
 def _file(value: str | int | None) -> str | None:
@@ -156,6 +201,6 @@ _SIDES = frozenset({"left", "right", "leftward", "rightward", "leftwards", "righ
 }  # fmt: skip
 _READERS = {
     "motions": _motions, "folder": _folder, "kinetics400": _kinetics400, "images": _images,
-    "exposures": _exposures, "shards": _shards, "csv": _csv,
+    "exposures": _exposures, "shards": _shards, "csv": _csv, "frames": _frames,
 }  # fmt: skip
-_EMBEDDED = ("motions", "exposures", "shards", "csv")  # without a root
+_EMBEDDED = ("motions", "exposures", "shards", "csv", "frames")  # without a root

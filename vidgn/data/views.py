@@ -12,7 +12,6 @@ import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from torch.utils.data import Dataset
 
 from vidgn.data.batches import VideoViews
 from vidgn.data.buffers import Buffers, resize_into
-from vidgn.data.clips import ClipSpec, frame_indices, test_starts
+from vidgn.data.clips import ClipRule, ClipSpec, clip_frames
 from vidgn.data.faults.child_process import Arrays
 from vidgn.data.faults.isolated_read import DEADLINE_SECONDS, Guard
 from vidgn.data.loading.worker_status import Board
@@ -49,7 +48,7 @@ class ViewDataset(Dataset[VideoViews]):
         crop: Sizes in pixels.
         num_clips: Clips per video.
         num_crops: 1, 3 or full.
-        rule: Where the clips start; see `vidgn.data.clips.test_starts`.
+        rule: Where the clips start; see `vidgn.data.clips.clip_frames`.
         backend: The decoder.
         deadline_seconds: How long to wait for one piece; then the video has failed. None: for ever.
         strict: A video that cannot be read, or of which something is left out, is an error, not an item.
@@ -66,12 +65,13 @@ class ViewDataset(Dataset[VideoViews]):
         crop: CropSpec,
         num_clips: int = 10,
         num_crops: NumCrops = 3,
-        rule: Literal["nonlocal", "linspace"] = "nonlocal",
+        rule: ClipRule = "nonlocal",
         backend: Backend = "pyav",
         deadline_seconds: float | None = DEADLINE_SECONDS,
         strict: bool = False,
     ) -> None:
-        test_starts(1, num_clips=num_clips, span=clip.span, rule=rule)  # a wrong number fails here, not in a worker
+        # A wrong number fails here, not in a worker.
+        clip_frames(1, num_clips=num_clips, clip_len=clip.clip_len, span=clip.span, rule=rule)
         boxes = test_boxes(crop.test_side, crop.test_side, side=crop.test_side, num_crops=num_crops)
         self.manifest = manifest
         self.clip = clip
@@ -149,8 +149,8 @@ class ViewDataset(Dataset[VideoViews]):
 
     def _read(self, reader: Reader, first: int, end: int) -> tuple[Arrays, tuple[Box, ...]]:
         """Return each frame that clips first..end-1 need once, which of them make each clip, and the crops."""
-        starts = test_starts(len(reader), num_clips=self.num_clips, span=self.clip.span, rule=self.rule)[first:end]
-        indices = frame_indices(starts, clip_len=self.clip.clip_len, span=self.clip.span, num_frames=len(reader))
+        sizes = {"clip_len": self.clip.clip_len, "span": self.clip.span}
+        indices = clip_frames(len(reader), num_clips=self.num_clips, **sizes, rule=self.rule)[first:end]
         wanted, index = np.unique(indices, return_inverse=True)
         frames = _resized(reader, wanted, short_side=self.crop.test_side)
         boxes = test_boxes(*frames.shape[2:], side=self.crop.test_side, num_crops=self.num_crops)

@@ -188,12 +188,20 @@ def protocol(data: VideoDataModule) -> str:
     crops = (
         "the full frame" if test.num_crops == "full" else f"{test.num_crops} crop{'s' * (test.num_crops > 1)} of {side}"
     )
+    stride = "one of each equal part" if test.clip_rule == "segments" else f"x stride {clip.stride}"
     return (
         f"{test.num_clips} clip{'s' * (test.num_clips > 1)} ({test.clip_rule}) x {crops}, "
-        f"{clip.clip_len} frames x stride {clip.stride}, native fps, short side {side}, "
+        f"{clip.clip_len} frames {stride}, {_rate(data)}, short side {side}, "
         "softmax averaged over positions and views"
         f"{''.join(f'; {part}' for part in cut)}"
     )
+
+
+def _rate(data: VideoDataModule) -> str:
+    """Return in words which frames a stride counts."""
+    if data.spec.time == "frames":
+        return "native fps"
+    return f"resampled to {data.spec.fps:g} fps" if data.spec.fps else "resampled to the mean fps of each video"
 
 
 def evaluate_checkpoint(config: DictConfig) -> Result:

@@ -1,6 +1,7 @@
 """Name what happens in videos: `vidgn predict`. Scores come from the same code as those of `eval.py`."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Literal, NamedTuple, cast
 
@@ -11,7 +12,9 @@ from vidgn.data.array import as_reader
 from vidgn.data.batches import ViewBatch
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import VideoDataModule, ViewSpec, default_workers
+from vidgn.data.readers.excerpt import ExcerptReader
 from vidgn.data.readers.types import Reader
+from vidgn.data.storage.excerpt import Excerpt
 from vidgn.data.views import ViewDataset
 from vidgn.evaluation.evaluate import protocol
 from vidgn.inference.model import Model
@@ -79,6 +82,7 @@ def predict(videos: Sequence[str], model: Model, *, test: ViewSpec, num_workers:
         num_workers: reading processes; None: none for a single video.
     """
     manifest = Manifest.from_rows([(path, 0) for path in videos], root="/", classes=model.classes)
+    manifest = replace(manifest, fps=_rate(model))
     views = ViewDataset(
         manifest, clip=model.clip, crop=model.crop, num_clips=test.num_clips, num_crops=test.num_crops,
         rule=test.clip_rule, backend=model.description.backend,
@@ -123,6 +127,12 @@ def protocol_of(model: Model, test: ViewSpec) -> str:
     return protocol(VideoDataModule({}, spec=spec, clip=model.clip, crop=model.crop, test=test, batch=1))
 
 
+def _rate(model: Model) -> float | None:
+    """Return the frame rate that the checkpoint was trained at; None: frame by frame."""
+    spec = data_spec(model.description.data)
+    return (spec.fps or 0.0) if spec.time == "seconds" else None
+
+
 def timeline(video: str | Reader, model: Model, *, stride: int | None = None) -> Iterator[WindowAnswer]:
     """Score a window that slides over the video, one crop in the middle, in memory that does not grow.
 
@@ -134,13 +144,16 @@ def timeline(video: str | Reader, model: Model, *, stride: int | None = None) ->
     Raises:
         OSError, VideoDecodeError: the file cannot be read.
     """
-    with as_reader(video, backend=model.description.backend) as reader:
+    path = Excerpt.of(video, fps=_rate(model)) if isinstance(video, str) else video
+    with as_reader(path, backend=model.description.backend) as reader:
+        numbers = reader.sources.tolist() if isinstance(reader, ExcerptReader) else range(len(reader))
         starts = window_starts(len(reader), span=model.clip.span, stride=model.clip.span if stride is None else stride)
         for window in read_windows(reader, clip=model.clip, side=model.crop.test_side, starts=starts):
             with torch.inference_mode():
                 clip = model.classifier.normalize(window.clip[None].to(model.device))
                 scores = model.classifier.net.scores(clip)[0]  # type: ignore[operator]
-            yield WindowAnswer(window.start, window.end, tuple(scores.double().tolist()))
+            start, end = numbers[window.start], numbers[window.end - 1] + 1
+            yield WindowAnswer(start, end, tuple(scores.double().tolist()))
 
 
 def segments(windows: Sequence[WindowAnswer], classes: Sequence[str], *, fps: float) -> list[Segment]:

@@ -113,6 +113,8 @@ def job(config: DictConfig, manifests: Mapping[Any, Manifest], *, optim: Mapping
         "clips_per_video": config.data.get("clips_per_video"),
         "optim": dict(optim),
         "training": {name: _plain(config.get(name)) for name in TRAINING},
+        "segments": config.clip_rule == "segments",
+        "fps": manifests["train"].fps,
         "videos": {split: fingerprint(manifests[split]) for split in ("train", "val")},
     }
 

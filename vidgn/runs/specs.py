@@ -1,8 +1,9 @@
 """From plain values of the configuration to checked records."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
+from vidgn.data.clips import ClipRule
 from vidgn.data.spec import DataSpec, ViewSpec
 from vidgn.optim import OptimSpec
 
@@ -26,9 +27,9 @@ def check_view_spec(num_clips: int, num_crops: object, clip_rule: str) -> ViewSp
         raise ValueError(f"num_clips ({num_clips}) must be at least 1; the paper's is 10.")
     if num_crops not in (1, 3, "full"):
         raise ValueError(f"num_crops ({num_crops}) must be 3, 1 or full.")
-    if clip_rule not in ("nonlocal", "linspace"):
-        raise ValueError(f"clip_rule ({clip_rule}) must be nonlocal or linspace.")
-    return ViewSpec(num_clips, num_crops, cast("Literal['nonlocal', 'linspace']", clip_rule))
+    if clip_rule not in get_args(ClipRule):
+        raise ValueError(f"clip_rule ({clip_rule}) must be one of {', '.join(get_args(ClipRule))}.")
+    return ViewSpec(num_clips, num_crops, cast("ClipRule", clip_rule))
 
 
 def _check_known(kind: type[DataSpec] | type[OptimSpec], words: Mapping[str, Any], *, group: str) -> None:

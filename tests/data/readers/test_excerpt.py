@@ -9,7 +9,7 @@ import pytest
 
 from vidgn.data.readers.excerpt import Times, resampled
 from vidgn.data.readers.types import VideoDecodeError
-from vidgn.data.storage.excerpt import Excerpt, ImageFolder, Segment
+from vidgn.data.storage.excerpt import Excerpt, ImageFolder, Interval
 from vidgn.data.video import open_video
 
 STEADY = None  # 25 frames per second
@@ -54,7 +54,7 @@ def sources(path, **options):
 def test_a_segment_in_seconds_is_what_ffmpeg_trim_gives(craft, times, start, end):
     path = craft("a.mp4", frames=20, times=times)
     wanted = filtered(path, ("trim", f"start={start}:end={end}"))
-    assert sources(path, segment=Segment(start, end)) == wanted
+    assert sources(path, segment=Interval(start, end)) == wanted
     assert wanted == sorted(set(wanted))
 
 
@@ -108,7 +108,7 @@ def test_a_rate_that_is_absurd_is_refused():
 def test_a_segment_and_a_rate_count_from_the_first_frame_of_the_segment(craft):
     path = craft("a.mp4", frames=20, times=uneven)
     wanted = filtered(path, ("trim", "start=0.2:end=0.7"), ("setpts", "PTS-STARTPTS"), ("fps", "fps=30"))
-    read = sources(path, segment=Segment(0.2, 0.7), fps=30)
+    read = sources(path, segment=Interval(0.2, 0.7), fps=30)
     assert read[: len(wanted)] == wanted[: len(read)]
     assert abs(len(read) - len(wanted)) <= 3
 
@@ -116,18 +116,18 @@ def test_a_segment_and_a_rate_count_from_the_first_frame_of_the_segment(craft):
 def test_a_segment_in_frames_is_a_slice_for_every_codec(craft, decode_all):
     path = craft("a.avi", frames=20, codec="mpeg4")
     whole = decode_all(path)
-    with open_video(Excerpt.of(str(path), segment=Segment(5, 9, "frames"))) as reader:
+    with open_video(Excerpt.of(str(path), segment=Interval(5, 9, "frames"))) as reader:
         assert len(reader) == 4
         assert np.array_equal(
             reader.read(np.array([[3, 0], [1, 1]])), np.stack([whole[i] for i in (8, 5, 6, 6)]).reshape(2, 2, 48, 64, 3)
         )
-    assert sources(path, segment=Segment(18, 99, "frames")) == [18, 19]
-    assert sources(path, segment=Segment(None, 2, "frames")) == [0, 1]
+    assert sources(path, segment=Interval(18, 99, "frames")) == [18, 19]
+    assert sources(path, segment=Interval(None, 2, "frames")) == [0, 1]
 
 
 def test_a_container_without_times_has_even_steps(craft):
     path = craft("a.avi", frames=20, codec="mpeg4")
-    assert sources(path, segment=Segment(0.2, 0.4)) == [5, 6, 7, 8, 9]
+    assert sources(path, segment=Interval(0.2, 0.4)) == [5, 6, 7, 8, 9]
 
 
 def test_the_native_rate_of_an_uneven_video_is_its_mean(craft):
@@ -150,9 +150,9 @@ def test_frames_shown_twice_are_equal_and_come_in_order(craft, decode_all):
 @pytest.mark.parametrize(
     ("segment", "message"),
     [
-        (Segment(30.0, 31.0), r"a.mp4#t=30,31: the segment holds no frame; the video lasts 0.800 s"),
-        (Segment(0.01, 0.02), r"#t=0.01,0.02: the segment holds no frame"),
-        (Segment(20, None, "frames"), r"#f=20,: the segment holds no frame; the video has 20"),
+        (Interval(30.0, 31.0), r"a.mp4#t=30,31: the segment holds no frame; the video lasts 0.800 s"),
+        (Interval(0.01, 0.02), r"#t=0.01,0.02: the segment holds no frame"),
+        (Interval(20, None, "frames"), r"#f=20,: the segment holds no frame; the video has 20"),
     ],
 )
 def test_a_segment_without_frames_is_a_bad_video(craft, segment, message):
@@ -235,7 +235,7 @@ class TestImageFolders:
     def test_a_segment_in_seconds_uses_the_rate_of_the_images(self, tmp_path):
         write_images(tmp_path / "v", range(1, 21))
         whole = ImageFolder(fps=10)
-        with open_video(Excerpt.of(str(tmp_path / "v"), segment=Segment(0.5, 1.0), images=whole)) as reader:
+        with open_video(Excerpt.of(str(tmp_path / "v"), segment=Interval(0.5, 1.0), images=whole)) as reader:
             assert reader.sources.tolist() == [5, 6, 7, 8, 9]
             assert (len(reader), reader.height, reader.width, reader.fps) == (5, 4, 6, 10)
             assert reader.read(np.array([0]))[0, 0, 0, 0] == 6
@@ -249,6 +249,6 @@ class TestImageFolders:
 def test_seconds_need_a_backend_that_tells_times(craft):
     path = craft("a.mp4", frames=20)
     with pytest.raises(ValueError, match=r"times in seconds need data.backend=pyav"):
-        open_video(Excerpt.of(str(path), segment=Segment(0.1, 0.5)), backend="decord")
-    with open_video(Excerpt.of(str(path), segment=Segment(2, 5, "frames")), backend="decord") as reader:
+        open_video(Excerpt.of(str(path), segment=Interval(0.1, 0.5)), backend="decord")
+    with open_video(Excerpt.of(str(path), segment=Interval(2, 5, "frames")), backend="decord") as reader:
         assert len(reader) == 3

@@ -358,3 +358,79 @@ def test_a_split_left_without_videos_is_told(tmp_path):
     (tmp_path / "t.csv").write_text("path,label,group\na,x,1\nb,y,1\n")
     with pytest.raises(ValueError, match=r"no video is left for train"):
         read(tmp_path / "t.csv")
+
+
+class TestFolders:
+    """Whole trees: folders of images, and files where groups or folds are asked for."""
+
+    def tree(self, root, *names):
+        for name in names:
+            (root / name).mkdir(parents=True)
+            (root / name / "img_00001.jpg").write_bytes(b"")
+
+    def test_splits_are_those_of_the_folders(self, tmp_path):
+        self.tree(tmp_path, "train/run/a", "train/run/b", "train/sit/c", "val/run/d", ".hidden/x")
+        manifests = read_manifests(DataSpec("frames", root=str(tmp_path), image_fps=12.5))
+        assert {split: ids(m) for split, m in manifests.items()} == {
+            "train": ["train/run/a", "train/run/b", "train/sit/c"], "val": ["val/run/d"], "test": ["val/run/d"],
+        }  # fmt: skip
+        assert manifests["train"].path(0).images.fps == 12.5
+        assert manifests["train"].missing() == []
+        (tmp_path / "train/run/a/img_00001.jpg").unlink()
+        (tmp_path / "train/run/a").rmdir()
+        assert manifests["train"].missing() == ["train/run/a"]
+
+    def test_a_split_is_drawn_with_groups_or_folds(self, tmp_path):
+        names = [f"{label}/p{person}_{n}" for label in ("run", "sit") for person in range(6) for n in (0, 1)]
+        self.tree(tmp_path, *names)
+        manifests = read_manifests(DataSpec("frames", root=str(tmp_path), group=r"/(p\d)_"))
+        people = [{name.split("/")[1][:2] for name in ids(m)} for m in manifests.values()]
+        assert sum(map(len, people)) == 6
+        assert manifests["train"].drawn_seed == 0
+        fold = read_manifests(DataSpec("frames", root=str(tmp_path), group=r"/(p\d)_", fold=1, folds="groups"))
+        assert ids(fold["test"]) == ["run/p1_0", "run/p1_1", "sit/p1_0", "sit/p1_1"]
+
+    def test_files_in_folders_may_have_groups(self, tmp_path):
+        for number in range(12):
+            for label in ("run", "sit"):
+                (tmp_path / label).mkdir(exist_ok=True)
+                (tmp_path / label / f"p{number // 2}_{number}.mp4").write_bytes(b"")
+        manifests = read_manifests(DataSpec("folder", root=str(tmp_path), group=r"(p\d)_"))
+        people = [{name.split("/")[1][:2] for name in ids(m)} for m in manifests.values()]
+        assert sum(map(len, people)) == 6
+
+    @pytest.mark.parametrize(
+        ("names", "options", "message"),
+        [
+            ([], {}, r"has no class folders; it must hold CLASS/folder of images"),
+            (["run/a"], {}, r"holds one class, 'run'"),
+            (["run", "sit/a"], {}, r"run holds no folder of images; each video must be a folder of its own"),
+            (["run/a"], {"gaps": "no"}, r"data.gaps \(no\) must be error or close"),
+            (["run/a"], {"image_fps": 0}, r"data.image_fps \(0\) must be positive"),
+            (["run/a"], {"root": None}, r"data=frames needs the folder of the videos or a table"),
+        ],
+    )
+    def test_mistakes_are_told(self, tmp_path, names, options, message):
+        self.tree(tmp_path, *names)
+        with pytest.raises(ValueError, match=message):
+            read_manifests(DataSpec("frames", **{"root": str(tmp_path), **options}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"time": "hours"}, r"data.time \(hours\) must be frames or seconds"),
+        ({"fps": 15}, r"data.fps \(15\) is a rate in seconds; set data.time=seconds"),
+        ({"time": "seconds", "fps": 0}, r"data.fps \(0\) must be positive"),
+    ],
+)
+def test_a_rate_out_of_range_is_told(tmp_path, options, message):
+    file = table(tmp_path / "t.csv", videos=40, classes=2, per_group=1)
+    with pytest.raises(ValueError, match=message):
+        read(file, **options)
+
+
+def test_a_rate_is_part_of_every_path(tmp_path):
+    file = table(tmp_path / "t.csv", videos=40, classes=2, per_group=1)
+    assert read(file, time="seconds", fps=15)["val"].path(0).fps == 15
+    assert read(file, time="seconds")["train"].select([1, 2]).path(0).fps == 0

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.data.storage.excerpt import Segment, Unit
+from vidgn.data.storage.excerpt import Interval, Unit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,7 +32,7 @@ class ExcerptManifest(Manifest):
         name, segment = self.video_id(index), self.segment(index)
         return name if segment is None else name.removesuffix(f"#{segment}")
 
-    def segment(self, index: int) -> Segment | None:
+    def segment(self, index: int) -> Interval | None:
         """Return the part of its file that a row is; None: the whole file."""
         return segment_of(float(self.starts[index]), float(self.ends[index]), self.unit)
 
@@ -42,7 +42,7 @@ class ExcerptManifest(Manifest):
         return dataclasses.replace(super().select(rows), starts=self.starts[index], ends=self.ends[index])
 
 
-def segment_of(start: float, end: float, unit: Unit) -> Segment | None:
+def segment_of(start: float, end: float, unit: Unit) -> Interval | None:
     """Return a segment, None for the whole video; NaN stands for a missing bound."""
     first, last = (None if math.isnan(value) else value for value in (start, end))
-    return None if first is None and last is None else Segment(first, last, unit)
+    return None if first is None and last is None else Interval(first, last, unit)

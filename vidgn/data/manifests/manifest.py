@@ -22,7 +22,7 @@ from vidgn.data.manifests.kinetics import find_annotation, read_kinetics
 from vidgn.data.manifests.listing import Folders
 from vidgn.data.manifests.lists import is_kinetics_annotation, read_list
 from vidgn.data.manifests.rows import Rows, RowsBuilder, check_root, clean_name
-from vidgn.data.storage.excerpt import Excerpt, ImageFolder, Segment
+from vidgn.data.storage.excerpt import Excerpt, ImageFolder, Interval
 from vidgn.data.storage.remote import is_url, url_of
 
 Split = Literal["train", "val", "test"]
@@ -80,7 +80,7 @@ class Manifest:
         """Return the name of the file that a video is, or is a segment of."""
         return self.video_id(index)
 
-    def segment(self, index: int) -> Segment | None:
+    def segment(self, index: int) -> Interval | None:
         """Return the part of its file that a video is; None: the whole file."""
         return None
 

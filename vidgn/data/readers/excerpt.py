@@ -21,7 +21,7 @@ from vidgn.data.readers.gather import distinct, gather
 from vidgn.data.readers.image_folder import ImageFolderReader
 from vidgn.data.readers.pyav.reader import PyavReader
 from vidgn.data.readers.types import Picture, Reader, VideoDecodeError
-from vidgn.data.storage.excerpt import Excerpt, Segment
+from vidgn.data.storage.excerpt import Excerpt, Interval
 
 _MICROSECOND = 1_000_000
 _MOST_FRAMES = 10_000_000  # of one video at a given rate: four days at 30 frames per second
@@ -170,7 +170,7 @@ def _frames_of(reader: Reader, excerpt: Excerpt) -> tuple[NDArray[np.int64], flo
     return first + resampled(Times(times.ticks[first:last] - start, end - start, times.tick), rate), float(rate)
 
 
-def _cut_frames(segment: Segment | None, total: int, excerpt: Excerpt) -> tuple[int, int]:
+def _cut_frames(segment: Interval | None, total: int, excerpt: Excerpt) -> tuple[int, int]:
     first = 0 if segment is None or segment.start is None else int(segment.start)
     last = total if segment is None or segment.end is None else min(int(segment.end), total)
     if first >= last:
@@ -178,7 +178,7 @@ def _cut_frames(segment: Segment | None, total: int, excerpt: Excerpt) -> tuple[
     return first, last
 
 
-def _cut_seconds(segment: Segment, times: Times, excerpt: Excerpt) -> tuple[int, int]:
+def _cut_seconds(segment: Interval, times: Times, excerpt: Excerpt) -> tuple[int, int]:
     """Return the first frame of a segment and the one after its last; times are compared in microseconds."""
     micro = _rounded(times.ticks, times.tick * _MICROSECOND).tolist()
     first = 0 if segment.start is None else bisect_left(micro, round(segment.start * _MICROSECOND))

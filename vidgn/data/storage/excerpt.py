@@ -7,7 +7,7 @@ Unit = Literal["seconds", "frames"]
 
 
 @dataclass(frozen=True)
-class Segment:
+class Interval:
     """A part of a video, from `start` up to but not including `end`; None is the beginning or the end of the video.
 
     In seconds, counted from the video's first frame, it holds the frames with `start <= time < end`. In frames, counted
@@ -42,13 +42,13 @@ class ImageFolder:
 class Excerpt(str):
     """The path of a video with what is to be read of it; as text it names the file and the segment.
 
-    >>> cut = Excerpt.of("/data/a.mp4", segment=Segment(1.5, 3.0))
+    >>> cut = Excerpt.of("/data/a.mp4", segment=Interval(1.5, 3.0))
     >>> cut, cut.file, cut.segment.end
     ('/data/a.mp4#t=1.5,3', '/data/a.mp4', 3.0)
     """
 
     file: str
-    segment: Segment | None
+    segment: Interval | None
     images: ImageFolder | None
     fps: float | None  # frames per second that the video is read at; 0: its own mean rate; None: frame by frame
 
@@ -57,7 +57,7 @@ class Excerpt(str):
         cls,
         file: str,
         *,
-        segment: Segment | None = None,
+        segment: Interval | None = None,
         images: ImageFolder | None = None,
         fps: float | None = None,
     ) -> "Excerpt":

@@ -53,13 +53,18 @@ def read_csv_splits(
     if ("file" in files) == bool(files.keys() & set(_SPLITS)):
         raise ValueError("data=csv needs data.file=TABLE, or data.train=TABLE and perhaps data.val and data.test.")
     if "file" in files:
-        return _of_one(read_csv(Path(files["file"]).expanduser(), form), rule, splits=splits)
+        return divide_listed(read_csv(Path(files["file"]).expanduser(), form), rule, splits=splits)
     if rule.fold is not None:
         raise ValueError(f"data.fold ({rule.fold}) divides one table; give data.file instead of data.train.")
     return _of_several(files, form, rule, splits=splits)
 
 
-def _of_one(listed: Listed, rule: DrawRule, *, splits: Sequence[Split]) -> dict[Split, ExcerptManifest]:
+def divide_listed(listed: Listed, rule: DrawRule, *, splits: Sequence[Split]) -> dict[Split, ExcerptManifest]:
+    """Return the wanted splits of a list: the folds that the rule names, those that the list has, or drawn ones.
+
+    Raises:
+        ValueError: A split would have no video.
+    """
     manifest = listed.manifest
     if rule.fold is not None:
         groups = _groups(listed, rule)
@@ -70,7 +75,7 @@ def _of_one(listed: Listed, rule: DrawRule, *, splits: Sequence[Split]) -> dict[
         groups = _groups(listed, rule)
         parts = divide(manifest.labels, groups, shares=FRACTIONS, seed=rule.seed)
         parts = _as_recorded(parts, manifest, groups, rule.record)
-        note = f"the table has no splits: train, val and test are drawn with seed {rule.seed}, fractions {FRACTIONS}"
+        note = f"there are no splits: train, val and test are drawn with seed {rule.seed}, fractions {FRACTIONS}"
         manifest = dataclasses.replace(manifest, drawn_seed=rule.seed).noted(note)
         return {split: _part(manifest, np.flatnonzero(parts == _SPLITS.index(split)), split) for split in splits}
     given = np.array([_SPLITS.index(split) for split in listed.splits], np.int64)
@@ -153,7 +158,7 @@ def _groups(listed: Listed, rule: DrawRule) -> Sequence[str]:
 def _part(manifest: ExcerptManifest, rows: NDArray[np.int64], split: Split) -> ExcerptManifest:
     if not len(rows):
         raise ValueError(
-            f"{manifest.root}: no video is left for {split}; the table has {len(manifest):,} rows, and groups are not "
+            f"{manifest.root}: no video is left for {split}; there are {len(manifest):,} videos, and groups are not "
             "divided: add videos or groups, or name the splits in a column"
         )
     return manifest.select(rows)
