@@ -15,7 +15,7 @@ from vidgn.bounds import bare, finite_number, mapping, one_of, plain_values, sho
 KEY = "vidgn"  # of the plain form in a checkpoint file
 FORMAT = 1  # of the plain form
 BACKENDS = ("pyav", "decord", "torchcodec")
-CLIP_RULES = ("nonlocal", "linspace")
+CLIP_RULES = ("nonlocal", "linspace", "dense", "segments")
 
 MAX_CLASSES = 100_000
 MAX_NAME = 1_000  # characters of a class name
@@ -27,7 +27,8 @@ _KEYS = (
     "format", "classes", "model", "norm", "clip", "crop", "normalize", "test", "data", "versions", "config", "words",
     "split", "job",
 )  # fmt: skip
-_SHARED_DATA = ("name", "seed", "flip", "backend", "clips_per_video", "min_area", "opposites")  # no paths, no sizes
+# No paths, no sizes.
+_SHARED_DATA = ("name", "seed", "flip", "backend", "clips_per_video", "min_area", "opposites", "time", "fps")
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,9 @@ def _registered(options: Mapping[str, Any]) -> dict[str, Any]:
 def _data(value: object) -> dict[str, Any]:
     plain = {key: item for key, item in mapping(value, "data").items() if not isinstance(item, list | tuple | dict)}
     options = _options(plain, "data", named=True)
+    columns = mapping(value, "data").get("columns")
+    if isinstance(columns, dict):
+        options["columns"] = _options(columns, "data.columns", named=False)
     if options.get("backend") is not None:
         one_of(options["backend"], "data.backend", BACKENDS)
     if options.get("num_workers") is not None:

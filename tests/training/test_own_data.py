@@ -116,8 +116,11 @@ def test_segments_of_long_videos(run, clips, tmp_path, monkeypatch):
     assert names[:2] == ["move_left/move_left_g2_5.mp4#t=0,0.32", "move_left/move_left_g2_5.mp4#t=0.4,0.72"]
 
 
-def test_a_test_of_segments_takes_everything_from_the_checkpoint(run, clips, tmp_path, monkeypatch):
-    (options,) = commands("Segments of long videos")
+@pytest.mark.parametrize(("heading", "number"), [("Segments of long videos", 0), ("A table", 1)])
+def test_a_test_takes_everything_from_the_checkpoint(run, clips, tmp_path, monkeypatch, heading, number):
+    options = commands(heading)[number]
+    if heading == "A table":
+        options = [option.replace("videos.csv", "named.csv") for option in options]
     metrics, _ = train(run, options, clips, tmp_path / "train", monkeypatch)
     words = (f"ckpt={tmp_path}/train/checkpoints/best.ckpt", "data.num_workers=0", "trainer.accelerator=cpu")
     outcome = run("eval", *words, f"hydra.run.dir={tmp_path / 'eval'}")
