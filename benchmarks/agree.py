@@ -26,10 +26,13 @@ from vidgn.data.video import open_video
 
 WINDOWS = 25
 SUFFIXES = {"libvpx-vp9": ("webm", "mp4", "mkv")}
+# Transport streams that are joined: milliseconds by which the second one is later than the first.
+JOINED = {"joined at once": 0, "joined 13 ms later": 13, "joined 500 ms later": 500, "joined earlier": -700}
+MUXINGS = (*JOINED, "times of decoding", "begins amid a group")
 
 
 class Settings(NamedTuple):
-    """How a file is written; `times` gives milliseconds of a frame."""
+    """How a file is written; `times` gives milliseconds of a frame, `muxing` is one of `MUXINGS`."""
 
     suffix: str
     codec: str
@@ -42,6 +45,7 @@ class Settings(NamedTuple):
     container: dict[str, str]
     rotation: int | None
     times: Callable[[int], int] | None
+    muxing: str
 
 
 def main() -> int:
@@ -57,7 +61,7 @@ def main() -> int:
             path = Path(folder) / f"v.{settings.suffix}"
             try:
                 write(path, settings)
-            except (av.FFmpegError, OSError):  # the encoder does not take these settings together
+            except (av.FFmpegError, OSError, ValueError):  # the encoder does not take these settings together
                 found["not written"] += 1
                 continue
             result = compare(path, given.backend, rng)
@@ -83,11 +87,52 @@ def draw(rng: random.Random) -> Settings:
         jitter, gap, start = rng.choice([0, 15]), rng.choice([0, 500]), rng.choice([0, 10_000])
         times = lambda i: 40 * i + i % 3 * jitter + gap * (i > 20) + start  # noqa: E731
     frames, options = rng.choice([1, 2, 7, 36, 60]), _options(codec, gop, rng)
-    return Settings(suffix, codec, pixels, width, height, frames, gop, options, container, rotation, times)
+    muxing = rng.choice(["as encoded"] * 3 + [*MUXINGS])
+    if muxing != "as encoded":
+        rotation, times, container = None, None, {}
+        suffix = "ts" if muxing in JOINED else suffix
+    return Settings(suffix, codec, pixels, width, height, frames, gop, options, container, rotation, times, muxing)
 
 
 def write(path: Path, settings: Settings) -> None:
-    """Encode moving stripes."""
+    """Encode moving stripes, and mux them as drawn.
+
+    Raises:
+        ValueError: These packets cannot be muxed so.
+    """
+    if settings.muxing == "as encoded":
+        encode(path, settings)
+    elif settings.muxing in JOINED:
+        if settings.codec not in ("libx264", "libx265"):
+            raise ValueError("transport streams hold H.264 and HEVC here")
+        parts = [path.with_name(f"part{number}.ts") for number in range(2)]
+        for part, later in zip(parts, (0, JOINED[settings.muxing]), strict=True):
+            encode(part, settings._replace(times=lambda i, later=later: 40 * i + 2000 + later))
+        path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    else:
+        whole = path.with_name(f"whole.{settings.suffix}")
+        encode(whole, settings)
+        remux(whole, path, settings)
+
+
+def remux(source: Path, target: Path, settings: Settings) -> None:
+    """Copy packets with the times of decoding as those of showing, or without the first ones."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = old.streams.video[0]
+        packets = [packet for packet in old.demux(stream) if packet.size]
+        if settings.muxing == "begins amid a group":
+            packets = packets[min(3, len(packets) - 1) :]
+            if not any(packet.is_keyframe for packet in packets):
+                raise ValueError("no key packet is left")
+        out = new.add_stream_from_template(stream)
+        for number, packet in enumerate(packets):
+            if settings.muxing == "times of decoding":
+                packet.pts, packet.dts, packet.time_base = number, number, Fraction(1, 25)
+            packet.stream = out
+            new.mux(packet)
+
+
+def encode(path: Path, settings: Settings) -> None:
     y, x = np.mgrid[0 : settings.height, 0 : settings.width]
     with av.open(str(path), "w", options=settings.container) as container:
         stream: Any = container.add_stream(settings.codec, rate=25)

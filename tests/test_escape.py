@@ -88,8 +88,8 @@ def test_a_film_strip_may_be_of_any_class():
     torch = pytest.importorskip("torch")
     window = Window(0, 8, torch.zeros(3, 8, 16, 16, dtype=torch.uint8))
     for name in FORMULAS:
-        found = Explanation(name, 0.5, window, np.zeros((8, 16, 16), np.float32))
-        assert strip_png(found, np.zeros((8, 16, 16, 3), np.uint8), stride=1, fps=25).startswith(b"\x89PNG")
+        found = Explanation(name, 0.5, window, np.zeros((8, 16, 16), np.float32), np.arange(9) / 25)
+        assert strip_png(found, np.zeros((8, 16, 16, 3), np.uint8), stride=1).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", [*NASTY, *FORMULAS], ids=ascii)

@@ -15,6 +15,9 @@ from vidgn.curation import scan as module
 from vidgn.curation.scan import run_scan, run_verify, scan, verify
 from vidgn.data.faults.child_process import Helper
 from vidgn.data.passports.passport import read_passport, summary, write_passport
+from vidgn.data.readers.pyav.reader import PyavReader
+from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.synthetic.motions import write_video
 
 
 def write(path: Path, *, frames: int = 10, first: int = 0) -> Path:
@@ -52,6 +55,25 @@ def test_every_video_has_a_row(folder, tmp_path):
     assert "incomplete download" in rows["jump/cut.mp4"].status
     assert rows["jump/gone.mp4"].status == "FileNotFoundError: No such file or directory"
     assert {row.id: row for row in read_passport(tmp_path / "p.jsonl")} == rows
+
+
+def test_the_duration_is_that_of_the_times_in_the_file(tmp_path):
+    path = tmp_path / "data/run/uneven.mp4"
+    path.parent.mkdir(parents=True)
+    frames = np.zeros((20, 32, 48, 3), np.uint8)
+    shown = np.concatenate([np.arange(10) / 25, 1 + np.arange(11.0)])
+    write_video(path, frames, seconds=shown)
+    (row,) = scan(tmp_path / "data", tmp_path / "p.jsonl")
+    assert (row.frames, row.duration, row.status) == (20, pytest.approx(11, abs=1), "ok")
+
+
+def test_a_file_that_gives_other_frames_alone_than_in_one_decode_is_not_ok(folder, monkeypatch):
+    def wrong(video: PyavReader) -> None:
+        raise VideoDecodeError(video.path, "frame 3 of 10, read alone, is not that of a plain decode")
+
+    monkeypatch.setattr(inspect_file, "check_order", wrong)
+    row = inspect_file.look(str(folder), "run/a.mp4", str(folder / "run/a.mp4"))
+    assert row.status == "frame 3 of 10, read alone, is not that of a plain decode"
 
 
 def test_the_summary_counts_and_draws(folder, tmp_path):

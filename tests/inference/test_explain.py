@@ -77,7 +77,7 @@ def test_where_there_is_no_heat_the_picture_stays():
     clip = torch.randint(0, 256, (3, 2, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     heat = np.zeros((2, 8, 8), np.float32)
     heat[1, 0, 0] = 1
-    blended = overlay(Explanation("run", 0.5, Window(0, 4, clip), heat))
+    blended = overlay(Explanation("run", 0.5, Window(0, 4, clip), heat, np.arange(5) / 25))
     plain = clip.permute(1, 2, 3, 0).numpy()
     np.testing.assert_array_equal(blended[0], plain[0])
     assert (blended[1, 0, 0] != plain[1, 0, 0]).any()
@@ -94,7 +94,7 @@ def test_a_film_strip_and_a_film_are_written(vidgn, trained, video, tmp_path):
 
 
 def test_a_second_chooses_the_window(vidgn, trained, video, tmp_path):
-    status, out, _ = vidgn("explain", video, "--ckpt", trained, "--out", tmp_path, "--at", "1.2", "--json")
+    status, out, _ = vidgn("explain", video, "--ckpt", trained, "--out", tmp_path / "x", "--at", "1.2", "--json")
     told = json.loads(out)
     assert status == 0
     assert (told["start"], told["end"]) == (22, 38)  # 16 raw frames around frame 30
@@ -108,7 +108,7 @@ def test_a_second_chooses_the_window(vidgn, trained, video, tmp_path):
     ],
 )
 def test_a_mistake_is_one_sentence(vidgn, trained, video, tmp_path, words, said):
-    status, _, err = vidgn("explain", video, "--ckpt", trained, "--out", tmp_path, *words)
+    status, _, err = vidgn("explain", video, "--ckpt", trained, "--out", tmp_path / "x", *words)
     assert status == 2
     assert said in err
 
@@ -125,3 +125,16 @@ def test_a_real_video_is_explained(vidgn, trained, real_videos, tmp_path):
     status, _, _ = vidgn("explain", path, "--ckpt", trained, "--out", tmp_path)
     assert status == 0
     assert (tmp_path / "video_90.mp4").stat().st_size > 0
+
+
+def test_the_second_of_an_uneven_video_chooses_the_frame_that_is_shown_then(vidgn, trained, tmp_path):
+    # 30 frames in the first second, then one every half second, where the mean rate would say one every quarter.
+    shown = np.concatenate([np.arange(30) / 30, 1 + np.arange(31) / 2])
+    path = tmp_path / "uneven.mp4"
+    write_video(path, np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8), seconds=shown)
+    status, out, _ = vidgn("explain", path, "--ckpt", trained, "--out", tmp_path / "x", "--at", "9.2", "--json")
+    told = json.loads(out)
+    assert status == 0
+    assert (told["start"], told["end"]) == (38, 54)  # around frame 46, shown from 9.0 s to 9.5 s
+    with open_video(tmp_path / "x" / "uneven.mp4") as film:
+        np.testing.assert_allclose(film.seconds()[:-1], (shown[38:54:2] - shown[38]), atol=0.001)

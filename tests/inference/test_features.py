@@ -50,6 +50,18 @@ def test_windows_have_features_scores_and_times(vidgn, trained, video, tmp_path)
         assert float(file["fps"]) == 25.0
 
 
+def test_windows_of_an_uneven_video_have_the_seconds_at_which_frames_are_shown(trained, tmp_path):
+    shown = np.concatenate([np.arange(30) / 30, 1 + np.arange(31) / 2])  # mean rate: 2.8 frames per second
+    path = tmp_path / "uneven.mp4"
+    write_video(path, np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8), seconds=shown)
+    model = open_model(trained, device="cpu")
+    arrays = extract(str(path), model, layer="res5", clip=model.clip, stride=28)
+    np.testing.assert_array_equal(arrays["start_frame"], [0, 28, 44])
+    np.testing.assert_allclose(arrays["start_seconds"], [0, 28 / 30, 8.0], atol=0.001)
+    np.testing.assert_allclose(arrays["end_seconds"], [16 / 30, 8.0, 16.0], atol=0.6)
+    assert float(arrays["fps"]) == pytest.approx(60 / 16, rel=0.05)
+
+
 def test_the_classifier_on_pooled_res5_gives_the_logits(trained, video):
     """With a map of one window (the whole clip) the head is a linear layer of the mean of res5."""
     model = open_model(trained, device="cpu")

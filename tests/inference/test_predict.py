@@ -118,12 +118,20 @@ def test_memory_does_not_grow_with_the_length(vidgn, trained, tmp_path):
 def test_windows_of_one_class_become_a_segment():
     scores = [(0.9, 0.1), (0.7, 0.3), (0.2, 0.8)]
     windows = [WindowAnswer(start, start + 64, pair) for start, pair in zip((0, 32, 64), scores, strict=True)]
-    assert segments(windows, ["sit", "run"], fps=32.0) == [
+    assert segments(windows, ["sit", "run"], seconds=np.arange(129) / 32) == [
         Segment(0, 64, 0.0, 2.0, "sit", pytest.approx(0.8)),
         Segment(64, 128, 2.0, 4.0, "run", 0.8),
     ]
-    assert segments(windows[:1], ["sit", "run"], fps=0.0)[0].end_seconds is None
-    assert segments([], ["sit", "run"], fps=25.0) == []
+    assert segments(windows[:1], ["sit", "run"], seconds=np.full(129, np.nan))[0].end_seconds is None
+    assert segments([], ["sit", "run"], seconds=np.arange(129) / 25) == []
+
+
+def test_the_seconds_of_a_segment_are_those_at_which_its_frames_are_shown():
+    windows = [WindowAnswer(start, start + 4, (1.0, 0.0)[:: 1 if start else -1]) for start in (0, 4)]
+    shown = np.array([0.0, 0.1, 0.2, 0.3, 5.0, 5.5, 6.0, 6.5, 9.0])
+    first, second = segments(windows, ["sit", "run"], seconds=shown)
+    assert (first.start_seconds, first.end_seconds) == (0.0, 5.0)
+    assert (second.start_seconds, second.end_seconds) == (5.0, 9.0)
 
 
 def test_the_label_is_drawn_at_the_top_and_nowhere_else():

@@ -1,5 +1,6 @@
 """One row of a passport: read a file whole, in a process that can be killed."""
 
+import math
 import os
 import signal
 from hashlib import sha256
@@ -8,8 +9,9 @@ from typing import IO
 
 from vidgn.data.faults.child_process import Helper, HelperDied, HelperTimeout
 from vidgn.data.passports.passport import VideoFacts
+from vidgn.data.readers.plain_decode import check_order
 from vidgn.data.readers.pyav.reader import PyavReader
-from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.readers.types import Reader, VideoDecodeError
 from vidgn.data.storage.local_copy import local_copy, path_of, state_of
 from vidgn.data.storage.remote import RemoteError, Url
 from vidgn.data.storage.retry import retried
@@ -82,10 +84,10 @@ def _look(root: str, name: str, path: Path) -> VideoFacts:
                 codec=facts.codec, fps=round(video.fps, 3), frames_promised=int(video.source.stream.frames),
                 width=facts.width, height=facts.height,
             )  # fmt: skip
-            count, rotation = _count(video)
+            count, rotation = check_order(video)
             row = row._replace(
                 width=video.width, height=video.height, rotation=rotation, frames=count,
-                duration=round(count / video.fps, 3) if video.fps else 0.0, status="ok",
+                duration=known_length(video), status="ok",
             )  # fmt: skip
     except VideoDecodeError as err:
         row = row._replace(status=err.reason or "damaged")
@@ -96,22 +98,18 @@ def _look(root: str, name: str, path: Path) -> VideoFacts:
         return row._replace(bytes=state.st_size, mtime=state.st_mtime_ns, sha256=checksum(file))
 
 
+def known_length(video: Reader) -> float:
+    """Return how long a video lasts (s); 0.0 where its file states no times."""
+    length = float(video.seconds()[-1])
+    return round(length, 3) if math.isfinite(length) else 0.0
+
+
 def checksum(file: IO[bytes]) -> str:
     """Return the SHA-256 of an open file."""
     state = sha256()
     while block := file.read(1 << 20):
         state.update(block)
     return state.hexdigest()
-
-
-def _count(video: PyavReader) -> tuple[int, int]:
-    """Decode every frame without converting it; return their number and the rotation of the first (degrees)."""
-    count = rotation = 0
-    for run in video.index.runs(range(len(video))):
-        for _, picture in video.decode_run(run):
-            rotation = picture.rotation if not count else rotation
-            count += 1
-    return count, rotation
 
 
 _helper = Helper(lambda root, name, path: ((), look(root, name, path)))  # one in each process, forked on first use

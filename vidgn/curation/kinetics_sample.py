@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vidgn.curation.inspect_file import known_length
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.passports.passport import VideoFacts
 from vidgn.data.readers.pyav.reader import PyavReader
@@ -38,7 +39,7 @@ def _facts(root: Path, name: str) -> VideoFacts:
             facts = video.source.facts
             return blank._replace(
                 codec=facts.codec, width=facts.width, height=facts.height, fps=round(video.fps, 3),
-                frames=len(video), duration=round(len(video) / video.fps, 3) if video.fps else 0.0, status="ok",
+                frames=len(video), duration=known_length(video), status="ok",
             )  # fmt: skip
     except VideoDecodeError as err:
         return blank._replace(status=err.reason or "damaged")

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from vidgn.curation.pool import Engine, spread
 from vidgn.data.faults.child_process import Helper, HelperDied, HelperTimeout
 from vidgn.data.manifests.listing import find_videos
+from vidgn.data.readers.plain_decode import check_order
+from vidgn.data.readers.pyav.reader import PyavReader
 from vidgn.data.readers.types import Reader, VideoDecodeError
 from vidgn.data.storage.local_copy import local_copy, path_of, state_of
 from vidgn.data.storage.remote import RemoteError, is_url
@@ -142,6 +144,8 @@ def prepare(
 def prepare_file(source: str | Path, target: str | Path, *, spec: PrepareSpec) -> tuple[int, float]:
     """Re-encode one video and verify it; return the number of frames and the PSNR of the luma (dB).
 
+    The source is decoded plainly first, and a few random accesses to it are compared with that.
+
     Raises:
         VideoDecodeError: the source is damaged.
         ValueError: the new file does not hold the frames of the source, or differs by more than `min_psnr`.
@@ -149,6 +153,8 @@ def prepare_file(source: str | Path, target: str | Path, *, spec: PrepareSpec) -
     """
     with replacing(target) as part:
         with open_video(source) as video:
+            if isinstance(video, PyavReader):
+                check_order(video)
             _encode(video, part, spec)
             result = _verify(video, part, spec)
         with part.open("rb") as file:

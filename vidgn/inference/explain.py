@@ -20,10 +20,11 @@ from vidgn.data.synthetic.motions import write_video
 from vidgn.escape import plot_label
 from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import Model, find_checkpoint, open_model
-from vidgn.inference.windows import Window, read_windows, seconds, window_starts
+from vidgn.inference.windows import Window, moment, read_windows, shown_at, window_starts
 from vidgn.outputs import check_outputs, replacing
 
 _FRAMES = 8  # of the film strip
+_SLACK = 1e-6  # seconds; times are sums of fractions
 
 
 class Explanation(NamedTuple):
@@ -34,12 +35,14 @@ class Explanation(NamedTuple):
         score: of that class.
         window: the frames.
         heat: float32 (T, S, S) in 0..1, what raises the class's logit.
+        seconds: when each frame of the video is shown; see `vidgn.data.readers.types.Reader.seconds`.
     """
 
     name: str
     score: float
     window: Window
     heat: NDArray[np.float32]
+    seconds: NDArray[np.float64]
 
 
 def run_explain(
@@ -59,12 +62,12 @@ def run_explain(
         inputs: list[str | Path] = [path, find_checkpoint(ckpt)]
         check_outputs([strip, film], option=f"--out {target}", inputs=inputs, overwrite=overwrite)
         model = open_model(ckpt, device=device)
-        found, fps = explain(path, model, name=name, at=at)
+        found = explain(path, model, name=name, at=at)
     blended = overlay(found)
     stride = model.clip.stride
     with replacing(strip) as part:
-        part.write_bytes(strip_png(found, blended, stride=stride, fps=fps))
-    write_film(film, blended, stride=stride, fps=fps)
+        part.write_bytes(strip_png(found, blended, stride=stride))
+    write_film(film, found, blended, stride=stride)
     told: dict[str, Any] = {
         "video": given.name(path), "class": found.name, "score": round(found.score, 6), "start": found.window.start,
         "end": found.window.end, "strip": str(strip), "film": str(film),
@@ -77,10 +80,8 @@ def run_explain(
     return 0
 
 
-def explain(
-    video: str | Reader, model: Model, *, name: str | None = None, at: float | None = None
-) -> tuple[Explanation, float]:
-    """Explain one window of a video; return the explanation and the frames per second.
+def explain(video: str | Reader, model: Model, *, name: str | None = None, at: float | None = None) -> Explanation:
+    """Explain one window of a video.
 
     Args:
         video: a path or an open video.
@@ -96,10 +97,8 @@ def explain(
         raise ValueError(f"--class {name} is unknown to the checkpoint; it knows {', '.join(model.classes[:20])}.")
     label = None if name is None else model.classes.index(name)
     with as_reader(video, backend=model.description.backend) as reader:
-        fps, span = reader.fps, model.clip.span
-        starts = (
-            window_starts(len(reader), span=span, stride=span) if at is None else [_start(at, fps, len(reader), span)]
-        )
+        seconds, span = reader.seconds(), model.clip.span
+        starts = window_starts(len(reader), span=span, stride=span) if at is None else [_start(at, seconds, span)]
         best: tuple[float, int, Window] | None = None
         for window in read_windows(reader, clip=model.clip, side=model.crop.test_side, starts=starts):
             with torch.inference_mode():
@@ -110,7 +109,7 @@ def explain(
     assert best is not None
     score, chosen, window = best
     heat = grad_cam(model.classifier.net, _pixels(window, model), label=chosen)
-    return Explanation(model.classes[chosen], score, window, heat), fps
+    return Explanation(model.classes[chosen], score, window, heat, seconds)
 
 
 def grad_cam(net: nn.Module, clip: Tensor, *, label: int) -> NDArray[np.float32]:
@@ -144,13 +143,14 @@ def overlay(found: Explanation) -> NDArray[np.uint8]:
     return mixed
 
 
-def write_film(file: Path, blended: NDArray[np.uint8], *, stride: int, fps: float) -> None:
-    """Write the blended frames as an mp4 at the speed of the video; a rate that is not known counts as 25."""
+def write_film(file: Path, found: Explanation, blended: NDArray[np.uint8], *, stride: int) -> None:
+    """Write the blended frames as an mp4, each for as long as the video shows it and those left out after it."""
     even = blended[:, : blended.shape[1] // 2 * 2, : blended.shape[2] // 2 * 2]  # 4:2:0 video has even sides
-    write_video(file, np.ascontiguousarray(even), fps=max(1, round((fps or 25) / stride)))
+    frames = found.window.start + stride * np.arange(len(even) + 1)
+    write_video(file, np.ascontiguousarray(even), seconds=shown_at(frames, found.seconds))
 
 
-def strip_png(found: Explanation, blended: NDArray[np.uint8], *, stride: int, fps: float) -> bytes:
+def strip_png(found: Explanation, blended: NDArray[np.uint8], *, stride: int) -> bytes:
     """Return a PNG: the frames above, the same with the heat below, each with its second."""
     from matplotlib.figure import Figure
 
@@ -162,21 +162,24 @@ def strip_png(found: Explanation, blended: NDArray[np.uint8], *, stride: int, fp
     figure.suptitle(f"what speaks for {plot_label(found.name)} ({found.score:.0%})", fontsize=11)
     for column, place in enumerate(shown):
         frame = found.window.start + int(place) * stride
-        moment = seconds(frame, fps)
+        second = moment(frame % (len(found.seconds) - 1), found.seconds)
         for row, pictures in enumerate((plain, blended)):
             axes = figure.add_subplot(2, _FRAMES, row * _FRAMES + column + 1)
             axes.imshow(pictures[place])
             axes.set_axis_off()
             if row == 0:
-                axes.set_title(f"frame {frame}" if moment is None else f"{moment:.2f} s", fontsize=9)
+                axes.set_title(f"frame {frame}" if second is None else f"{second:.2f} s", fontsize=9)
     return as_png(figure)
 
 
-def _start(at: float, fps: float, num_frames: int, span: int) -> int:
-    if fps <= 0 or not 0 <= at * fps <= num_frames:
-        length = f"0..{num_frames / fps:.2f} s" if fps > 0 else "unknown, since the file does not say its frame rate"
-        raise ValueError(f"--at {at} is outside the video ({length}); give a second within it, or leave it out.")
-    return min(max(0, round(at * fps) - span // 2), max(num_frames - span, 0))
+def _start(at: float, seconds: NDArray[np.float64], span: int) -> int:
+    """Return where a window begins whose middle is shown at second `at`."""
+    num_frames, length = len(seconds) - 1, float(seconds[-1])
+    if not 0 <= at <= length + _SLACK:
+        stated = "unknown, since the file states no times" if np.isnan(length) else f"0..{length:.2f} s"
+        raise ValueError(f"--at {at} is outside the video ({stated}); give a second within it, or leave it out.")
+    frame = min(int(np.searchsorted(seconds, at + _SLACK, side="right")) - 1, num_frames - 1)
+    return min(max(0, frame - span // 2), max(num_frames - span, 0))
 
 
 def _pixels(window: Window, model: Model) -> Tensor:

@@ -85,7 +85,8 @@ def extract(
 
     Returns:
         `features` float32 (n, C), the mean over positions, or (n, C, T', H', W') without `pool`; `scores` (n, Q);
-        `start_frame`, `end_frame` int64 (n,); `start_seconds`, `end_seconds` float64 (n,), nan without a rate;
+        `start_frame`, `end_frame` int64 (n,); `start_seconds`, `end_seconds` float64 (n,), when frames are
+        shown, nan where the file states no times;
         `fps`; `classes`.
 
     Raises:
@@ -97,7 +98,7 @@ def extract(
     scores: list[NDArray[np.float32]] = []
     frames: list[tuple[int, int]] = []
     with as_reader(video, backend=model.description.backend) as reader:
-        fps = reader.fps
+        fps, seconds = reader.fps, reader.seconds()
         starts = window_starts(len(reader), span=clip.span, stride=stride)
         for window in read_windows(reader, clip=clip, side=model.crop.test_side, starts=starts):
             pixels = model.classifier.normalize(window.clip[None].to(model.device))
@@ -106,7 +107,7 @@ def extract(
             scores.append(said.cpu().numpy())
             frames.append((window.start, window.end))
     at = np.array(frames, np.int64)
-    moments = at / fps if fps > 0 else np.full(at.shape, np.nan)
+    moments = seconds[at]
     return {
         "features": np.stack(found), "scores": np.stack(scores), "start_frame": at[:, 0], "end_frame": at[:, 1],
         "start_seconds": moments[:, 0], "end_seconds": moments[:, 1], "fps": np.array(fps),

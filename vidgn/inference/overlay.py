@@ -13,6 +13,7 @@ from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
 from vidgn.escape import plot_label
 from vidgn.inference.predict import Segment
+from vidgn.inference.windows import shown_at
 
 
 def write_overlay(video: str, found: Sequence[Segment], target: Path) -> None:
@@ -25,8 +26,9 @@ def write_overlay(video: str, found: Sequence[Segment], target: Path) -> None:
     """
     with open_video(video) as reader:
         frames = _Labelled(reader, found)
+        times = shown_at(np.arange(len(reader) + 1), reader.seconds())
         # write_video asks for the shape and for one frame after the other, never for the array.
-        write_video(target, cast("NDArray[np.uint8]", frames), fps=max(1, round(reader.fps)))
+        write_video(target, cast("NDArray[np.uint8]", frames), seconds=times)
 
 
 class _Labelled:

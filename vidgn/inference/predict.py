@@ -5,7 +5,9 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, Literal, NamedTuple, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from vidgn.data.array import as_reader
@@ -18,7 +20,7 @@ from vidgn.data.storage.excerpt import Excerpt
 from vidgn.data.views import ViewDataset
 from vidgn.evaluation.evaluate import protocol
 from vidgn.inference.model import Model
-from vidgn.inference.windows import read_windows, seconds, window_starts
+from vidgn.inference.windows import moment, read_windows, window_starts
 from vidgn.predictions import Prediction
 from vidgn.runs.specs import check_view_spec, data_spec
 
@@ -156,8 +158,14 @@ def timeline(video: str | Reader, model: Model, *, stride: int | None = None) ->
             yield WindowAnswer(start, end, tuple(scores.double().tolist()))
 
 
-def segments(windows: Sequence[WindowAnswer], classes: Sequence[str], *, fps: float) -> list[Segment]:
-    """Join windows with the same best class; where they overlap, a segment ends where the next begins."""
+def segments(windows: Sequence[WindowAnswer], classes: Sequence[str], *, seconds: NDArray[np.float64]) -> list[Segment]:
+    """Join windows with the same best class; where they overlap, a segment ends where the next begins.
+
+    Args:
+        windows: Of one video, in order.
+        classes: Names, by label.
+        seconds: When frames are shown; see `vidgn.data.readers.types.Reader.seconds`.
+    """
     runs: list[tuple[int, list[WindowAnswer]]] = []
     for window in windows:
         best = max(range(len(classes)), key=lambda label: window.scores[label])
@@ -167,7 +175,7 @@ def segments(windows: Sequence[WindowAnswer], classes: Sequence[str], *, fps: fl
     ends = [items[0].start for _, items in runs[1:]] + [windows[-1].end] if runs else []
     return [
         Segment(
-            items[0].start, end, seconds(items[0].start, fps), seconds(end, fps), classes[best],
+            items[0].start, end, moment(items[0].start, seconds), moment(end, seconds), classes[best],
             sum(item.scores[best] for item in items) / len(items),
         )
         for (best, items), end in zip(runs, ends, strict=True)

@@ -5,8 +5,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
 from rich import markup
 from rich.console import Console
 from rich.progress import Progress, track
@@ -84,8 +86,8 @@ def run_timeline(
             _check_overlay(overlay, given.paths, ckpt=ckpt, overwrite=overwrite)
         model = open_model(ckpt, device=device)
         for path in given.paths:
-            windows, fps, error = _scored(path, model, stride)
-            found = segments(windows, model.classes, fps=fps) if windows else []
+            windows, fps, seconds, error = _scored(path, model, stride)
+            found = segments(windows, model.classes, seconds=seconds) if windows else []
             name, error = given.name(path), error and error.replace(path, given.name(path))
             records.append({"video": name, "error": error, "fps": fps, "segments": [item._asdict() for item in found]})
             if form == "text":
@@ -126,20 +128,28 @@ def _beside(form: str, out: TextIO) -> TextIO:
     return out if form == "text" else sys.stderr
 
 
-def _scored(path: str, model: Model, stride: int | None) -> tuple[list[WindowAnswer], float, str | None]:
-    """Return the windows of a video, its rate, and what stopped the reading."""
+class _Scored(NamedTuple):
+    """The windows of a video, its rate and times, and what stopped the reading."""
+
+    windows: list[WindowAnswer]
+    fps: float
+    seconds: NDArray[np.float64]
+    error: str | None
+
+
+def _scored(path: str, model: Model, stride: int | None) -> _Scored:
     windows: list[WindowAnswer] = []
     try:
         with open_video(path) as reader:
-            fps, length = reader.fps, len(reader)
+            fps, length, seconds = reader.fps, len(reader), reader.seconds()
         with Progress(console=_progress, transient=True) as bar:
             task = bar.add_task(markup.escape(printable(Path(path).name)), total=length)
             for window in timeline(path, model, stride=stride):
                 windows.append(window)
                 bar.update(task, completed=window.end)
     except (VideoDecodeError, OSError) as err:
-        return windows, 0.0 if not windows else fps, str(err)
-    return windows, fps, None
+        return _Scored(windows, fps, seconds, str(err)) if windows else _Scored([], 0.0, np.empty(0), str(err))
+    return _Scored(windows, fps, seconds, None)
 
 
 def _write_text(answers: Sequence[Answer], model: Model, count: int, words: str, out: TextIO) -> None:

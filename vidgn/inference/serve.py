@@ -17,9 +17,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
 from vidgn.inference.model import Model, open_model
+from vidgn.inference.windows import moment
 
 _WAITING = 8  # uploads that may wait; more are told to come later
 _CHUNK = 1 << 20
@@ -124,29 +128,41 @@ def answer(path: Path, model: Model) -> dict[str, Any]:
     if said.error is not None:
         raise VideoDecodeError(str(path), said.error.removeprefix(f"{path}: "))
     with open_video(path) as reader:
-        fps, length = reader.fps, len(reader)
+        fps, length, seconds = reader.fps, len(reader), reader.seconds()
     windows = list(timeline(str(path), model, stride=max(1, model.clip.span // 2)))
     shown = [name for name, _ in said.top(model.classes, _TOP)]
     index = [model.classes.index(name) for name in shown]
-    found, _ = explain(str(path), model, name=shown[0])
+    found = explain(str(path), model, name=shown[0])
     heated = overlay(found)
-    picture = strip_png(found, heated, stride=model.clip.stride, fps=fps)
+    picture = strip_png(found, heated, stride=model.clip.stride)
     film = path.with_name("film.mp4")
-    write_film(film, heated, stride=model.clip.stride, fps=fps)
+    write_film(film, found, heated, stride=model.clip.stride)
     return {
         "top": [{"class": name, "score": score} for name, score in said.top(model.classes, _TOP)],
         "protocol": protocol_of(model, test),
         "frames": length,
         "fps": fps,
+        "seconds": moment(length, seconds),
         "classes": shown,
         "windows": [
-            {"start": item.start, "end": item.end, "scores": [round(item.scores[label], 4) for label in index]}
+            {
+                "start": item.start,
+                "end": item.end,
+                "middle": _middle(item.start, item.end, seconds),
+                "scores": [round(item.scores[label], 4) for label in index],
+            }
             for item in windows
         ],
         "explained": found.name,
         "strip": f"data:image/png;base64,{base64.b64encode(picture).decode()}",
         "film": f"data:video/mp4;base64,{base64.b64encode(film.read_bytes()).decode()}",
     }
+
+
+def _middle(start: int, end: int, seconds: NDArray[np.float64]) -> float | None:
+    """Return the second in the middle of a window; None where the file states no times."""
+    first, last = moment(start, seconds), moment(end, seconds)
+    return None if first is None or last is None else round((first + last) / 2, 3)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,6 +6,7 @@ windows      [--- span = 64 --]
                                ...      [--- the last one ends with the video --]
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -69,9 +70,26 @@ def read_windows(reader: Reader, *, clip: ClipSpec, side: int, starts: list[int]
                 held = {place: kept for place, kept in held.items() if place >= starts[number]}
 
 
-def seconds(frame: int, fps: float) -> float | None:
-    """Return when a frame is shown, from the mean rate; None where the file does not say the rate."""
-    return round(frame / fps, 3) if fps > 0 else None
+def shown_at(frames: NDArray[np.int64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return when frames are shown (s) in a video that loops: beyond its end it goes on with its first frame.
+
+    Where the file states no times, 25 frames per second are assumed.
+    """
+    total = len(seconds) - 1
+    known = seconds if np.isfinite(seconds).all() else np.arange(total + 1) / 25
+    moments: NDArray[np.float64] = known[frames % total] + frames // total * known[-1]
+    return moments
+
+
+def moment(frame: int, seconds: NDArray[np.float64]) -> float | None:
+    """Return when a frame is shown, to the millisecond; None where the file states no times.
+
+    Args:
+        frame: Its index; the number of frames for the end of the last one.
+        seconds: Of `vidgn.data.readers.types.Reader.seconds`.
+    """
+    at = float(seconds[frame])
+    return round(at, 3) if math.isfinite(at) else None
 
 
 def _indices(start: int, clip: ClipSpec, num_frames: int) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Turn runs into one page to look at: `vidgn report RUN...`."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -180,7 +181,11 @@ def _frames(path: Path) -> tuple[Any, list[str]]:
     """Return eight frames spread over the video, and when they are shown."""
     with open_video(path) as reader:
         index = np.linspace(0, len(reader) - 1, 8).astype(np.int64)
-        times = [f"{at / reader.fps:.2f} s" if reader.fps > 0 else f"frame {at}" for at in index.tolist()]
+        seconds = reader.seconds()[index]
+        times = [
+            f"{second:.2f} s" if math.isfinite(second) else f"frame {at}"
+            for at, second in zip(index.tolist(), seconds.tolist(), strict=True)
+        ]
         return reader.read(index), times
 
 

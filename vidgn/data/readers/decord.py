@@ -47,6 +47,7 @@ class DecordReader:
             why = _obstacle(probe)
             self._num_frames, self.fps, self.notes = len(probe), probe.fps, probe.notes
             self.height, self.width = probe.height, probe.width
+            self._seconds = probe.seconds()
         if why:
             raise refusal(path, why)
         self._error: type[Exception] = decord.DECORDError
@@ -63,6 +64,10 @@ class DecordReader:
 
     def __len__(self) -> int:
         return self._num_frames
+
+    def seconds(self) -> NDArray[np.float64]:
+        """Return when frames are shown; see `vidgn.data.readers.types.Reader.seconds`."""
+        return self._seconds
 
     def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.

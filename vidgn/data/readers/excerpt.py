@@ -49,6 +49,7 @@ class ExcerptReader:
 
     def __init__(self, inner: Reader, excerpt: Excerpt) -> None:
         self._inner = inner
+        self._is_resampled = excerpt.fps is not None
         self.path, self.notes = str(excerpt), inner.notes
         try:
             self._index, self.fps = _frames_of(inner, excerpt)
@@ -58,6 +59,14 @@ class ExcerptReader:
 
     def __len__(self) -> int:
         return len(self._index)
+
+    def seconds(self) -> NDArray[np.float64]:
+        """Return when frames are shown; see `vidgn.data.readers.types.Reader.seconds`."""
+        if self._is_resampled:
+            return np.arange(len(self) + 1, dtype=np.float64) / self.fps
+        whole = self._inner.seconds()
+        moments: NDArray[np.float64] = np.append(whole[self._index], whole[self._index[-1] + 1]) - whole[self._index[0]]
+        return moments
 
     @property
     def height(self) -> int:

@@ -43,6 +43,10 @@ class ImageFolderReader:
     def __len__(self) -> int:
         return len(self._names)
 
+    def seconds(self) -> NDArray[np.float64]:
+        """Return when frames are shown; see `vidgn.data.readers.types.Reader.seconds`."""
+        return np.arange(len(self) + 1, dtype=np.float64) / self.fps
+
     @property
     def height(self) -> int:
         """Rows of an image; decodes the first one where none was read yet."""

@@ -52,7 +52,7 @@ class TorchcodecReader:
                 raise refusal(path, why)
             sample = _sample(probe)
             ((_, picture),) = probe.frames([sample])
-            self.fps, self.notes = probe.fps, probe.notes
+            self.fps, self.notes, self._seconds = probe.fps, probe.notes, probe.seconds()
             stream, times = probe.source.stream, probe.source.packets.times
             number = stream.index  # asked here: a closed container's streams are gone
             assert stream.time_base is not None  # without one no packet has a time
@@ -70,6 +70,10 @@ class TorchcodecReader:
 
     def __len__(self) -> int:
         return len(self._times)
+
+    def seconds(self) -> NDArray[np.float64]:
+        """Return when frames are shown; see `vidgn.data.readers.types.Reader.seconds`."""
+        return self._seconds
 
     def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.

@@ -77,6 +77,12 @@ class Reader(Protocol):
     def __len__(self) -> int:
         """Count the frames exactly."""
 
+    def seconds(self) -> NDArray[np.float64]:
+        """Return when each frame is shown, from the first one on, and when the last one ends: float64 (N + 1,).
+
+        Frame i is shown from seconds[i] to seconds[i + 1], whatever the rate; nan where the file states no times.
+        """
+
     def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield each distinct wanted frame once, in ascending order, from one forward pass.
 

@@ -23,6 +23,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from vidgn.data.synthetic.drawing import SCALES, Trajectory, draw_look, render
 from vidgn.outputs import replacing
 
+_TICK = Fraction(1, 90_000)  # seconds
 CLASSES = (
     "move_down",
     "move_left",
@@ -200,8 +202,17 @@ def _write_video(job: tuple[Path, str, MotionsSpec, tuple[int, int]]) -> None:
     write_video(path, draw_video(label, spec=spec, key=key))
 
 
-def write_video(path: str | Path, frames: NDArray[np.uint8], *, fps: int = 25) -> None:
-    """Write (F, H, W, 3) uint8 RGB frames to an H.264 mp4 that appears under its name only when whole."""
+def write_video(
+    path: str | Path, frames: NDArray[np.uint8], *, fps: int = 25, seconds: NDArray[np.float64] | None = None
+) -> None:
+    """Write (F, H, W, 3) uint8 RGB frames to an H.264 mp4 that appears under its name only when whole.
+
+    Args:
+        path: Of the file.
+        frames: Asked for their shape and for one after the other.
+        fps: Frames per second, if `seconds` are not given.
+        seconds: When each frame is shown, and when the last one ends, ascending (F + 1,).
+    """
     import av
 
     with replacing(path) as part, av.open(str(part), "w", format="mp4") as container:
@@ -210,8 +221,15 @@ def write_video(path: str | Path, frames: NDArray[np.uint8], *, fps: int = 25) -
         stream.pix_fmt = "yuv420p"
         # Quick to write and to read: one thread, no B-frames, a keyframe every 16 frames.
         stream.options = {"preset": "ultrafast", "crf": "22", "g": "16", "threads": "1"}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        ticks = None if seconds is None else np.round((seconds - seconds[0]) / float(_TICK)).astype(np.int64)
+        if ticks is not None:
+            stream.codec_context.time_base = stream.time_base = _TICK
+            lengths = np.diff(ticks)
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if ticks is not None:
+                frame.pts, frame.time_base, frame.duration = int(ticks[number]), _TICK, int(lengths[number])
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 

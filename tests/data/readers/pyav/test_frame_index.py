@@ -21,7 +21,7 @@ def packets(times, *, keys=(0,), hidden=()):
     table = PacketTable()
     table.extend(
         [
-            SimpleNamespace(pts=time, size=100, is_keyframe=number in keys, is_discard=number in hidden)
+            SimpleNamespace(pts=time, dts=number, size=100, is_keyframe=number in keys, is_discard=number in hidden)
             for number, time in enumerate(times)
         ]
     )

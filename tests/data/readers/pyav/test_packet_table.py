@@ -14,7 +14,9 @@ FACTS = [
 
 
 def described(facts):
-    return SimpleNamespace(pts=facts.time, size=facts.size, is_keyframe=facts.is_key, is_discard=not facts.shown)
+    return SimpleNamespace(
+        pts=facts.time, dts=None, size=facts.size, is_keyframe=facts.is_key, is_discard=not facts.shown
+    )
 
 
 @pytest.fixture

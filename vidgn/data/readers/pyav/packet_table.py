@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-_NO_TIME = -(1 << 63)  # FFmpeg's own mark of a missing time (AV_NOPTS_VALUE, libavutil/avutil.h)
+NO_TIME = -(1 << 63)  # FFmpeg's own mark of a missing time (AV_NOPTS_VALUE, libavutil/avutil.h)
 _KEY, _SHOWN = 1, 2
 
 
@@ -26,6 +26,10 @@ class Described(Protocol):
     @property
     def pts(self) -> int | None:
         """When it is shown."""
+
+    @property
+    def dts(self) -> int | None:
+        """When it is decoded."""
 
     @property
     def size(self) -> int:
@@ -54,6 +58,7 @@ class PacketTable:
         self.sizes = array("i")
         self.keys = array("i")
         self._flags = bytearray()
+        self._decode_times = array("q")  # of the first packets, as far as one of them has no time of showing
 
     @classmethod
     def of(cls, *, times: NDArray[np.int64], sizes: NDArray[np.int64], keys: NDArray[np.int64]) -> "PacketTable":
@@ -70,13 +75,17 @@ class PacketTable:
 
     def __getitem__(self, number: int) -> PacketFacts:
         time, flags = self.times[number], self._flags[number]
-        return PacketFacts(None if time == _NO_TIME else time, self.sizes[number], flags & _KEY > 0, flags & _SHOWN > 0)
+        return PacketFacts(None if time == NO_TIME else time, self.sizes[number], flags & _KEY > 0, flags & _SHOWN > 0)
 
     def extend(self, packets: Sequence[Described]) -> None:
         """Add the next packets."""
         keys = [packet.is_keyframe for packet in packets]
         first = len(self._flags)
-        self.times.extend([_NO_TIME if time is None else time for time in [packet.pts for packet in packets]])
+        times = [packet.pts for packet in packets]
+        self.times.extend([NO_TIME if time is None else time for time in times])
+        if None in times:  # AVI, for one, has times of decoding only
+            self._decode_times.extend([NO_TIME] * (first - len(self._decode_times)))
+            self._decode_times.extend([NO_TIME if packet.dts is None else packet.dts for packet in packets])
         self.sizes.extend([packet.size for packet in packets])
         self.keys.extend([number for number, is_key in enumerate(keys, first) if is_key])
         self._flags += bytes(
@@ -92,7 +101,15 @@ class PacketTable:
 
     def has_all_times(self) -> bool:
         """Tell whether every packet has a time."""
-        return _NO_TIME not in self.times
+        return NO_TIME not in self.times
+
+    def best_times(self) -> NDArray[np.int64]:
+        """Return when each packet is shown, or where that is missing when it is decoded, or `NO_TIME`, (N,) ticks."""
+        times = np.array(self.times, np.int64)
+        decoded = np.asarray(self._decode_times, np.int64)
+        missing = np.flatnonzero(times[: len(decoded)] == NO_TIME)
+        times[missing] = decoded[missing]
+        return times
 
     def is_shown(self) -> NDArray[np.bool_]:
         """Tell of each packet whether no edit list hides it, (N,)."""

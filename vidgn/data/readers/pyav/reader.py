@@ -22,6 +22,7 @@ from vidgn.data.readers.pyav.frame_index import (
     reorder_depth,
     starts_amid,
 )
+from vidgn.data.readers.pyav.frame_times import frame_seconds, mean_rate
 from vidgn.data.readers.pyav.order_check import OrderCheck
 from vidgn.data.readers.pyav.order_count import NO_COUNT
 from vidgn.data.readers.pyav.packet_decoder import PictureDecoder
@@ -47,6 +48,7 @@ class PyavReader:
         self._shape: tuple[int, int] | None = None
         self._is_closed = False
         self._order: OrderCheck | None = None
+        self._seconds: NDArray[np.float64] | None = None
         self.source = PacketSource(path, max_pixels=max_pixels)
         self.decoder = PictureDecoder(self.source, num_threads=num_threads)
         try:
@@ -78,7 +80,16 @@ class PyavReader:
     @property
     def fps(self) -> float:
         """Frames per second, on average; 0.0 where the file does not say."""
-        return self.source.facts.fps
+        return mean_rate(self.seconds(), stated=self.source.facts.fps)
+
+    def seconds(self) -> NDArray[np.float64]:
+        """Return when frames are shown; see `vidgn.data.video.Reader.seconds`."""
+        if self._seconds is None or len(self._seconds) != len(self) + 1:
+            facts = self.source.facts
+            self._seconds = frame_seconds(
+                self.source.packets, self.index.order, tick=facts.tick, fps=facts.fps, length=facts.duration
+            )
+        return self._seconds
 
     def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield distinct frames in ascending order; see `vidgn.data.video.Reader.frames`.
@@ -119,7 +130,7 @@ class PyavReader:
         runs = self.index.runs(range(len(self)) if wanted is None else wanted)
         if all(order.holds(max(run.start, first), run.last) for run in runs):
             return
-        count, self.is_timed, self.index = len(self), False, self._index_by_decoding()
+        count, self.is_timed, self.index, self._seconds = len(self), False, self._index_by_decoding(), None
         if len(self.index) != count:
             why = f"the times of its packets contradict the stream, of which {len(self.index)} frames can be decoded"
             raise VideoDecodeError(self.path, f"{why} and not {count}")

@@ -16,7 +16,10 @@ _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 
 
 class StreamFacts(NamedTuple):
-    """What a file says of its video, before anything is decoded. Sizes are as stored (px), not upright."""
+    """What a file says of its video, before anything is decoded. Sizes are as stored (px), not upright.
+
+    `tick` is the unit of its times (s), `duration` how long it is shown (s); None where the file does not say.
+    """
 
     formats: frozenset[str]
     codec: str
@@ -25,6 +28,8 @@ class StreamFacts(NamedTuple):
     width: int
     fps: float
     is_progressive: bool
+    tick: float | None
+    duration: float | None
 
 
 def limits(max_pixels: int) -> dict[str, str]:
@@ -51,6 +56,7 @@ def choose_stream(container: InputContainer, path: str) -> tuple[VideoStream, St
     context: VideoCodecContext | None = stream.codec_context
     if context is None:
         raise VideoDecodeError(path, "FFmpeg has no decoder for its video stream")
+    tick = None if stream.time_base is None else float(stream.time_base)
     facts = StreamFacts(
         formats=frozenset(container.format.name.split(",")),
         codec=context.codec.name,
@@ -59,5 +65,7 @@ def choose_stream(container: InputContainer, path: str) -> tuple[VideoStream, St
         width=context.width,
         fps=float(stream.average_rate or stream.base_rate or 0),
         is_progressive=context.field_order in _PROGRESSIVE,
+        tick=tick,
+        duration=None if tick is None or stream.duration is None else stream.duration * tick,
     )
     return stream, facts
