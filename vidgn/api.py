@@ -226,7 +226,7 @@ class LoadedModel:
 
         with _open(video, self._model) as reader:
             windows = list(timeline(reader, self._model, stride=stride))
-            return segments(windows, self.classes, fps=reader.fps)
+            return segments(windows, self.classes, seconds=reader.seconds())
 
     def features(
         self, video: "str | Path | NDArray[np.uint8]", *, layer: str = "res5", stride: int | None = None
@@ -263,7 +263,7 @@ class LoadedModel:
         from vidgn.inference.explain import explain
 
         with _open(video, self._model) as reader:
-            return explain(reader, self._model, name=name)[0]
+            return explain(reader, self._model, name=name)
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint that `vidgn.load`, `vidgn eval ckpt=` and `vidgn train init=` take.

@@ -44,6 +44,11 @@ class ArrayReader:
     def __len__(self) -> int:
         return len(self._frames)
 
+    def seconds(self) -> NDArray[np.float64]:
+        """Return when frames are shown; see `vidgn.data.readers.types.Reader.seconds`."""
+        even = np.arange(len(self) + 1, dtype=np.float64)
+        return even / self.fps if self.fps > 0 else np.full(len(even), np.nan)
+
     def frames(self, indices: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield each distinct wanted frame once, in ascending order.
 
