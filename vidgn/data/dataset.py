@@ -34,7 +34,7 @@ __all__ = ["ClipBatch", "ClipDataset", "ClipSample"]
 
 _VAL_VIEW = 1 << 20  # validation draws from views that training never uses
 _SUBSTITUTE_VIEW = 1 << 21
-_SEGMENTS_VIEW = 1 << 24
+_SEGMENTS_VIEW = 1 << 26
 _SUBSTITUTES = 32  # so many bad ones in a row are no chance where 99 of 100 videos are good
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.excerpts import ExcerptManifest
-from vidgn.data.manifests.groups import FRACTIONS, divide, fold_parts, groups_by_pattern
 from vidgn.data.manifests.manifest import Split
+from vidgn.data.tables.groups import FRACTIONS, divide, fold_parts, groups_by_pattern
 from vidgn.data.tables.videos import Listed, ListFormat, read_csv
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
