@@ -34,6 +34,7 @@ STRICTER = {
         "vidgn.models.weights.inflate",
         "vidgn.models.weights.formats",
         "vidgn.models.weights.sources",
+        "vidgn.norms",
     ),
     "vidgn.data": ("vidgn.outputs", "vidgn.bounds"),
     "vidgn.data.clips": (),

@@ -1,5 +1,6 @@
 """The Lightning module: loss, 1-clip validation error, and the test that averages softmax over clips."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -13,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from vidgn.description import KEY, Description
 from vidgn.losses import ClipLoss, right_share
 from vidgn.norms import is_norm
+from vidgn.norms.weight_standardization import describe_kernels
 from vidgn.optim import OptimSpec, build_optimizer
 from vidgn.predictions import (
     Begun,
@@ -200,7 +202,8 @@ class VideoClassifier(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint describe itself under the key `vidgn`, and keep the training error so far."""
         if self.description is not None:
-            checkpoint[KEY] = self.description.to_plain()
+            model = describe_kernels(self.description.model, self.net)
+            checkpoint[KEY] = dataclasses.replace(self.description, model=model).to_plain()
         checkpoint["train_counts"] = self._all_counts().tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -328,6 +328,7 @@ def test_every_model_has_its_words():
 @pytest.mark.parametrize("name", [name for name in MODELS if not name.startswith("i3d")])
 def test_the_words_are_the_models_own(name):
     words = OmegaConf.to_container(OmegaConf.load(CONFIGS / f"{name}.yaml"))
-    assert words == {"name": name, "width": MODELS[name].width, "dropout": MODELS[name].dropout}
+    own = {"name": name, "width": MODELS[name].width, "dropout": MODELS[name].dropout}
+    assert words == {**own, "weight_standardization": "auto"}
     lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()
     assert all("# " in line for line in lines if not line.startswith("name:"))

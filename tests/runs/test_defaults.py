@@ -4,7 +4,7 @@ from omegaconf import OmegaConf
 
 from vidgn.models.registry import MODELS
 from vidgn.runs.command_line import CONFIGS
-from vidgn.runs.defaults import fill_clip, own_clip
+from vidgn.runs.defaults import fill_clip, fill_standardization, own_clip
 from vidgn.runs.specs import optim_spec
 
 
@@ -74,3 +74,31 @@ def test_the_recipe_of_pictures_is_the_papers():
     ]
     assert (spec.momentum, spec.weight_decay, spec.decay_norms, spec.warmup) == (0.9, 1e-4, True, 0.0)
     assert (narrow.optim.decay_norms, narrow.model.name) == (False, "vgg16")
+
+
+@pytest.mark.parametrize(
+    ("options", "standardized", "lr"),
+    [
+        ((), True, 0.48),
+        (("norm=bn",), False, 0.24),
+        (("norm=ln",), False, 0.24),
+        (("norm=wn",), False, 0.24),
+        (("model.weight_standardization=false",), False, 0.24),  # the paper's net
+        (("norm=bn", "model.weight_standardization=true"), True, 0.48),
+        (("model.weight_standardization=timm",), "timm", 0.48),
+        (("init=timm", "optim=finetune"), False, 0.16),  # weights keep the net they were made for
+        (("init=timm", "model.weight_standardization=true", "optim=finetune"), True, 0.16),
+        (("optim.lr=0.03",), True, 0.03),
+        (("task=image", "data=exposures"), False, 0.24),  # of data=exposures
+        (("preset=gn_t32_b4", "data.root=/k400"), False, 0.01),
+        (("preset=gn_t32_b4", "data.root=/k400", "init=null"), False, 0.01),
+        (("model=x3d_s",), True, 0.48),
+    ],
+)
+def test_group_norm_from_random_weights_has_standardized_kernels_and_their_rate(options, standardized, lr):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", overrides=list(options))
+    fill_standardization(config)
+    assert config.model.weight_standardization == standardized
+    assert config.optim.lr == lr
+    optim_spec(OmegaConf.to_container(config.optim))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -175,7 +176,12 @@ def describe(name, clip_len=1, **shape):
     ],
 )
 def test_a_net_takes_the_shape_of_what_it_starts_from(theirs, model, shape):
-    assert shape_from(theirs, model) == shape
+    for choice in (False, True):  # kernels are standardized as the checkpoint's are
+        told = replace(theirs, model={**theirs.model, **({"weight_standardization": True} if choice else {})})
+        assert shape_from(told, {**model, "weight_standardization": "auto"}) == {
+            **shape,
+            "weight_standardization": choice,
+        }
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a person hands to a command: videos, folders, a checkpoint, a device; and a sentence for what is wrong."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,19 +47,24 @@ class Model(NamedTuple):
 def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) -> Model:
     """Build the classifier of a checkpoint on a device, in evaluation mode; `fused` as `eval.py` has it by default.
 
+    Standardized kernels are plain ones in it, and its description says so.
+
     Raises:
         FileNotFoundError, ValueError: the checkpoint or the device is not there or not usable.
     """
     from vidgn.evaluation.published import open_checkpoint
     from vidgn.evaluation.restore import restore
+    from vidgn.norms.weight_standardization import describe_kernels, fold_standardization
     from vidgn.runs.speed import SpeedSpec, speed_up
 
     place = choose_device(device)
     checkpoint = open_checkpoint(find_checkpoint(ckpt))
     classifier = restore(checkpoint, view_batch=checkpoint.description.test.view_batch)
+    model = describe_kernels(checkpoint.description.model, fold_standardization(classifier.net))
+    classifier.description = dataclasses.replace(checkpoint.description, model=model)
     if fused:
         speed_up(classifier.net, SpeedSpec(), accelerator=place.type)
-    return Model(checkpoint.path, classifier.eval().to(place), checkpoint.description, place)
+    return Model(checkpoint.path, classifier.eval().to(place), classifier.description, place)
 
 
 def find_checkpoint(ckpt: str | Path) -> Path:

@@ -19,7 +19,8 @@ from vidgn.models.builders.vgg import build_vgg16
 from vidgn.models.builders.x3d import build_x3d_s
 from vidgn.models.net import VideoNet
 from vidgn.norms import make_norm
-from vidgn.norms.layers import NormFactory
+from vidgn.norms.layers import ConfiguredNorm, NormFactory
+from vidgn.norms.weight_standardization import check_kernels, find_standardization, standardize_weights
 
 
 class Clip(NamedTuple):
@@ -59,6 +60,7 @@ def build_model(
     width: int | None = None,
     dropout: float | None = None,
     pool1: str | None = None,
+    weight_standardization: bool | str = False,
 ) -> VideoNet:
     """Build a network of the table with fresh weights from torch's global generator.
 
@@ -73,11 +75,14 @@ def build_model(
         width: channels of the stem; less makes the net fit small machines.
         dropout: probability before the classifier, in training.
         pool1: the stem of an I3D; see `I3DSpec`.
+        weight_standardization: standardize the kernel of every convolution that a norm follows; True, or a name of
+            `vidgn.norms.weight_standardization.STANDARDIZATIONS`. Keys of the state dict are those of the plain net.
 
     None stands for the value of the table.
 
     Raises:
-        ValueError: an unknown name, `pool1` for another net than an I3D, or a value out of its range.
+        ValueError: an unknown name, `pool1` for another net than an I3D, a value out of its range, or standardized
+            kernels with norm=wn.
 
     >>> from vidgn.norms import make_norm
     >>> build_model("x3d_s", num_classes=10, norm=make_norm("gn"), width=8).spec.window
@@ -95,8 +100,23 @@ def build_model(
         "window": math.ceil((crop or model.clip.crop) / 32),
     }
     if model.pool1 is not None:
-        return model.build(pool1=pool1 or model.pool1, **options, norm=norm)
-    return model.build(NetSpec(name=name, **options), norm=norm)
+        net = model.build(pool1=pool1 or model.pool1, **options, norm=norm)
+    else:
+        net = model.build(NetSpec(name=name, **options), norm=norm)
+    return with_standardization(net, weight_standardization, norm=norm)
+
+
+def with_standardization(net: VideoNet, choice: bool | str, *, norm: NormFactory) -> VideoNet:
+    """Let a net built with `norm` standardize its kernels, unless `choice` is false; return it.
+
+    Raises:
+        ValueError: an unknown choice, or norm=wn.
+    """
+    how = find_standardization(choice)
+    if how is not None:
+        check_kernels(net, norm.name if isinstance(norm, ConfiguredNorm) else None)
+        standardize_weights(net, how)
+    return net
 
 
 def _build_i3d(*, depth: int, pool1: str, norm: NormFactory, **options: Any) -> VideoNet:
@@ -138,6 +158,17 @@ def build_net(*, model: Mapping[str, Any], norm: Mapping[str, Any], crop: int, n
     factory = make_norm(**norm_options(norm, model=model))
     options = {key: value for key, value in model.items() if key != "name"}
     return build_model(model["name"], num_classes=num_classes, norm=factory, crop=crop, **options)
+
+
+def model_options(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a model as a description has them: without `weight_standardization` where it is false.
+
+    Descriptions that are older than this option do not have it.
+
+    >>> model_options({"name": "x3d_s", "width": 24, "weight_standardization": False})
+    {'name': 'x3d_s', 'width': 24}
+    """
+    return {key: value for key, value in model.items() if (key, value) != ("weight_standardization", False)}
 
 
 def norm_options(norm: Mapping[str, Any], *, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,6 +12,11 @@ from torch import nn
 from vidgn.norms.calibrate import Calibration, LayerFit, calibrate_net
 from vidgn.norms.layers import ConfiguredNorm, finish_net, is_norm, make_norm
 from vidgn.norms.swap import Misfit, Stay, replace_layer
+from vidgn.norms.weight_standardization import (
+    check_kernels,
+    find_standardization,
+    standardize_weights,
+)
 
 
 class Change(NamedTuple):
@@ -43,6 +48,7 @@ class ConversionReport:
     left: tuple[Left, ...]
     fits: tuple[LayerFit, ...] = ()
     unreached: tuple[str, ...] = ()
+    standardized: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Count the changes by kind and list the layers left."""
@@ -50,6 +56,7 @@ class ConversionReport:
         lines = [f"{len(self.changed)} norms changed, {len(self.left)} left as is"]
         for (before, after, note), count in kinds.items():
             lines.append(f"  {count} {before} -> {after}" + (f" ({note})" if note else ""))
+        lines += [f"  {len(self.standardized)} kernels standardized"] if self.standardized else []
         lines += [f"  left: {name} ({kind}): {why}" for name, kind, why in self.left]
         lines += [f"  R^2 {fit.r2:.3f}, {fit.num_groups} groups: {fit.name}" for fit in self.fits]
         return "\n".join([*lines, *(f"  not reached by the calibration: {name}" for name in self.unreached)])
@@ -64,6 +71,7 @@ def convert_norm(
     calibrate: Iterable[Any] | None = None,
     scales: Literal["keep", "fit"] = "keep",
     groups: Sequence[int] = (),
+    weight_standardization: bool | str = False,
 ) -> ConversionReport:
     """Replace every norm over channels in a model, 1-D to 3-D, by another; all or nothing.
 
@@ -87,11 +95,14 @@ def convert_norm(
         scales: with `calibrate`, `fit` also scales the kernels before each norm. The net imitates the old one far
             better and is harder to train further: see docs/convert.md.
         groups: with `calibrate` and `gn`, numbers of groups to choose from in each layer.
+        weight_standardization: standardize the kernel of every convolution that a norm follows each time it is
+            used; keys stay. True, or a name of `STANDARDIZATIONS`. Trained weights give other outputs then.
 
     Raises:
         ValueError: layers whose channels the groups do not divide, all listed; a model that is a norm itself;
             `fold` for another norm than `frozen_bn`; an unknown choice; a calibration that is empty, can be read only
-            once or meets values that are not finite. The model is as it was.
+            once or meets values that are not finite; standardized kernels with `wn` or `calibrate`, or where a kernel
+            is computed from other parameters. The model is as it was.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU())
     >>> print(convert_norm(net, "gn"))
@@ -102,8 +113,12 @@ def convert_norm(
     _check_arguments(model, norm, keep_statistics=keep_statistics, uneven=uneven)
     if calibrate is None and (scales != "keep" or groups):
         raise ValueError(f"scales={scales} and groups={list(groups)} need clips to fit to; give calibrate=LOADER.")
+    how = find_standardization(weight_standardization)
+    if how is not None:
+        _check_standardized(model, norm, calibrated=calibrate is not None)
     if calibrate is None:
-        return _swap(model, norm, fold=keep_statistics == "fold", nearest=uneven == "nearest")
+        report = _swap(model, norm, fold=keep_statistics == "fold", nearest=uneven == "nearest")
+        return report if how is None else replace(report, standardized=standardize_weights(model, how))
     _check_calibrated(norm, scales=scales, groups=groups)
     return _swap_calibrated(model, norm, calibrate, nearest=uneven == "nearest", scales=scales, groups=groups)
 
@@ -168,6 +183,15 @@ def _check_calibrated(norm: ConfiguredNorm, *, scales: str, groups: Sequence[int
 
 
 _CALIBRATED = ("gn", "ln", "in")
+
+
+def _check_standardized(model: nn.Module, norm: ConfiguredNorm, *, calibrated: bool) -> None:
+    check_kernels(model, norm.name)
+    if calibrated:
+        raise ValueError(
+            "weight_standardization changes what the kernels give, which calibrate= fits the norms to; leave one of the"
+            " two out."
+        )
 
 
 def _check_arguments(model: nn.Module, norm: ConfiguredNorm, *, keep_statistics: str, uneven: str) -> None:

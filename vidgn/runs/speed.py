@@ -19,6 +19,7 @@ from vidgn.models.fuse.fold import fold_batch_norms
 from vidgn.models.fuse.int8 import check_processor, quantize
 from vidgn.models.fuse.rewrite import fuse
 from vidgn.models.fuse.tune import tune
+from vidgn.norms.weight_standardization import fold_standardization
 from vidgn.runs.allocator import give_back_memory, keep_memory
 
 
@@ -165,6 +166,8 @@ class Speed(L.Callback):
             return
         self._done = True
         net = cast("VideoClassifier", pl_module).net
+        if self.frozen:
+            fold_standardization(net)
         if self.frozen and any(isinstance(module, ViewConv3d) for module in net.modules()):
             fold_batch_norms(net)
         frames, side, count = self.clip

@@ -32,7 +32,7 @@ from vidgn.models.summary import summarize
 from vidgn.norms import is_norm
 from vidgn.optim import build_optimizer
 from vidgn.runs.command_line import run_folder
-from vidgn.runs.defaults import check_task, fill_clip
+from vidgn.runs.defaults import check_task, fill_clip, fill_standardization
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
 from vidgn.training.dry_estimate import Job, Prediction, as_record, needed_cores, predict
@@ -65,6 +65,7 @@ def dry_run(config: DictConfig) -> dict[str, Any]:
     if config.task.name != "video":
         raise ValueError(f"trainer=dry measures videos; task={config.task.name} has none: leave out trainer=dry.")
     fill_clip(config)
+    fill_standardization(config)
     words, half = config.trainer.dry, "16" in str(config.trainer.precision)
     with _videos(config) as videos:
         found = _measure(config, videos)

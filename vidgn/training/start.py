@@ -10,7 +10,7 @@ from vidgn.data.module import DataSpec, ViewSpec
 from vidgn.data.transforms import CropSpec, Normalize
 from vidgn.description import Description, TestViews
 from vidgn.models.net import VideoNet
-from vidgn.models.registry import build_net, norm_options
+from vidgn.models.registry import build_net, model_options, norm_options
 from vidgn.models.weights.load import LoadReport, load_weights
 from vidgn.runs.environment import versions
 
@@ -64,7 +64,7 @@ def describe(
     )
     return Description(
         classes=tuple(classes),
-        model=dict(model),
+        model=model_options(model),
         norm=norm_options(norm, model=model),
         clip_len=clip.clip_len,
         span=clip.span,

@@ -35,9 +35,11 @@ from vidgn.evaluation.evaluate import Result, check_test_limit, evaluate
 from vidgn.losses import ClipLoss, LossSpec
 from vidgn.models.drop_path import DropPathSum, add_drop_path
 from vidgn.models.net import VideoNet
+from vidgn.models.registry import model_options
 from vidgn.models.stages import freeze_stages, frozen_names, stages
+from vidgn.norms.weight_standardization import is_standardized
 from vidgn.runs.command_line import is_typed, run_folder, typed_words
-from vidgn.runs.defaults import check_task, fill_clip, shape_from
+from vidgn.runs.defaults import check_task, fill_clip, fill_standardization, shape_from
 from vidgn.runs.environment import device_word, git_state, versions
 from vidgn.runs.fsdp import check_sharding
 from vidgn.runs.manifests import find_videos, usable
@@ -122,6 +124,7 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     adopt_shape(config)
     check_task(config)
     fill_clip(config)
+    fill_standardization(config)
     clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
     test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
     recipe = optim_spec(_plain(config.optim))
@@ -225,6 +228,11 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
     sided = mirror_changes(manifests["train"].classes)
     if config.data.flip is None and sided:
         say(f"note: clips are not mirrored, since that would change {', '.join(sided[:5])}; data.flip=true forces it")
+    if is_standardized(start.net) and config.init is None and not is_typed("model.weight_standardization"):
+        say(
+            "note: kernels are standardized, the default of norm=gn from random weights;"
+            " model.weight_standardization=false is the paper's net"
+        )
     if start.report is not None:
         head = "new classifier" if start.report.replaced_head else "classifier kept"
         say(f"init {config.init} ({start.report.source_format}): {start.report.loaded} tensors, {head}")
@@ -239,7 +247,7 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
 
 def _net_words(config: DictConfig) -> str:
     """Say which net it is, such as `i3d with gn (depth 50, width 16, dropout 0.0, pool1 nonlocal)`."""
-    details = ", ".join(f"{key} {value}" for key, value in config.model.items() if key != "name")
+    details = ", ".join(f"{key} {value}" for key, value in model_options(_plain(config.model)).items() if key != "name")
     return f"{config.model.name} with {config.norm.name} ({details})"
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidgn.norms.kernels.layout import channels_last
+from vidgn.norms.weight_standardization import Standardization, standardize
 
 CHANNEL_STEP = 16  # channels that matrix units and vector registers take at once
 
@@ -35,6 +36,12 @@ class ViewConv3d(nn.Conv3d):
     forms: Mapping[tuple[tuple[int, ...], torch.dtype], str]
     default_form: str
     default_form_on_cpu: str
+    standardization: Standardization | None = None  # of the kernel, before each use
+
+    @property
+    def kernel(self) -> Tensor:
+        """Return what the convolution multiplies with: the weight, standardized if it is to be."""
+        return self.weight if self.standardization is None else standardize(self.weight, self.standardization)
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, T, H, W)."""
@@ -60,11 +67,18 @@ class Form(NamedTuple):
     """One way to compute a convolution: whether it can, and how."""
 
     applies: Callable[[nn.Conv3d], bool]
-    run: Callable[[nn.Conv3d, Tensor], Tensor]
+    compute: Callable[[ViewConv3d, Tensor, Tensor], Tensor]  # of the convolution, its input and its kernel
+
+    def run(self, conv: ViewConv3d, x: Tensor, kernel: Tensor | None = None) -> Tensor:
+        """Convolve x, with a kernel that stands for the convolution's own, if one is given."""
+        return self.compute(conv, x, conv.kernel if kernel is None else kernel)
 
 
 def prepare(conv: nn.Conv3d) -> None:
-    """Make a convolution a `ViewConv3d`, its kernel channels-last; parameters, hooks and name stay."""
+    """Make a convolution a `ViewConv3d`, its kernel channels-last; parameters, hooks and name stay.
+
+    A standardized kernel stays standardized.
+    """
     conv.__class__ = ViewConv3d
     assert isinstance(conv, ViewConv3d)
     for name in ("kernel_size", "stride", "padding", "dilation"):  # X3D's builder leaves numpy's integers
@@ -80,13 +94,15 @@ def prepare(conv: nn.Conv3d) -> None:
 _ON_CPU: Mapping[str, str] = {"fold": "conv3d", "matmul": "conv2d over H, W"}
 
 
-def conv_gradients(conv: ViewConv3d, dy: Tensor, x: Tensor, *, needs_x: bool = True) -> tuple[Tensor, Tensor]:
+def conv_gradients(
+    conv: ViewConv3d, dy: Tensor, x: Tensor, kernel: Tensor, *, needs_x: bool = True
+) -> tuple[Tensor, Tensor]:
     """Give the gradients of x (empty unless it is needed) and of the kernel, in the form that computed y.
 
     All are channels-last; the convolution has no bias. A bfloat16 x still gives a gradient in the kernel's dtype.
     """
     form = conv.form_of(x)
-    kernel, moves, samples = conv.weight.to(x.dtype), _moves(conv), x.shape[0]
+    kernel, moves, samples = kernel.to(x.dtype), _moves(conv), x.shape[0]
     shape = x.shape
     if form == "conv2d over H, W":
         dy, x, kernel, moves = _pictures(dy), _pictures(x), kernel.squeeze(2), tuple(m[1:] for m in moves)
@@ -118,16 +134,16 @@ def _is_pointwise(conv: nn.Conv3d) -> bool:
     return conv.kernel_size == (1, 1, 1) and same and conv.groups == 1
 
 
-def _matmul(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    return F.linear(x.movedim(1, -1), conv.weight.flatten(1), conv.bias).movedim(-1, 1)
+def _matmul(conv: ViewConv3d, x: Tensor, kernel: Tensor) -> Tensor:
+    return F.linear(x.movedim(1, -1), kernel.flatten(1), conv.bias).movedim(-1, 1)
 
 
 def _is_spatial(conv: nn.Conv3d) -> bool:
     return (conv.kernel_size[0], conv.stride[0], conv.padding[0]) == (1, 1, 0)
 
 
-def _spatial(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    kernel = conv.weight.squeeze(2)  # (O, I, kh, kw)
+def _spatial(conv: ViewConv3d, x: Tensor, kernel: Tensor) -> Tensor:
+    kernel = kernel.squeeze(2)  # (O, I, kh, kw)
     stride, padding, dilation = (move[1:] for move in _moves(conv))
     return _clips(F.conv2d(_pictures(x), kernel, conv.bias, stride, padding, dilation, conv.groups), samples=x.shape[0])
 
@@ -136,8 +152,8 @@ def _is_temporal(conv: nn.Conv3d) -> bool:
     return conv.kernel_size[1:] == (1, 1) == conv.stride[1:] and conv.padding[1:] == (0, 0)
 
 
-def _temporal(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    kernel = conv.weight.squeeze(-1)  # (O, I, k, 1)
+def _temporal(conv: ViewConv3d, x: Tensor, kernel: Tensor) -> Tensor:
+    kernel = kernel.squeeze(-1)  # (O, I, k, 1)
     stride, padding, dilation = ((t[0], rest) for t, rest in zip(_moves(conv), (1, 0, 1), strict=True))
     y = F.conv2d(x.flatten(3), kernel, conv.bias, stride, padding, dilation, conv.groups)  # (N, O, T', H W)
     return y.reshape(*y.shape[:3], *x.shape[3:])
@@ -148,7 +164,7 @@ def _is_narrow(conv: nn.Conv3d) -> bool:
     return conv.kernel_size[0] > 1 and depth <= CHANNEL_STEP and conv.groups == 1 and conv.dilation[0] == 1
 
 
-def _fold(conv: nn.Conv3d, x: Tensor) -> Tensor:
+def _fold(conv: ViewConv3d, x: Tensor, kernel: Tensor) -> Tensor:
     dtype = computed_dtype(x.device, x.dtype)
     frames, channels = conv.kernel_size[0], conv.in_channels
     padding = int(conv.padding[0])
@@ -157,7 +173,7 @@ def _fold(conv: nn.Conv3d, x: Tensor) -> Tensor:
     samples, _, count, height, width, _ = windows.shape
     spare = CHANNEL_STEP - frames * channels
     pictures = F.pad(windows.permute(0, 2, 3, 4, 5, 1).reshape(samples * count, height, width, -1), (0, spare))
-    kernel = F.pad(conv.weight.transpose(1, 2).flatten(1, 2), (0, 0, 0, 0, 0, spare))  # (O, k C, kh, kw)
+    kernel = F.pad(kernel.transpose(1, 2).flatten(1, 2), (0, 0, 0, 0, 0, spare))  # (O, k C, kh, kw)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     y = F.conv2d(
         pictures.movedim(-1, 1), kernel, conv.bias, conv.stride[1:], conv.padding[1:], conv.dilation[1:]
@@ -165,8 +181,9 @@ def _fold(conv: nn.Conv3d, x: Tensor) -> Tensor:
     return _clips(y, samples=samples)
 
 
-def _plain(conv: nn.Conv3d, x: Tensor) -> Tensor:
-    return nn.Conv3d.forward(conv, x)
+def _plain(conv: ViewConv3d, x: Tensor, kernel: Tensor) -> Tensor:
+    y: Tensor = conv._conv_forward(x, kernel, conv.bias)
+    return y
 
 
 def _pictures(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.utils import fuse_conv_bn_weights
 
 from vidgn.norms.batch import FrozenBatchNorm3d
 from vidgn.norms.sync import SyncBatchNorm3d
+from vidgn.norms.weight_standardization import fold_standardization
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -19,13 +20,14 @@ def fold_batch_norms(net: ModuleT) -> ModuleT:
     """Fold every batch norm that follows a convolution, in place, and return the net.
 
     Convolutions gain a bias and the norms are gone, so checkpoints are loaded before and the net is not trained
-    after. Group norms do not fold: their statistics are the clip's own.
+    after. Standardized kernels become plain ones. Group norms do not fold: their statistics are the clip's own.
 
     Raises:
         ValueError: the net is training, where batch norm is no constant.
     """
     if net.training:
         raise ValueError("The net is training, and its batch norms still change; call net.eval() first.")
+    fold_standardization(net)
     for module in list(net.modules()):
         for conv_name, norm_name in _PAIRS.get(type(module).__name__, ()):
             conv, norm = _last_convolution(getattr(module, conv_name)), getattr(module, norm_name)

@@ -110,7 +110,7 @@ def _signs_of_inputs(net: nn.Module, convs: list[ViewConv3d], clips: Tensor) -> 
 
 
 def _become_int8(conv: ViewConv3d, *, signed: bool) -> None:
-    kernel = conv.weight.detach().float()
+    kernel = conv.kernel.detach().float()
     scales = kernel.abs().amax((1, 2, 3, 4)).clamp_min(1e-30) / LARGEST_WEIGHT
     integers = (kernel / scales[:, None, None, None, None]).round().to(torch.int8)
     zero = MIDDLE if signed else 0

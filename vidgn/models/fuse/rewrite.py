@@ -10,7 +10,7 @@ plain convolutions or ReLUs stay as they are.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeGuard, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from vidgn.models.fuse.conv import ViewConv3d, prepare
 from vidgn.models.fuse.step import Unit, block_step, can_step, pair_pool, stem_step
 from vidgn.norms.fused import GroupNormAct3d
 from vidgn.norms.layers import GroupNorm3d
+from vidgn.norms.weight_standardization import StandardizedConv3d
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -46,7 +47,7 @@ def fuse(net: ModuleT, *, memory: Literal["normal", "low"] = "normal") -> Module
             module.low_memory = memory == "low"
         elif _is_group_norm(module):
             _become(module, GroupNormAct3d).relu = False
-        elif type(module) is nn.Conv3d and module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        elif _is_plain_convolution(module):
             prepare(module)
         elif type(module) is nn.MaxPool3d:
             _become(module, ExactMaxPool3d)
@@ -201,6 +202,13 @@ def _ends_in_norm_add_relu(block: nn.Module) -> bool:
 
 def _is_group_norm(module: object) -> bool:
     return type(module) in (nn.GroupNorm, GroupNorm3d)
+
+
+def _is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv3d]:
+    if type(module) not in (nn.Conv3d, StandardizedConv3d):
+        return False
+    assert isinstance(module, nn.Conv3d)
+    return module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
 
 def _become(module: nn.Module, kind: type[ModuleT]) -> ModuleT:

@@ -36,13 +36,13 @@ class Unit(NamedTuple):
 
     @property
     def weights(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what is learned."""
-        return self.conv.weight, self.norm.weight, self.norm.bias
+        """Return the kernel, which may be computed from what is learned, and the norm's scale and shift."""
+        return self.conv.kernel, self.norm.weight, self.norm.bias
 
-    def convolve(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Convolve in the dtype of x, without a graph and without hooks."""
         with torch.autocast("cpu", torch.bfloat16, enabled=x.dtype == torch.bfloat16):  # for the weights
-            return FORMS[self.conv.form_of(x)].run(self.conv, channels_last(x))
+            return FORMS[self.conv.form_of(x)].run(self.conv, channels_last(x), kernel)
 
     def normalize(self, x: Tensor, residual: Tensor | None = None, *, relu: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Give y, and the mean and 1/std (N, G)."""
@@ -86,16 +86,17 @@ class _Block(torch.autograd.Function):
         ctx: Any, x: Tensor, units: tuple[Unit, Unit, Unit, Unit | None], low_memory: bool, *weights: Tensor
     ) -> Tensor:
         a, b, c, projection = units
+        kernel_a, kernel_b, kernel_c, *kernel_s = weights[::3]
         x = channels_last(x.to(computed_dtype(x.device, x.dtype)))
-        xa = a.convolve(x)
+        xa = a.convolve(x, kernel_a)
         ha, *stats_a = a.normalize(xa, relu=True)
-        xb = b.convolve(ha)
+        xb = b.convolve(ha, kernel_b)
         hb, *stats_b = b.normalize(xb, relu=True)
-        xc = c.convolve(hb)
+        xc = c.convolve(hb, kernel_c)
         shortcut, xs = x, None
         stats_s: list[Tensor] = []
         if projection is not None:
-            xs = projection.convolve(x)
+            xs = projection.convolve(x, kernel_s[0])
             shortcut, *stats_s = projection.normalize(xs, relu=False)
         y, *stats_c = c.normalize(xc, shortcut, relu=True)
         again = (None, None, None, None) if low_memory else (ha, hb, xc, xs)
@@ -108,31 +109,33 @@ class _Block(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         a, b, c, projection = ctx.units
         x, xa, xb, y, ha, hb, xc, xs, *stats = ctx.saved_tensors  # the weights, too: torch sees if they changed
+        num_stats = 6 if projection is None else 8
+        kernel_a, kernel_b, kernel_c, *kernel_s = stats[num_stats::3]
         stats_a, stats_b, stats_c, stats_s = (stats[i : i + 2] for i in range(0, 8, 2))
         needs_x = ctx.needs_input_grad[0]
         g = aten.threshold_backward(match_layout(dy, y), y, 0)
         hb = b.normalize(xb, relu=True)[0] if hb is None else hb
-        xc = c.convolve(hb) if xc is None else xc
+        xc = c.convolve(hb, kernel_c) if xc is None else xc
         dxc, *norm_c = c.norm_gradients(g, xc, *stats_c)
         del xc
-        dhb, dwc = conv_gradients(c.conv, dxc, hb)
+        dhb, dwc = conv_gradients(c.conv, dxc, hb, kernel_c)
         del dxc
         dxb, *norm_b = b.norm_gradients(_masked(dhb, hb), xb, *stats_b)
         del dhb, hb
         ha = a.normalize(xa, relu=True)[0] if ha is None else ha
-        dha, dwb = conv_gradients(b.conv, dxb, ha)
+        dha, dwb = conv_gradients(b.conv, dxb, ha, kernel_b)
         del dxb
         dxa, *norm_a = a.norm_gradients(_masked(dha, ha), xa, *stats_a)
         del dha, ha
-        dx, dwa = conv_gradients(a.conv, dxa, x, needs_x=needs_x)
+        dx, dwa = conv_gradients(a.conv, dxa, x, kernel_a, needs_x=needs_x)
         del dxa
         found: list[Tensor] = [dwa, *norm_a, dwb, *norm_b, dwc, *norm_c]
         if projection is None:
             return (dx.add_(g) if needs_x else None), None, None, *found
-        xs = projection.convolve(x) if xs is None else xs
+        xs = projection.convolve(x, kernel_s[0]) if xs is None else xs
         dxs, *norm_s = projection.norm_gradients(g, xs, *stats_s)
         del g, xs
-        rest, dws = conv_gradients(projection.conv, dxs, x, needs_x=needs_x)
+        rest, dws = conv_gradients(projection.conv, dxs, x, kernel_s[0], needs_x=needs_x)
         return (dx.add_(rest) if needs_x else None), None, None, *found, dws, *norm_s
 
 
@@ -142,7 +145,7 @@ class _Stem(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, unit: Unit, pool: nn.MaxPool3d, low_memory: bool, *weights: Tensor) -> Tensor:
         conv = unit.conv
-        clip, weight = _laid_out(conv, x, computed_dtype(x.device, x.dtype))
+        clip, weight = _laid_out(conv, x, weights[0], computed_dtype(x.device, x.dtype))
         with torch.autocast("cpu", enabled=False):  # a pool would be float32
             xa = densify(F.conv3d(clip, weight, None, conv.stride, conv.padding, conv.dilation, conv.groups))
             wide, mean, rstd = unit.normalize(xa, relu=False)
@@ -159,12 +162,12 @@ class _Stem(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         unit: Unit = ctx.unit
         conv = unit.conv
-        x, xa, y, places, mean, rstd, *_ = ctx.saved_tensors
+        x, xa, y, places, mean, rstd, kernel, *_ = ctx.saved_tensors
         g = aten.threshold_backward(match_layout(dy, y), y, 0)
         spread = _spread(g, places, like=xa)
         dxa, dweight, dbias = unit.norm_gradients(spread, xa, mean, rstd)
         del spread
-        clip, weight = _laid_out(conv, x, xa.dtype)
+        clip, weight = _laid_out(conv, x, kernel, xa.dtype)
         _, dw, _ = aten.convolution_backward(
             match_layout(dxa, clip), clip, weight, None, conv.stride, conv.padding, conv.dilation, False, [0, 0, 0],
             conv.groups, [False, True, False],
@@ -183,11 +186,11 @@ def _spread(dy: Tensor, places: Tensor, *, like: Tensor) -> Tensor:
     return dx
 
 
-def _laid_out(conv: ViewConv3d, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _laid_out(conv: ViewConv3d, x: Tensor, kernel: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Lay out a clip and a kernel as the first convolution is fastest: contiguous for few float32 channels."""
     if conv.out_channels < FEW and dtype != torch.bfloat16:
-        return x.to(dtype).contiguous(), conv.weight.contiguous()
-    return channels_last(x.to(dtype)), channels_last(conv.weight.to(dtype))
+        return x.to(dtype).contiguous(), kernel.contiguous()
+    return channels_last(x.to(dtype)), channels_last(kernel.to(dtype))
 
 
 class _PairPool(torch.autograd.Function):
@@ -222,7 +225,8 @@ def _is_plain(unit: Unit) -> bool:
     if type(conv) is not ViewConv3d or type(norm) is not GroupNormAct3d or conv.bias is not None:
         return False
     hooks = [getattr(module, name) for module in unit for name in _HOOKS]
-    return not any(hooks) and all(weight is not None and weight.dtype != torch.bfloat16 for weight in unit.weights)
+    weights = (conv.weight, norm.weight, norm.bias)
+    return not any(hooks) and all(weight is not None and weight.dtype != torch.bfloat16 for weight in weights)
 
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)

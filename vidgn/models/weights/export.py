@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from vidgn.models.net import VideoNet
 from vidgn.norms.batch import FrozenBatchNorm3d
 from vidgn.norms.sync import SyncBatchNorm3d
+from vidgn.norms.weight_standardization import folded_state_dict
 
 
 def export_weights(net: VideoNet, path: str | Path, *, names: Literal["pytorchvideo", "mmaction2"]) -> None:
     """Write the tensors of a net, as they are, into a file that pytorchvideo or mmaction2 loads.
+
+    Standardized kernels are written as the plain ones that give the same outputs.
 
     `pytorchvideo` has our names, under `model_state`. `mmaction2` takes an I3D with batch or group norm, under
     `state_dict`; build it there with `norm_cfg=dict(type='BN3d')` or `'GN'`. Equal names do not make equal
@@ -34,13 +37,13 @@ def export_weights(net: VideoNet, path: str | Path, *, names: Literal["pytorchvi
 
 
 def _to_pytorchvideo(net: nn.Module) -> dict[str, Any]:
-    return {"model_state": _plain(net.state_dict())}
+    return {"model_state": _plain(folded_state_dict(net))}
 
 
 def _to_mmaction(net: nn.Module) -> dict[str, Any]:
     kinds = {name: _norm_kind(layer) for name, layer in net.named_modules()}
     state, homeless = {}, []
-    for name, tensor in net.state_dict().items():
+    for name, tensor in folded_state_dict(net).items():
         renamed = _mmaction_name(name, kinds)
         if renamed is None:
             homeless.append(name)

@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from vidgn.models.weights.formats import Channels, convert_input, rename
 from vidgn.models.weights.inflate import inflate
 from vidgn.models.weights.sources import Source, kinetics400, open_source
+from vidgn.norms.weight_standardization import (
+    find_standardization,
+    is_standardized,
+    normalized_convolutions,
+    standardize,
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,12 @@ def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] |
     opened = open_source(source, depth=_depth(own))
     state, unexpected = rename_tensors(opened, own)
     _check_statistics(state, own, source=source)
-    notes = _note_groups(net, opened) + _convert(state, opened) + _inflate(state, own, pictures=opened.format.pictures)
+    notes = (
+        _note_groups(net, opened)
+        + _match_kernels(net, state, opened)
+        + _convert(state, opened)
+        + _inflate(state, own, pictures=opened.format.pictures)
+    )
     reason, head_notes = _fit_head(state, head, opened, outputs=outputs, classes=classes)
     if reason is not None:
         head_notes = [f"the classifier starts anew: {reason}"]
@@ -150,6 +161,20 @@ def _note_groups(net: nn.Module, opened: Source) -> list[str]:
         return []
     groups = ", ".join(str(number) for number in sorted(ours))
     return [f"the weights were trained with {opened.format.num_groups} groups, the net's norms have {groups}"]
+
+
+def _match_kernels(net: nn.Module, state: dict[str, Tensor], opened: Source) -> list[str]:
+    """Make standardized kernels plain for a net that does not standardize; say where it does and theirs were plain."""
+    how = find_standardization(opened.weight_standardization)
+    if is_standardized(net):
+        return [] if how is not None else ["the net standardizes its kernels, which the source's were not"]
+    if how is None:
+        return []
+    for name in normalized_convolutions(net):
+        key = f"{name}.weight"
+        if key in state:
+            state[key] = standardize(state[key], how)
+    return ["the source's standardized kernels were loaded as plain ones"]
 
 
 def _inflate(state: dict[str, Tensor], own: Mapping[str, Tensor], *, pictures: bool) -> list[str]:
