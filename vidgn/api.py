@@ -48,7 +48,8 @@ def create_model(
         weights: what to start from: `torchvision`, `timm` or a file (2-D weights are inflated); None: random.
         num_groups: groups of `gn`; None: 32 at the published width, in proportion at other widths.
         **options: of the model: `width` (channels of the stem), `dropout`, `pool1` (of an I3D), `crop` (side of the
-            training crop in pixels, which sets the window of the head).
+            training crop in pixels, which sets the window of the head), `weight_standardization` (of the kernels: True,
+            False, "timm" or "authors"; docs/norms.md).
 
     Raises:
         ValueError: an unknown model, norm or option, or a value out of its range.
@@ -62,9 +63,10 @@ def create_model(
     """
     info = model_info(name)
     defaults = {"width": info.width, "dropout": info.dropout} | ({} if info.pool1 is None else {"pool1": info.pool1})
-    unknown = sorted(set(options) - {*defaults, "crop"})
+    known = [*defaults, "crop", "weight_standardization"]
+    unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join([*defaults, 'crop'])}.")
+        raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}.")
     if norm not in NORMS:
         raise ValueError(f"norm ({norm!r}) must be one of {', '.join(list_norms())}.")
     if num_groups is not None and norm != "gn":
