@@ -176,7 +176,7 @@ def test_own_videos_start_from_a_checkpoint_and_take_its_shape(run, trained, own
     outcome = run("train", *words)
     assert outcome.status == 0, outcome.err
     assert "width 8," in outcome.out
-    assert "net i3d with gn (" in outcome.out
+    assert "net i3d_r50 with gn (" in outcome.out
     assert "new classifier" in outcome.out
     assert "is drawn with seed 0" in outcome.out
     told = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["vidgn"]
