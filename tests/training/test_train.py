@@ -81,7 +81,7 @@ def test_one_seed_gives_one_loss_curve_whatever_the_workers(run, tiny, tmp_path)
 def test_every_norm_trains(run, tiny, tmp_path, norm):
     outcome = run("train", *tiny, f"norm={norm}", "test=false", "trainer.max_steps=1", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
-    assert f"net i3d with {norm} (" in outcome.out
+    assert f"net i3d_r50 with {norm} (" in outcome.out
 
 
 # Frames of a raw span, as pytorchvideo's model zoo prints them (32x2 for SlowFast's fast path).
