@@ -41,6 +41,9 @@ PUBLISHED = {
     "r2plus1d_r50": 28.11,
     "csn_r101": 22.21,
     "x3d_s": 3.79,
+    "x3d_xs": 3.79,
+    "x3d_m": 3.79,
+    "x3d_l": 6.15,
     "c2d_r101": 43.32,
     "vgg16": 135.91,
 }
@@ -66,6 +69,8 @@ def test_a_model_has_the_published_number_of_parameters(name, norm):
         ("r2plus1d_r50", 16, 4, 224),
         ("csn_r101", 32, 2, 224),
         ("x3d_s", 13, 6, 160),
+        ("x3d_xs", 4, 12, 160),
+        ("x3d_m", 16, 5, 224),
         ("c2d_r101", 8, 8, 224),
     ],
 )
@@ -332,3 +337,13 @@ def test_the_words_are_the_models_own(name):
     assert words == {**own, "weight_standardization": "auto"}
     lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()
     assert all("# " in line for line in lines if not line.startswith("name:"))
+
+
+@pytest.mark.parametrize("name", ["x3d_xs", "x3d_s", "x3d_m", "x3d_l"])
+def test_an_x3d_has_the_tensors_of_the_published_one(name):
+    from pytorchvideo.models.hub import x3d
+
+    with torch.device("meta"):
+        theirs = getattr(x3d, name)(pretrained=False).state_dict()
+    shapes = {key: tuple(value.shape) for key, value in meta(name).state_dict().items()}
+    assert shapes == {key: tuple(value.shape) for key, value in theirs.items()}

@@ -16,7 +16,7 @@ from vidgn.models.builders.resnets import (
 from vidgn.models.builders.slowfast import build_slowfast_r50
 from vidgn.models.builders.spec import NetSpec
 from vidgn.models.builders.vgg import build_vgg16
-from vidgn.models.builders.x3d import build_x3d_s
+from vidgn.models.builders.x3d import build_x3d, build_x3d_l
 from vidgn.models.net import VideoNet
 from vidgn.norms import make_norm
 from vidgn.norms.layers import ConfiguredNorm, NormFactory
@@ -142,7 +142,10 @@ MODELS: Mapping[str, Model] = {
     "slowfast_r50": Model(build_slowfast_r50, Clip(32, 64, 224), 64, 0.5, f"{_ZOO}, 8x8: 8 and 32 frames of 64"),
     "r2plus1d_r50": Model(build_r2plus1d_r50, Clip(16, 64, 224), 64, 0.5, f"{_ZOO}, 16x4"),
     "csn_r101": Model(build_csn_r101, Clip(32, 64, 224), 64, 0.0, f"{_ZOO}, 32x2; dropout models/csn.py"),
-    "x3d_s": Model(build_x3d_s, Clip(13, 78, 160), 24, 0.5, f"{_ZOO}, 13x6; crop models/hub/x3d.py"),
+    "x3d_s": Model(build_x3d, Clip(13, 78, 160), 24, 0.5, f"{_ZOO}, 13x6; crop models/hub/x3d.py"),
+    "x3d_xs": Model(build_x3d, Clip(4, 48, 160), 24, 0.5, f"{_ZOO}, 4x12; crop models/hub/x3d.py"),
+    "x3d_m": Model(build_x3d, Clip(16, 80, 224), 24, 0.5, f"{_ZOO}, 16x5; crop models/hub/x3d.py"),
+    "x3d_l": Model(build_x3d_l, Clip(16, 80, 312), 24, 0.5, f"{_ZOO}, 16x5; crop models/hub/x3d.py"),
     "vgg16": Model(build_vgg16, Clip(8, 64, 224), 64, 0.5, "arXiv 1409.1556, net D, on each frame of c2d_r50's clip"),
 }  # fmt: skip
 

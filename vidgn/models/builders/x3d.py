@@ -1,5 +1,7 @@
 """X3D: depthwise 3-D convolutions, squeeze and excitation, and a head that widens before it classifies."""
 
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,8 +15,8 @@ WIDTH = 24  # channels of the published stem
 HEAD_FEATURES = 2048  # at that width
 
 
-def build_x3d_s(spec: NetSpec, *, norm: NormFactory) -> VideoNet:
-    """Build X3D-S ("X3D", arXiv 2004.04730, Table 1 and 3); also the net of XS and M, which differ in the clip.
+def build_x3d(spec: NetSpec, *, norm: NormFactory, depth_factor: float = 2.2) -> VideoNet:
+    """Build X3D ("X3D", arXiv 2004.04730, Table 1 and 3): XS, S and M, which differ in the clip, or L, which is deeper.
 
     Its layers have 24, 54, 108 ... channels: groups of `gn` are fitted to each layer.
 
@@ -27,6 +29,7 @@ def build_x3d_s(spec: NetSpec, *, norm: NormFactory) -> VideoNet:
         input_clip_length=1,  # this and the crop size the builder's own pool, which is not used
         input_crop_size=32,
         norm=NearestGroups(norm),
+        depth_factor=depth_factor,
         width_factor=2.0 * spec.width / WIDTH,
         inner_act=nn.SiLU,  # pytorchvideo's Swish is the same, with a backward pass that torch calls outdated
         head_dim_out=HEAD_FEATURES * spec.width // WIDTH,
@@ -34,6 +37,9 @@ def build_x3d_s(spec: NetSpec, *, norm: NormFactory) -> VideoNet:
     *blocks, theirs = trunk.blocks
     head = ProjectedHead(theirs.pool, spec=spec)
     return finish([*blocks, head], spec=spec, norm=norm, time_stride=1)
+
+
+build_x3d_l = partial(build_x3d, depth_factor=5.0)  # pytorchvideo models/hub/x3d.py
 
 
 class ProjectedHead(PositionHead):
