@@ -10,9 +10,9 @@ import pytest
 from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
 from vidgn.inference import fetch as fetch_module
-from vidgn.inference import watched_http
 from vidgn.inference.fetch import fetch, local_videos
-from vidgn.inference.watched_http import Watch
+from vidgn.inference.network import client as watched_http
+from vidgn.inference.network.client import Watch
 
 
 class Shelf(http.server.BaseHTTPRequestHandler):

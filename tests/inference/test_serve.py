@@ -1,5 +1,6 @@
 import base64
 import contextlib
+import errno
 import http.client
 import io
 import json
@@ -17,7 +18,7 @@ from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
 from vidgn.inference.model import open_model
-from vidgn.inference.serve import Busy, Desk, make_server, run_serve
+from vidgn.inference.serve import Busy, Desk, Gone, make_server, run_serve
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +244,46 @@ def test_the_camera_is_recorded_and_scored(address, browser):
     assert browser.value("document.querySelectorAll('#top tr').length") == 5
     assert browser.value("document.getElementById('camera').disabled") is False
     assert browser.value("seconds()") == 4  # though a busy machine drops frames of it
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 507, "the disk of the server is full; set TMPDIR"),
+        (ValueError("$x$ is no formula"), 500, "it could not be scored ($x$ is no formula)"),
+        (MemoryError("no memory"), 500, "it could not be scored (no memory)"),
+    ],
+)
+def test_whatever_goes_wrong_the_browser_gets_a_sentence(address, video, monkeypatch, fault, status, said):
+    def fail(path, model):
+        raise fault
+
+    monkeypatch.setattr("vidgn.inference.serve.answer", fail)
+    reply, content = ask(address, "POST", "/predict", video.read_bytes(), Content_Type="video/mp4")
+    assert reply.status == status
+    assert said in json.loads(content)["error"]
+
+
+def test_scores_that_are_not_finite_are_no_answer(address, video, monkeypatch):
+    monkeypatch.setattr("vidgn.inference.serve.answer", lambda path, model: {"top": [float("nan")]})
+    reply, content = ask(address, "POST", "/predict", video.read_bytes(), Content_Type="video/mp4")
+    assert reply.status == 500
+    assert "the scores are not finite" in json.loads(content)["error"]
+
+
+def test_the_model_is_named(address):
+    reply, content = ask(address, "GET", "/about")
+    assert reply.status == 200
+    assert json.loads(content)["model"].startswith("i3d_r50 with gn, 8 frames, ")
+
+
+def test_a_client_that_left_does_not_hold_the_queue(tmp_path):
+    held, ran = threading.Event(), []
+    desk = Desk(lambda path: held.wait(60) and ran.append(path))
+    first = threading.Thread(target=desk.serve, args=(tmp_path,))
+    first.start()
+    with pytest.raises(Gone):
+        desk.serve(tmp_path / "left", is_gone=lambda: True)
+    held.set()
+    first.join()
+    assert ran == [tmp_path]

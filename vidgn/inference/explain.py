@@ -150,7 +150,9 @@ def write_film(file: Path, found: Explanation, blended: NDArray[np.uint8], *, st
     write_video(file, np.ascontiguousarray(even), seconds=shown_at(frames, found.seconds))
 
 
-def strip_png(found: Explanation, blended: NDArray[np.uint8], *, stride: int) -> bytes:
+def strip_png(
+    found: Explanation, blended: NDArray[np.uint8], *, stride: int, paper: str = "white", ink: str = "black"
+) -> bytes:
     """Return a PNG: the frames above, the same with the heat below, each with its second."""
     from matplotlib.figure import Figure
 
@@ -158,8 +160,8 @@ def strip_png(found: Explanation, blended: NDArray[np.uint8], *, stride: int) ->
 
     shown = np.linspace(0, len(blended) - 1, _FRAMES).astype(int)
     plain = found.window.clip.permute(1, 2, 3, 0).numpy()
-    figure = Figure(figsize=(12, 3.7), dpi=100, layout="constrained")
-    figure.suptitle(f"what speaks for {plot_label(found.name)} ({found.score:.0%})", fontsize=11)
+    figure = Figure(figsize=(12, 3.7), dpi=100, layout="constrained", facecolor=paper)
+    figure.suptitle(f"what speaks for {plot_label(found.name)} ({found.score:.0%})", fontsize=11, color=ink)
     for column, place in enumerate(shown):
         frame = found.window.start + int(place) * stride
         second = moment(frame % (len(found.seconds) - 1), found.seconds)
@@ -168,7 +170,7 @@ def strip_png(found: Explanation, blended: NDArray[np.uint8], *, stride: int) ->
             axes.imshow(pictures[place])
             axes.set_axis_off()
             if row == 0:
-                axes.set_title(f"frame {frame}" if second is None else f"{second:.2f} s", fontsize=9)
+                axes.set_title(f"frame {frame}" if second is None else f"{second:.2f} s", fontsize=9, color=ink)
     return as_png(figure)
 
 

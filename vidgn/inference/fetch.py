@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vidgn.inference.model import find_videos_of
-from vidgn.inference.watched_http import Watch
+from vidgn.inference.network.client import Watch
 from vidgn.temporary import temporary_folder
 
 MAX_BYTES = 4_000_000_000

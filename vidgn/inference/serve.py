@@ -1,18 +1,16 @@
 """A page on this machine that names what happens in a video: `vidgn serve`.
 
-The server is the standard library's: nothing to install, and a job is one upload with one answer. Uploads travel as
-the plain body of a POST, so there is no form to parse and no file name or path from the browser. One video is scored
-at a time; a few more wait their turn.
+A job is one upload with one answer. Uploads travel as the plain body of a POST, so there is no form to parse and no
+file name or path from the browser. They come side by side; one video is scored at a time, and a few more wait.
 """
 
 import base64
-import json
+import errno
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,18 +21,13 @@ from numpy.typing import NDArray
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
 from vidgn.inference.model import Model, open_model
+from vidgn.inference.network.server import LimitedHandler, LimitedServer, Limits, TooSlow
 from vidgn.inference.windows import moment
+from vidgn.temporary import temporary_folder
 
-_WAITING = 8  # uploads that may wait; more are told to come later
-_CHUNK = 1 << 20
+_WAITING = 8  # whole uploads that may wait; more are told to come later
 _TOP = 5
-_SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "img-src data:; media-src blob: data:; connect-src 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+_INK = "#7d8590"  # of the strip's text, to be read on a light and on a dark page
 
 
 def run_serve(*, ckpt: str, host: str, port: int, limit_mb: int, out: TextIO, device: str = "auto") -> int:
@@ -45,34 +38,55 @@ def run_serve(*, ckpt: str, host: str, port: int, limit_mb: int, out: TextIO, de
     """
     if limit_mb < 1:
         raise ValueError(f"--limit ({limit_mb}) must be at least 1 MB.")
-    server = make_server(open_model(ckpt, device=device), host=host, port=port, limit=limit_mb * 1_000_000)
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        print(f"note: {host} is reachable from other machines, without a password", file=out)
-    print(f"http://{host}:{server.server_address[1]}/ (stop with Ctrl-C)", file=out, flush=True)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        print("stopped", file=out)
-    finally:
-        server.server_close()
+    with temporary_folder() as folder:  # in the main thread, which hears SIGTERM
+        model = open_model(ckpt, device=device)
+        server = make_server(model, host=host, port=port, limit=limit_mb * 1_000_000, folder=folder)
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            print(f"note: {host} is reachable from other machines, without a password", file=out)
+        shown = f"[{host}]" if ":" in host else host
+        print(describe_model(model), file=out)
+        print(f"http://{shown}:{server.server_address[1]}/ (stop with Ctrl-C)", file=out, flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print("stopped", file=out)
+        finally:
+            server.server_close()
     return 0
 
 
-def make_server(model: Model, *, host: str, port: int, limit: int) -> ThreadingHTTPServer:
-    """Bind a server to an address; port 0 takes a free one, `limit` is the largest upload in bytes."""
-    desk = Desk(lambda path: answer(path, model))
+def make_server(model: Model, *, host: str, port: int, limit: int, folder: Path | None = None) -> LimitedServer:
+    """Bind a server to an address.
+
+    Args:
+        model: scores the videos.
+        host: the address.
+        port: 0 takes a free one.
+        limit: the largest upload in bytes.
+        folder: for uploads; None: the system's temporary one.
+    """
 
     class BoundHandler(_Handler):
         """The handler of this server."""
 
-    BoundHandler.desk, BoundHandler.limit, BoundHandler.host = desk, limit, host
-    server = ThreadingHTTPServer((host, port), BoundHandler)
-    server.daemon_threads = True
-    return server
+    BoundHandler.desk, BoundHandler.folder = Desk(lambda path: answer(path, model)), folder
+    BoundHandler.about = {"model": describe_model(model)}
+    return LimitedServer(host, port, BoundHandler, limits=Limits(body=limit))
+
+
+def describe_model(model: Model) -> str:
+    """Return the name of a model: its net, norm, clip, number of classes and file."""
+    described = model.description
+    net = f"{described.net_name} with {described.norm['name']}"
+    return f"{net}, {described.clip_len} frames, {len(model.classes)} classes ({model.path.name})"
 
 
 class Busy(Exception):
     """Too many uploads wait already."""
+
+
+class Gone(Exception):
+    """The client left while it waited."""
 
 
 class Desk:
@@ -106,10 +120,21 @@ class Desk:
             with self._count:
                 self._taken -= 1
 
-    def serve(self, path: Path) -> dict[str, Any]:
-        """Wait for the turn and do the job."""
-        with self._turn:
+    def serve(self, path: Path, *, is_gone: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+        """Wait for the turn and do the job.
+
+        Raises:
+            Gone: nobody waits for it any more.
+        """
+        while not self._turn.acquire(timeout=0.5):
+            if is_gone():
+                raise Gone
+        try:
+            if is_gone():
+                raise Gone
             return self._job(path)
+        finally:
+            self._turn.release()
 
 
 def answer(path: Path, model: Model) -> dict[str, Any]:
@@ -134,11 +159,13 @@ def answer(path: Path, model: Model) -> dict[str, Any]:
     index = [model.classes.index(name) for name in shown]
     found = explain(str(path), model, name=shown[0])
     heated = overlay(found)
-    picture = strip_png(found, heated, stride=model.clip.stride)
+    picture = strip_png(found, heated, stride=model.clip.stride, paper="none", ink=_INK)
     film = path.with_name("film.mp4")
     write_film(film, found, heated, stride=model.clip.stride)
     return {
         "top": [{"class": name, "score": score} for name, score in said.top(model.classes, _TOP)],
+        "model": describe_model(model),
+        "views": test.num_views,
         "protocol": protocol_of(model, test),
         "frames": length,
         "fps": fps,
@@ -165,84 +192,73 @@ def _middle(start: int, end: int, seconds: NDArray[np.float64]) -> float | None:
     return None if first is None or last is None else round((first + last) / 2, 3)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LimitedHandler):
     desk: Desk
-    limit: int
-    host: str
-    timeout = 30  # seconds without a byte
+    folder: Path | None
+    about: dict[str, str]
 
-    def do_GET(self) -> None:
+    def get(self) -> None:
         if self.path == "/queue":
-            self._say(HTTPStatus.OK, {"taken": self.desk.taken})
-            return
-        if self.path != "/":
-            self._say(HTTPStatus.NOT_FOUND, {"error": "there is one page, /"})
-            return
-        page = files("vidgn.inference").joinpath("static/serve.html").read_bytes()
-        self._send(HTTPStatus.OK, page, "text/html; charset=utf-8")
+            self.say(HTTPStatus.OK, taken=self.desk.taken)
+        elif self.path == "/about":
+            self.say(HTTPStatus.OK, **self.about)
+        elif self.path == "/":
+            page = files("vidgn.inference").joinpath("static/serve.html").read_bytes()
+            self.send(HTTPStatus.OK, page, "text/html; charset=utf-8")
+        else:
+            self.say(HTTPStatus.NOT_FOUND, error="there is one page, /")
 
-    def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
+    def post(self, length: int) -> None:
         refusal = self._refusal(length)
         if refusal is not None:
-            self.close_connection = True  # the body stays unread
-            self._say(*refusal)
+            self.say(refusal[0], error=refusal[1])
             return
         try:
-            with self.desk.place():
-                self._score(int(length))
+            with tempfile.TemporaryDirectory(prefix="vidgn-", dir=self.folder, ignore_cleanup_errors=True) as made:
+                self._score(length, Path(made) / "upload.mp4")  # a name of ours; the content tells the format
+        except TooSlow as err:
+            self.say(HTTPStatus.REQUEST_TIMEOUT, error=str(err))
+        except (Gone, ConnectionError):
+            return
         except Busy as err:
-            self.close_connection = True
-            self._say(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(err)})
+            self.say(HTTPStatus.SERVICE_UNAVAILABLE, error=str(err))
+        except OSError as err:
+            full = err.errno in (errno.ENOSPC, errno.EDQUOT)
+            said = "the disk of the server is full" if full else f"the server cannot keep the upload ({err.strerror})"
+            self.say(HTTPStatus.INSUFFICIENT_STORAGE, error=f"{said}; set TMPDIR to a larger folder")
 
-    def _refusal(self, length: str) -> tuple[HTTPStatus, dict[str, str]] | None:
-        """Return why an upload is not taken: from another site, of another kind, without or beyond a length."""
-        origin, host = self.headers.get("Origin"), self.headers.get("Host", "")
-        known = {self.host, "127.0.0.1", "localhost", "[::1]"}
-        if (self.host == "127.0.0.1" and host.rpartition(":")[0] not in known) or origin not in (
-            None,
-            f"http://{host}",
-        ):
-            return HTTPStatus.FORBIDDEN, {"error": "uploads come from this page only"}
+    def _refusal(self, length: int) -> tuple[HTTPStatus, str] | None:
+        """Return why an upload is not taken: from another site, of another kind, or too large."""
+        if self.headers.get("Origin") not in (None, f"http://{self.headers.get('Host', '')}"):
+            return HTTPStatus.FORBIDDEN, "uploads come from this page only"
         if self.path != "/predict":
-            return HTTPStatus.NOT_FOUND, {"error": "uploads go to /predict"}
+            return HTTPStatus.NOT_FOUND, "uploads go to /predict"
         kind = self.headers.get("Content-Type", "")
         if not (kind.startswith("video/") or kind == "application/octet-stream"):
-            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, {"error": f"{kind or 'this'} is no video; choose a video file"}
-        if not length.isdecimal() or not int(length):
-            return HTTPStatus.LENGTH_REQUIRED, {"error": "the upload is empty"}
-        if int(length) > self.limit:
-            size, most = int(length) / 1e6, self.limit / 1e6
-            told = f"the video has {size:.0f} MB and the limit is {most:.0f} MB; restart with a larger --limit"
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": told}
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{kind or 'this'} is no video; choose a video file"
+        most = self.server.limits.body
+        if length > most:
+            sizes = f"the video has {length / 1e6:.0f} MB and the limit is {most / 1e6:.0f} MB"
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{sizes}; restart with a larger --limit"
         return None
 
-    def _score(self, length: int) -> None:
-        with tempfile.TemporaryDirectory(prefix="vidgn-") as folder:
-            path = Path(folder) / "upload.mp4"  # a name of ours; the content tells the format
-            with path.open("wb") as file:
-                left = length
-                while left:
-                    chunk = self.rfile.read(min(_CHUNK, left))
-                    if not chunk:
-                        self.close_connection = True
-                        return  # the browser went away
-                    file.write(chunk)
-                    left -= len(chunk)
+    def _score(self, length: int, path: Path) -> None:
+        with path.open("wb") as file:
+            self.receive(length, file)
+        with self.desk.place():
             try:
-                self._say(HTTPStatus.OK, self.desk.serve(path))
+                content = self.desk.serve(path, is_gone=self.is_gone)
             except VideoDecodeError as err:
-                self._say(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": err.reason.replace(str(path), "the upload")})
-
-    def _say(self, status: HTTPStatus, told: dict[str, Any]) -> None:
-        self._send(status, json.dumps(told).encode(), "application/json")
-
-    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        for name, value in {**_SECURITY, "Content-Type": kind, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet: the page says what went wrong."""
+                reason = err.reason.replace(str(path), "the upload")
+                self.say(HTTPStatus.UNPROCESSABLE_ENTITY, error=reason)
+                return
+            except (Gone, OSError):
+                raise
+            except Exception as err:  # whatever a video or a net does, the browser gets a sentence
+                reason = str(err).partition("\n")[0].replace(str(path), "the upload")[:300]
+                self.say(HTTPStatus.INTERNAL_SERVER_ERROR, error=f"it could not be scored ({reason})")
+                return
+        try:
+            self.say(HTTPStatus.OK, **content)
+        except ValueError:  # NaN has no place in JSON
+            self.say(HTTPStatus.INTERNAL_SERVER_ERROR, error="the scores are not finite; serve another checkpoint")

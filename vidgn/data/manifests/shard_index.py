@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES
-from vidgn.data.manifests.stored_index import MAX_INDEX, MAX_LABEL, load_index
+from vidgn.data.storage.index_file import MAX_INDEX, MAX_LABEL, load_index
 from vidgn.data.storage.remote import Url, is_url, open_file
 
 _LONGEST_TEXT = 1_000_000  # bytes of a .cls or .json

@@ -1,0 +1,1 @@
+"""HTTP with limits: what is fetched, and what is served on this machine."""
