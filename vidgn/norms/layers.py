@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.fx
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vidgn.norms.batch import FrozenBatchNorm3d, SubBatchNorm3d
 from vidgn.norms.renorm import BatchRenorm3d
@@ -44,6 +46,8 @@ class GroupNorm3d(nn.GroupNorm):
         momentum: accepted and ignored (there are no running statistics), so that a builder of batch norms
             can build this.
         affine: learn `weight` and `bias` (C,).
+        device: of the parameters.
+        dtype: of the parameters.
 
     Raises:
         ValueError: C is not a multiple of G.
@@ -60,9 +64,11 @@ class GroupNorm3d(nn.GroupNorm):
         eps: float = 1e-5,
         momentum: float | None = None,
         affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         _check_divides("num_groups", num_groups, num_features)
-        super().__init__(num_groups, num_features, eps=eps, affine=affine)
+        super().__init__(num_groups, num_features, eps=eps, affine=affine, device=device, dtype=dtype)
 
     @property
     def num_features(self) -> int:
@@ -71,10 +77,21 @@ class GroupNorm3d(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize `input` (N, C, ...)."""
-        if input.device.type != "cpu" or input.is_contiguous():
-            return super().forward(input)
-        # torch 2.15's channels-last kernel on the CPU takes E[x^2] - E[x]^2: wrong by 0.1 at mean 300, std 1.
-        return super().forward(input.contiguous()).contiguous(memory_format=_memory_format(input))
+        return group_norm_in_any_layout(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+@torch.fx.wrap  # a leaf of torch.fx's graphs: what it asks of the input is not known when a graph is made
+def group_norm_in_any_layout(
+    input: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Normalize groups of channels of (N, C, ...), exactly in channels-last layout too, which stays."""
+    if input.device.type != "cpu" or input.is_contiguous():
+        return F.group_norm(input, num_groups, weight, bias, eps)
+    # torch 2.15's channels-last kernel on the CPU takes E[x^2] - E[x]^2: wrong by 0.1 at mean 300, std 1.
+    y = F.group_norm(input.contiguous(), num_groups, weight, bias, eps)
+    if input.dim() > 3 and input.movedim(1, -1).is_contiguous():  # asked so that it works below vmap, too
+        return y.movedim(1, -1).contiguous().movedim(-1, 1)
+    return y
 
 
 class NormFactory(Protocol):
@@ -221,10 +238,3 @@ def _check_divides(option: str, value: int, num_features: int) -> None:
     if value < 1 or num_features % value:
         divisors = ", ".join(str(d) for d in range(1, num_features + 1) if num_features % d == 0)
         raise ValueError(f"{option} ({value}) must divide num_features ({num_features}); use one of {divisors}.")
-
-
-def _memory_format(x: Tensor) -> torch.memory_format:
-    for dims, layout in ((4, torch.channels_last), (5, torch.channels_last_3d)):
-        if x.dim() == dims and x.is_contiguous(memory_format=layout):
-            return layout
-    return torch.contiguous_format

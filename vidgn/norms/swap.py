@@ -39,6 +39,8 @@ def replace_layer(
         return Stay("it has not seen a batch yet")
     if kind is None:
         return Stay("it normalizes in a way of its own")
+    if isinstance(old, _INSTANCE_NORMS) and old.track_running_stats:
+        return Stay("it normalizes by running statistics in evaluation, which no other norm here does per clip")
     if _has_hooks(old):
         return Stay("it has hooks, which would be lost")
     if norm.name == "frozen_bn" and _statistics(old) is None:
