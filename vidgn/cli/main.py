@@ -35,6 +35,7 @@ for command, example in (
     (data.scan, "vidgn scan DIR passport.parquet"),
     (data.prepare, "vidgn prepare SRC DST --short-side 256 --gop 12"),
     (training.show_batch, "vidgn show-batch data=folder data.root=DIR mixup=0.8 randaugment=9"),
+    (training.probe, "vidgn probe ckpt=runs/NAME data=folder data.root=DIR"),
     (training.compare, "vidgn compare runs/bn runs/gn"),
     (models.report, "vidgn report runs/gn runs/bn --out report"),
     (models.export, "vidgn export --ckpt runs/NAME --to onnx clip.mp4"),

@@ -1,11 +1,11 @@
-"""Subcommands around training: show-batch and compare."""
+"""Subcommands around training: show-batch, probe and compare."""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from vidgn.cli.options import Json, Overwrite
+from vidgn.cli.options import Device, Json, Overwrite
 
 
 def show_batch(
@@ -38,3 +38,20 @@ def compare(
     from vidgn.report.compare import run_compare
 
     raise typer.Exit(run_compare(first, second, out=sys.stdout, as_json=as_json))
+
+
+def probe(
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="ckpt=CKPT data=folder data.root=DIR.")
+    ] = None,
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Where the features are kept for the next time.")] = "probe",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Tell how much a net knows of your classes: k-NN and logistic regression on its features, without training it."""
+    from vidgn.evaluation.probe import run_probe
+    from vidgn.inference.model import choose_device
+
+    status = run_probe(options or [], folder=out, out=sys.stdout, device=choose_device(device), as_json=as_json)
+    raise typer.Exit(status)

@@ -218,7 +218,7 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
         _chosen(config.clip_rule, described.test.clip_rule),
     )
     record = described_split(described)
-    spec = _data_of(config.data, described.data, record)
+    spec = data_of(config.data, described.data, record)
     checkpoint = dataclasses.replace(checkpoint, net=checkpoint.weights(config.weights))
     classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, described.test.view_batch))
     fast = speed_spec(config)
@@ -267,7 +267,7 @@ def match_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
     return dataclasses.replace(manifest, labels=labels, classes=tuple(classes))
 
 
-def _data_of(words: DictConfig, told: Mapping[str, Any], record: SplitRecord | None) -> DataSpec:
+def data_of(words: DictConfig, told: Mapping[str, Any], record: SplitRecord | None) -> DataSpec:
     """Return the data set of the command line, or the checkpoint's with what the command line changes.
 
     Raises:
