@@ -45,7 +45,7 @@ STRICTER = {
     "vidgn.data.loading": ("vidgn.data.readers", "vidgn.data.faults"),
     "vidgn.data.loading.sampler": ("vidgn.data.loading.balance",),
     "vidgn.data.manifests": ("vidgn.data.storage",),
-    "vidgn.data.synthetic": ("vidgn.data.manifests", "vidgn.outputs"),
+    "vidgn.data.synthetic": ("vidgn.data.manifests", "vidgn.data.faults", "vidgn.outputs"),
     "vidgn.data.tables": ("vidgn.data.manifests", "vidgn.data.storage"),
     "vidgn.data.synthetic.drawing": (),
     "vidgn.scoring": ("vidgn.predictions",),

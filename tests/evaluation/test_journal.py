@@ -69,3 +69,25 @@ def test_a_whole_line_that_is_no_prediction_is_named(tmp_path, line):
 def test_a_file_without_our_key_does_not_count(tmp_path, content):
     (tmp_path / "predictions.rank0.jsonl").write_text(content)
     assert Journal(tmp_path, rank=1, key=KEY).read() == {}
+
+
+def test_a_video_whose_file_changed_is_scored_again(tmp_path):
+    stamps = {3: "10 bytes, 1 ns", 4: "10 bytes, 1 ns", 5: None}
+    journal = Journal(tmp_path, rank=0, key=KEY, stamp=stamps.get)
+    for video in (3, 4, 5):
+        journal.add(GOOD._replace(video=video))
+        journal.add_begun(Begun(video, 10, (0.5,), 1, 2))
+    stamps[4] = "10 bytes, 2 ns"
+    again = Journal(tmp_path, rank=0, key=KEY, stamp=stamps.get)
+    assert list(again.read()) == [3, 5]
+    assert list(again.read_begun()) == [3, 5]
+
+
+def test_what_differs_from_a_journal_that_lies_there_is_told(tmp_path):
+    Journal(tmp_path, rank=0, key={"clips": 10, "quantize": None}).add(GOOD)
+    assert Journal(tmp_path, rank=0, key={"clips": 10, "quantize": None}).others() == {}
+    other = Journal(tmp_path, rank=1, key={"clips": 10, "quantize": "int8", "fuse": True})
+    assert other.read() == {}
+    assert other.others() == {"quantize": (None, "int8"), "fuse": (None, True)}
+    (tmp_path / "predictions.rank0.jsonl").write_text("{")
+    assert other.others() == {}

@@ -19,7 +19,7 @@ from vidgn.data.manifests.manifest import Manifest
 from vidgn.evaluation.journal import Journal
 from vidgn.predictions import Prediction
 from vidgn.runs.loggers import Events, History
-from vidgn.runs.resume import check_same_job, find_start, fingerprint, own_folder
+from vidgn.runs.resume import check_same_job, find_start, fingerprint, init_content, own_folder
 from vidgn.training.replay import replay
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +149,16 @@ def test_another_job_is_refused_with_what_differs_unless_forced(run, tiny, tmp_p
         ("batch", 4, "batch 8 -> 4"),
         ("seed", 1, "seed 0 -> 1"),
         ("optim", {"lr": 1.0}, r"optim.name 'sgd' -> None; .*optim.lr 0.24 -> 1.0"),
+        ("init", "torchvision", "init None -> 'torchvision'"),
+        ("epochs", 0, "epochs 1 -> 0"),  # shorter
+        ("precise_bn", 20, "precise_bn None -> 20"),
+        ("skip_nonfinite", 2, "skip_nonfinite 0 -> 2"),
+        ("data.seed", 1, "data.seed 0 -> 1"),
+        ("trainer.gradient_clip_val", 1.0, "trainer.gradient_clip_val None -> 1.0"),
+        ("trainer.gradient_clip_algorithm", "value", "trainer.gradient_clip_algorithm None -> 'value'"),
+        ("trainer.limit_train_batches", 3, "trainer.limit_train_batches None -> 3"),
+        ("trainer.overfit_batches", 2, "trainer.overfit_batches 0.0 -> 2"),
+        ("trainer.max_steps", 5, "trainer.max_steps -1 -> 5"),  # shorter, perhaps
     ],
 )
 def test_what_differs_from_the_checkpoint_is_said(trained, capsys, part, value, message):
@@ -160,6 +170,44 @@ def test_what_differs_from_the_checkpoint_is_said(trained, capsys, part, value, 
         check_same_job(path, other, force=False)
     check_same_job(path, other, force=True)
     assert re.search(f"resume.force: going on with another job .*: {message}", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("epochs", 3, "note: epochs 1 -> 3: .*stretched over the whole new length"),
+        ("trainer.limit_val_batches", 1, "note: trainer.limit_val_batches None -> 1: .*the best one"),
+        ("trainer.check_val_every_n_epoch", 2, "note: trainer.check_val_every_n_epoch 1 -> 2: .*the best one"),
+    ],
+)
+def test_a_longer_run_and_another_validation_are_named_and_go_on(trained, capsys, name, value, message):
+    path = trained / "checkpoints" / "best.ckpt"
+    told = dict(read_checkpoint(path).describe)
+    check_same_job(path, {**told, "job": {**told["job"], name: value}}, force=False)
+    assert re.search(message, capsys.readouterr().out)
+
+
+def test_what_a_run_starts_from_is_known_by_its_content(tmp_path):
+    (tmp_path / "a.ckpt").write_bytes(b"weights")
+    (tmp_path / "b.ckpt").write_bytes(b"weights")
+    (tmp_path / "c.ckpt").write_bytes(b"others")
+    contents = [init_content(str(tmp_path / f"{name}.ckpt")) for name in "abc"]
+    assert contents[0] == contents[1] != contents[2]
+    assert (init_content("torchvision"), init_content(None)) == ("torchvision", None)
+
+
+def test_more_epochs_go_on_and_say_what_happens_to_the_rate(run, tiny, tmp_path):
+    words = (*tiny, "test=false", f"hydra.run.dir={tmp_path}", "optim.schedule=cosine", "optim.warmup=0")
+    assert run("train", *words).status == 0
+    first = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").step
+    outcome = run("train", *words, "epochs=2")
+    assert outcome.status == 0, outcome.err
+    assert "note: epochs 1 -> 2: the run goes on to the new end" in outcome.out
+    assert "note: the rate goes on at " in outcome.err  # half of the cosine is left, where none was
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").step == 2 * first
+    outcome = run("train", *words, "epochs=2", "clip_len=16")
+    assert outcome.status == 2
+    assert "belongs to another job: clip " in outcome.err
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run, tiny, tmp_path):

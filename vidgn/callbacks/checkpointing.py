@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
@@ -75,14 +76,18 @@ class Keep(L.Callback):
         self._just_loaded = False  # then the place is saved already, and the one before it is worth its room
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Count the minutes from here; where the number of ranks changed, put the rate where its schedule is."""
+        """Count the minutes from here; where the ranks or the length changed, put the rate where its schedule is."""
         self._saved_at = time.monotonic()
-        for config in trainer.lr_scheduler_configs if self._rescaled else ():
+        for config in trainer.lr_scheduler_configs if self._just_loaded else ():
             schedule = config.scheduler
             if isinstance(schedule, LambdaLR):
                 rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+                before = [group["lr"] for group in schedule.optimizer.param_groups]
                 for group, base, factor in rates:
                     group["lr"] = base * factor(schedule.last_epoch)
+                now = [group["lr"] for group in schedule.optimizer.param_groups]
+                if not self._rescaled and not np.allclose(before, now, rtol=1e-6, atol=0):
+                    rank_zero_info(f"note: the rate goes on at {now[0]:g}, where the schedule is; it was {before[0]:g}")
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -5,23 +5,29 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import lightning as L
-import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only
 
 from vidgn.callbacks.checkpointing import Keep
 
 EXIT = 143  # 128 + SIGTERM, what a job that was asked to end returns
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-ECHO = 1.0  # seconds in which torchrun may pass on the signal that its process group got anyway
+ECHO = 1.0  # seconds in which one request may come twice: GNU timeout signals its child, then the child's group;
+# torchrun passes on what its group got anyway
 
 
 class Stop(L.Callback):
     """Answer SIGTERM and SIGUSR1 (SLURM's preemption) between two steps; a second one ends the process at once.
+
+    Within `listening()`, but outside of training, validation and test, nothing is to be saved: the process ends at
+    once, with the same status.
 
     Lightning 2.6.6 leaves with status 0 and without a checkpoint on SIGTERM, and saves within the signal handler,
     in the middle of a step, on SIGUSR1 (lightning/pytorch/trainer/connectors/signal_connector.py); neither can be
@@ -37,14 +43,41 @@ class Stop(L.Callback):
         self.asked: int | None = None  # the signal
         self._pid = os.getpid()
         self._heard_at = 0.0
+        self._in_steps = False  # training, validating or testing: there is an end of a step to wait for
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen from the start of a command to its end; in the main thread."""
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._listen()
+        try:
+            yield
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen from here; Lightning puts the handlers before back when the run ends."""
         self._listen()
+        self._in_steps = True
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """There is no step to wait for any more."""
+        self._in_steps = False
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen in tests too."""
         self._listen()
+        self._in_steps = True
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """There is no video to wait for any more."""
+        self._in_steps = False
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """There is no step to wait for any more."""
+        self._in_steps = False
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -77,13 +110,20 @@ class Stop(L.Callback):
                 signal.signal(number, self._hear)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        again = self.asked is not None
-        if again and dist.is_torchelastic_launched() and time.monotonic() - self._heard_at < ECHO:
+        if os.getpid() != self._pid:  # a process of ours that was forked a moment ago
+            os._exit(EXIT)
+        if self.asked is not None and time.monotonic() - self._heard_at < ECHO:
             return
-        if again or os.getpid() != self._pid:  # a reading process of ours leaves at once too
+        if self.asked is not None:
             os._exit(EXIT)
         self.asked, self._heard_at = number, time.monotonic()
-        os.write(2, f"\n{signal.Signals(number).name}: finishing the step; once more ends at once\n".encode())
+        name = signal.Signals(number).name
+        if not self._in_steps:
+            os.write(2, f"\n{name}: stopped by request: nothing to save; run the same command again\n".encode())
+            if number == signal.SIGUSR1 and int(getattr(rank_zero_only, "rank", 0)) == 0:
+                _requeue()
+            os._exit(EXIT)
+        os.write(2, f"\n{name}: finishing the step; once more ends at once\n".encode())
 
     def _is_asked(self, trainer: L.Trainer) -> bool:
         asked = self.asked is not None

@@ -1,11 +1,12 @@
 """One job over many items: in this process, in processes of this machine, or on the machines of a Ray cluster."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from importlib import import_module
 from itertools import islice
-from multiprocessing import get_context
 from typing import Any, Literal, TypeVar
+
+from vidgn.data.faults.pools import process_pool
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,16 +40,13 @@ def spread(
 
 
 def _in_processes(job: Callable[[Item], Result], items: Iterator[Item], workers: int) -> Iterator[Result]:
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         under_way: set[Future[Result]] = {pool.submit(job, item) for item in islice(items, _AHEAD * workers)}
-        try:
-            while under_way:
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-                under_way |= {pool.submit(job, item) for item in islice(items, len(done))}
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while under_way:
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+            under_way |= {pool.submit(job, item) for item in islice(items, len(done))}
 
 
 def _on_ray(job: Callable[[Item], Result], items: Iterator[Item], workers: int) -> Iterator[Result]:

@@ -11,7 +11,6 @@ import numpy as np
 from omegaconf import DictConfig
 
 from vidgn.callbacks.preemption import Stop
-from vidgn.checkpoint import sum_of
 from vidgn.classifier import VideoClassifier
 from vidgn.console import say
 from vidgn.data.clips import ClipSpec
@@ -22,15 +21,17 @@ from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import DataSpec, VideoDataModule
 from vidgn.data.passports.subset import subset_words
 from vidgn.data.transforms import CropSpec
+from vidgn.evaluation.interrupted import open_journal, shown_differences
 from vidgn.evaluation.journal import Journal
 from vidgn.evaluation.published import open_checkpoint, respell
+from vidgn.evaluation.reachable import Watch
 from vidgn.evaluation.restore import restore
 from vidgn.evaluation.results import Result, print_result, write_result
 from vidgn.predictions import Begun, Prediction, accuracies, gather, merge_predictions
 from vidgn.runs.command_line import is_typed, run_folder
-from vidgn.runs.environment import device_word, versions
+from vidgn.runs.environment import device_word
 from vidgn.runs.manifests import find_videos, usable
-from vidgn.runs.resume import fingerprint, own_folder
+from vidgn.runs.resume import own_folder
 from vidgn.runs.specs import check_view_spec, data_spec
 from vidgn.runs.speed import Speed, speed_spec, speed_up
 from vidgn.runs.split import described_split, video_names
@@ -64,7 +65,9 @@ def evaluate(
     limited = trainer.fast_dev_run or trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
     journal = None
     if checkpoint is not None and not limited:
-        journal = _journal(trainer, data, folder=folder, checkpoint=checkpoint, view_batch=classifier.view_batch)
+        journal = open_journal(
+            trainer, classifier, data, folder=folder, checkpoint=checkpoint, protocol=protocol(data)
+        )
     predictions = _score(trainer, classifier, data, journal)
     seconds = time.monotonic() - began
     _check(predictions, num_videos=None if limited else len(manifest), num_views=data.test.num_views)
@@ -133,6 +136,9 @@ def _score(
         """Read the journal when the test begins on all ranks and none has written yet."""
         if journal is not None:
             before.update(journal.read())
+            if differing := journal.others():
+                shown = shown_differences(differing)
+                say(f"note: an interrupted test in this folder had other settings and begins anew: {shown}")
             begun.update({video: part for video, part in journal.read_begun().items() if video not in before})
         if before or begun:
             num_videos, parts = len(data.manifests["test"]), f", {len(begun)} in part" if begun else ""
@@ -140,7 +146,14 @@ def _score(
         return before
 
     data.done, data.begun = done, lambda: {video: part.views for video, part in begun.items()}
-    classifier.record = journal.add if journal is not None else lambda prediction: None
+    watch = Watch(data.manifests["test"])
+
+    def record(prediction: Prediction) -> None:
+        if journal is not None:
+            journal.add(prediction)
+        watch(prediction)
+
+    classifier.record = record
     classifier.record_begun = journal.add_begun if journal is not None else lambda part: None
     classifier.predictions, classifier.earlier, classifier.begun = [], before, begun
     classifier.num_views = len(data.manifests["test"]) * data.test.num_views
@@ -163,20 +176,6 @@ def _check(predictions: Sequence[Prediction], *, num_videos: int | None, num_vie
             f"video {wrong[0][0]} of the manifest has {wrong[0][1]} scored views instead of {num_views}; please report "
             "this"
         )
-
-
-def _journal(
-    trainer: L.Trainer, data: VideoDataModule, *, folder: Path, checkpoint: str | Path, view_batch: int
-) -> Journal:
-    key = {
-        "checkpoint": sum_of(Path(checkpoint)),
-        "protocol": protocol(data),
-        "view_batch": view_batch,
-        "videos": fingerprint(data.manifests["test"]),
-        "precision": str(trainer.precision),
-        "versions": versions(),
-    }
-    return Journal(folder, rank=trainer.global_rank, key=key)
 
 
 def protocol(data: VideoDataModule) -> str:
@@ -206,6 +205,12 @@ def _rate(data: VideoDataModule) -> str:
 
 def evaluate_checkpoint(config: DictConfig) -> Result:
     """Run the words of `configs/eval.yaml`: everything they leave open is taken from the checkpoint."""
+    stop = Stop()
+    with stop.listening():
+        return _evaluate_checkpoint(config, stop)
+
+
+def _evaluate_checkpoint(config: DictConfig, stop: Stop) -> Result:
     check_test_limit(config.trainer)
     path = Path(str(config.ckpt)).expanduser()
     checkpoint = open_checkpoint(path, network=config.network, classes=config.classes)
@@ -240,7 +245,7 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
     folder = run_folder()
     with own_folder(folder):
         speed = Speed(spec=fast, clip=(clip.clip_len, crop.test_side, classifier.view_batch), frozen=True)
-        trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=[Stop(), speed])
+        trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=[stop, speed])
         return evaluate(trainer, classifier, data, folder=folder, checkpoint=checkpoint.path)
 
 

@@ -1,9 +1,8 @@
 """What a test has scored so far, a line per video, so that a test that was interrupted goes on."""
 
-import hashlib
 import json
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,22 @@ class Journal:
     Args:
         folder: of the run.
         rank: of this process; each writes a file of its own and reads all.
-        key: what the scores depend on; lines of another key do not count.
+        key: plain values that the scores depend on; lines of another key do not count.
+        stamp: of a video (row), what changes with its file; a line of another stamp does not count.
     """
 
-    def __init__(self, folder: Path, *, rank: int, key: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rank: int,
+        key: Mapping[str, Any],
+        stamp: Callable[[int], str | None] = lambda video: None,
+    ) -> None:
         self.folder = folder
         self.path = folder / f"predictions.rank{rank}.jsonl"
-        self._head = {"key": hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()}
+        self._head = {"key": json.loads(json.dumps(dict(key), sort_keys=True))}
+        self._stamp = stamp
         self._has_begun = False
 
     def read(self) -> dict[int, Prediction]:
@@ -36,8 +44,8 @@ class Journal:
         found: dict[int, Prediction] = {}
         for path, line in self._lines():
             if not line.startswith(_BEGUN):
-                prediction = _parse(line, path)
-                if prediction.scores is not None:
+                prediction, stamp = _parse(line, path)
+                if prediction.scores is not None and stamp == self._stamp(prediction.video):
                     found[prediction.video] = prediction
         return found
 
@@ -50,18 +58,33 @@ class Journal:
         found: dict[int, Begun] = {}
         for path, line in self._lines():
             if line.startswith(_BEGUN):
-                begun = _parse_begun(line, path)
+                begun, stamp = _parse_begun(line, path)
+                if stamp != self._stamp(begun.video):
+                    continue
                 if begun.video not in found or found[begun.video].views < begun.views:
                     found[begun.video] = begun
         return found
 
+    def others(self) -> dict[str, tuple[Any, Any]]:
+        """Return what differs between the key of a journal that lies here and ours: name -> (its value, ours)."""
+        for path in self._files():
+            with path.open(encoding="utf-8") as file:
+                first = file.readline()
+            theirs = _key_of(first)
+            if theirs is not None and theirs != self._head["key"]:
+                ours = self._head["key"]
+                names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+                return {name: (theirs.get(name), ours.get(name)) for name in names}
+        return {}
+
     def add(self, prediction: Prediction) -> None:
         """Write a line; the first one of this process begins a new file, or mends the end of its old one."""
-        self._write(json.dumps(prediction, ensure_ascii=True, default=list))  # the scores are an array
+        stamped = [*prediction, self._stamp(prediction.video)]
+        self._write(json.dumps(stamped, ensure_ascii=True, default=list))  # the scores are an array
 
     def add_begun(self, begun: Begun) -> None:
         """Write a line in the same way."""
-        self._write(_BEGUN + json.dumps(begun) + "}")
+        self._write(_BEGUN + json.dumps([*begun, self._stamp(begun.video)]) + "}")
 
     def remove(self) -> None:
         """Remove the files of all ranks: the results are written."""
@@ -96,18 +119,28 @@ class Journal:
 _BEGUN = '{"begun": '  # a line of a video that is not done
 
 
-def _parse(line: str, path: Path) -> Prediction:
+def _key_of(line: str) -> dict[str, Any] | None:
+    """Return the key of a first line; None where it is none of ours."""
     try:
-        video, label, scores, *rest = json.loads(line)
-        return Prediction(video, label, None if scores is None else array("d", scores), *rest)
+        head = json.loads(line)
+    except ValueError:
+        return None
+    key = head.get("key") if isinstance(head, dict) else None
+    return key if isinstance(key, dict) else None
+
+
+def _parse(line: str, path: Path) -> tuple[Prediction, str | None]:
+    try:
+        video, label, scores, *rest, stamp = json.loads(line)
+        return Prediction(video, label, None if scores is None else array("d", scores), *rest), stamp
     except (ValueError, TypeError) as err:
         raise _damaged(path, err) from err
 
 
-def _parse_begun(line: str, path: Path) -> Begun:
+def _parse_begun(line: str, path: Path) -> tuple[Begun, str | None]:
     try:
-        video, views, sums, *rest = json.loads(line)["begun"]
-        return Begun(video, views, tuple(sums), *rest)
+        video, views, sums, *rest, stamp = json.loads(line)["begun"]
+        return Begun(video, views, tuple(sums), *rest), stamp
     except (ValueError, TypeError) as err:
         raise _damaged(path, err) from err
 

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from vidgn.callbacks.checkpointing import BEST
-from vidgn.checkpoint import check_writable, clean_leftovers, copy_whole, newest_whole, read_checkpoint
+from vidgn.checkpoint import check_writable, clean_leftovers, copy_whole, newest_whole, read_checkpoint, sum_of
 from vidgn.console import say
 from vidgn.data.augment import AugmentSpec
 from vidgn.data.manifests.manifest import Manifest
@@ -23,6 +23,8 @@ TRAINING = (  # options of a run that decide its numbers and are part of no grou
     "loss", "label_smoothing", "class_weights", "focal_gamma", "balanced", "drop_path", "freeze", "train_only",
     "early_stop", "best_by", "ema", "swa", *AugmentSpec.__dataclass_fields__,
 )  # fmt: skip
+_VALIDATION = ("limit_val_batches", "val_check_interval", "check_val_every_n_epoch")  # decide which is the best
+_CHOICE = tuple(f"trainer.{name}" for name in _VALIDATION)
 
 
 @contextmanager
@@ -82,16 +84,22 @@ def bring_best(first: Path, folder: Path) -> None:
 
 
 def check_same_job(path: Path, ours: Description, *, force: bool) -> None:
-    """Refuse to go on with another job than the checkpoint's.
+    """Refuse to go on with another job than the checkpoint's; a longer run, or another validation, is only named.
 
     Raises:
         ValueError: with everything that differs.
     """
     checkpoint = read_checkpoint(path)
-    differing = [f"{name} {old!r} -> {new!r}" for name, old, new in _differences(checkpoint.description, ours)]
-    if not differing:
+    refused: list[str] = []
+    for name, old, new in _differences(checkpoint.description, ours):
+        text = f"{name} {old!r} -> {new!r}"
+        if name in _CHOICE or _is_longer(name, old, new):
+            say(f"note: {text}: {_OTHER_BEST if name in _CHOICE else _LONGER}")
+        else:
+            refused.append(text)
+    if not refused:
         return
-    text = "; ".join(item if len(item) < 300 else item[:300] + "..." for item in differing)
+    text = "; ".join(item if len(item) < 300 else item[:300] + "..." for item in refused)
     if not force:
         raise ValueError(
             f"{path} belongs to another job: {text}; give its words, another hydra.run.dir, or go on all the same with "
@@ -101,22 +109,51 @@ def check_same_job(path: Path, ours: Description, *, force: bool) -> None:
 
 
 def job(config: DictConfig, manifests: Mapping[Any, Manifest], *, optim: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the numbers of a run depend on beside its net and its clips."""
+    """Return what the numbers of a run depend on beside its net and its clips, named as on the command line."""
     return {
         "batch": config.batch,
         "accumulate_grad_batches": config.trainer.accumulate_grad_batches,
         "seed": config.seed,
         "epochs": config.epochs,
         "precision": config.trainer.precision,
-        "flip": config.data.get("flip"),
-        "backend": config.data.get("backend"),
-        "clips_per_video": config.data.get("clips_per_video"),
+        "init": init_content(config.init),
+        "precise_bn": config.precise_bn,
+        "skip_nonfinite": config.skip_nonfinite,
+        **{name: config.data.get(name) for name in ("flip", "backend", "clips_per_video")},
+        **{f"data.{name}": config.data.get(name) for name in ("name", "seed", "min_area")},
+        **{f"trainer.{name}": config.trainer.get(name) for name in (*_TRAINER, *_VALIDATION)},
         "optim": dict(optim),
         "training": {name: _plain(config.get(name)) for name in TRAINING},
         "segments": config.clip_rule == "segments",
         "fps": manifests["train"].fps,
         "videos": {split: fingerprint(manifests[split]) for split in ("train", "val")},
     }
+
+
+_TRAINER = (
+    "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches", "overfit_batches", "max_steps",
+    "sync_batchnorm",
+)  # fmt: skip
+_LONGER = (
+    "the run goes on to the new end; its schedule is stretched over the whole new length, so that the rates until here "
+    "are not those of a run that had this length from its start"
+)
+_OTHER_BEST = "the weights take the same way, but another checkpoint may be the best one"
+
+
+def _is_longer(name: str, old: Any, new: Any) -> bool:
+    """Tell whether a run may go on because it only has a later end."""
+    if name == "epochs":
+        return bool(new > old)
+    return name == "trainer.max_steps" and (new == -1 or new > old > -1)
+
+
+def init_content(init: Any) -> str | None:
+    """Return what the weights that a run starts from are: of a file its content, wherever it lies."""
+    path = None if init is None else Path(str(init)).expanduser()
+    if path is None or not path.is_file():
+        return None if init is None else str(init)
+    return f"file with SHA-256 {sum_of(path)[:16]}"
 
 
 def fingerprint(manifest: Manifest) -> str:

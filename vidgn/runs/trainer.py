@@ -31,7 +31,11 @@ def build_trainer(
         folder: of the run.
         callbacks: what watches the run.
         rank_timeout_minutes: that processes wait for each other.
+
+    Raises:
+        ValueError: a precision that is not supported.
     """
+    check_precision(words.precision)
     strategy = find_strategy(str(words.strategy))
     arguments = cast("dict[str, Any]", OmegaConf.to_container(words, resolve=True))
     arguments["precision"] = arguments["precision"] or default_precision(arguments["accelerator"])
@@ -43,6 +47,22 @@ def build_trainer(
     )
     limit_waiting(trainer, minutes=rank_timeout_minutes)
     return trainer
+
+
+def check_precision(precision: object) -> None:
+    """Check the option `trainer.precision`.
+
+    Raises:
+        ValueError: weights, statistics and scores would not be float32.
+    """
+    if precision is not None and str(precision) not in _PRECISIONS:
+        raise ValueError(
+            f"trainer.precision ({precision}) must be one of 32-true, bf16-mixed, 16-mixed or null: weights, norm "
+            "statistics and scores are float32; use bf16-mixed for less memory."
+        )
+
+
+_PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")  # as Lightning spells them
 
 
 def _logger(name: str, folder: Path) -> Logger:

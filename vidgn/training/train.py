@@ -74,10 +74,10 @@ def train(config: DictConfig) -> Result | None:
         last=config.keep_last,
         by=monitor(config.best_by),
     )
-    with own_folder(folder):
+    stop = Stop(keep if config.trainer.enable_checkpointing else None)
+    with stop.listening(), own_folder(folder):
         first = find_start(config.resume, folder)
         classifier, data, start = _parts(config, first)
-        stop = Stop(keep if config.trainer.enable_checkpointing else None)
         callbacks: list[L.Callback] = [
             Guard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
             *averages(classifier.net, config),  # before keep, which saves the trained weights

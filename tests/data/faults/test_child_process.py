@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidgn.data.faults import child_process as helper_module
-from vidgn.data.faults.child_process import Helper, HelperDied, HelperTimeout
+from vidgn.data.faults.child_process import Helper, HelperDied, HelperTimeout, answered, held_signals
 
 
 def work(word: str) -> tuple[list[np.ndarray], object]:
@@ -189,3 +189,37 @@ def test_a_helper_that_the_system_holds_up_is_not_waited_for(monkeypatch):
     assert time.monotonic() - began < 200  # of 1000
     monkeypatch.undo()
     os.waitpid(pid, 0)
+
+
+class Clock:
+    """Time that passes in `poll` alone, and jumps where the process was stopped."""
+
+    def __init__(self, *, answer_after, stops=()):
+        self.now, self.running = 0.0, 0.0
+        self.answer_after, self.stops = answer_after, dict(stops)
+
+    def poll(self, seconds):
+        if self.running + seconds >= self.answer_after:
+            return True
+        self.running += seconds
+        self.now += seconds + self.stops.pop(round(self.running, 2), 0)
+        return False
+
+
+def test_a_deadline_counts_time_in_which_the_process_could_run():
+    clock = Clock(answer_after=2, stops={0.5: 3600, 1.5: 100})
+    assert answered(clock.poll, seconds=3, clock=lambda: clock.now)
+    assert clock.now > 3600
+    clock = Clock(answer_after=10, stops={0.5: 3600})
+    assert not answered(clock.poll, seconds=3, clock=lambda: clock.now)
+    assert 2 <= clock.running <= 3
+
+
+def test_a_process_forked_by_us_never_gets_what_ends_a_job():
+    helper = Helper(lambda: ([np.array([int(signal.getsignal(n) == signal.SIG_IGN) for n in (10, 15)])], None))
+    (ignored,), _ = helper.call(seconds=100)
+    assert ignored.tolist() == [1, 1]
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGUSR1}
+    with held_signals():
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) >= {signal.SIGTERM, signal.SIGUSR1}
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGTERM, signal.SIGUSR1}

@@ -19,8 +19,8 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -35,6 +35,9 @@ Function = Callable[..., tuple[Arrays, Any]]
 
 _CAPACITY = 1 << 31  # bytes of address space; memory is only taken where arrays are written
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_SLICE_SECONDS = 0.25
+STOPPED_SECONDS = 5.0  # a machine that is merely busy wakes a process sooner
+END_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 _REAP_SECONDS = 2.0  # a killed process that waits for a dead disk does not end
 
 
@@ -78,7 +81,7 @@ class Helper:
         self._child = child
         try:
             child.pipe.send(args)
-            if not child.pipe.poll(seconds):
+            if not answered(child.pipe.poll, seconds=seconds):
                 waits = waits_for_disk(child.pid)
                 self.close()
                 raise HelperTimeout(seconds, waits)
@@ -130,6 +133,50 @@ class _Child(NamedTuple):
     memory: mmap.mmap
 
 
+def answered(
+    poll: Callable[[float], bool], *, seconds: float, clock: Callable[[], float] = time.monotonic
+) -> bool:
+    """Wait for an answer for `seconds` in which this process could run.
+
+    It waits in slices. One that took `STOPPED_SECONDS` longer means that this process, and its children with it, was
+    stopped (SIGSTOP, a paused container).
+
+    Args:
+        poll: Waits at most so many seconds; returns whether the answer is there.
+        seconds: At most.
+        clock: Tells the time.
+    """
+    left = seconds
+    while left > 0:
+        began = clock()
+        if poll(min(left, _SLICE_SECONDS)):
+            return True
+        left -= run_seconds(clock() - began, asked=_SLICE_SECONDS)
+    return poll(0)
+
+
+def run_seconds(elapsed: float, *, asked: float) -> float:
+    """Return how long this process could run within a wait that was to take at most `asked` seconds.
+
+    >>> run_seconds(1.6, asked=0.25), run_seconds(3600, asked=0.25)
+    (1.6, 0.25)
+    """
+    return asked if elapsed > asked + STOPPED_SECONDS else elapsed
+
+
+@contextmanager
+def held_signals() -> Iterator[None]:
+    """Hold back what asks a job to end; a process forked meanwhile never gets it, this one does afterwards.
+
+    Schedulers signal every process of a job, and a reading process must not end before the run has saved.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def die_with(owner: int) -> None:
     """Ask the system to kill this process when the thread that forked it ends (Linux); `owner` is its process."""
     with suppress(AttributeError, OSError):  # elsewhere an idle helper still ends with its pipe
@@ -143,6 +190,7 @@ def _start(function: Function, prepare: Callable[[], None]) -> _Child:
     memory = mmap.mmap(-1, _CAPACITY, flags=flags)
     ours, theirs = Pipe()
     owner = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)  # for ever in the child
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -153,6 +201,7 @@ def _start(function: Function, prepare: Callable[[], None]) -> _Child:
             status = 0
         finally:
             os._exit(status)  # never run the parent's exit handlers
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return _Child(owner, threading.current_thread(), pid, ours, memory)
 
@@ -163,7 +212,7 @@ def _serve(function: Function, pipe: Connection, memory: mmap.mmap, owner: int) 
         file.write("500")
     gc.freeze()  # what is garbage of the parent is the parent's: a loader collected here would end its workers there
     faulthandler.disable()  # the parent tells of a crash, in one line
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # to a whole group: the parent's to handle
+    for number in (signal.SIGINT, *END_SIGNALS):  # to a whole group: the parent's to handle
         signal.signal(number, signal.SIG_IGN)
     while True:
         try:

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
+from vidgn.data.faults.child_process import held_signals, run_seconds
 from vidgn.data.loading.sampler import EpochSampler
-from vidgn.data.loading.workers import WorkerDied, explain, plain, require_answer
+from vidgn.data.loading.workers import WorkerDied, explain, kill_at_exit, plain, require_answer
 
 GRACE = 3.0  # seconds beyond the deadline of a video, in which its worker says so
 _POLL = 1.5  # seconds
@@ -17,7 +18,8 @@ class VideoLoader(DataLoader[Any]):
     """A `DataLoader` whose errors name the video, by the `board` of its data set, and which measures itself.
 
     With `timeout=patience(deadline)` a worker that does not answer for so long hangs. A long batch is no hang: the
-    time counts from the moment at which a worker begins a video.
+    time counts from the moment at which a worker begins a video. Nor is a process that was stopped (SIGSTOP): only
+    time in which this one could run counts.
 
     Attributes:
         waited_seconds: in `next`, in all.
@@ -35,7 +37,9 @@ class VideoLoader(DataLoader[Any]):
             Exception: Of a worker; those of ours without its traceback.
         """
         _give_up_after(self.timeout, getattr(self, "_iterator", None))  # workers take their time to begin an epoch
-        self._batches: Any = super().__iter__()
+        with held_signals():
+            self._batches: Any = super().__iter__()
+        kill_at_exit(getattr(self._batches, "_workers", ()))
         _give_up_after(min(self.timeout, _POLL), self._batches)
         return self._watched(self._batches)
 
@@ -56,8 +60,9 @@ class VideoLoader(DataLoader[Any]):
             yield batch
 
     def _next(self, batches: Any) -> Any:
-        began = time.monotonic()
+        began, waited = time.monotonic(), 0.0
         while True:
+            asked = time.monotonic()
             try:
                 return next(batches)
             except Exception as err:
@@ -66,6 +71,9 @@ class VideoLoader(DataLoader[Any]):
                     if told is err:
                         raise
                     raise told from err
+            waited += run_seconds(time.monotonic() - asked, asked=min(self.timeout, _POLL))
+            if waited < self.timeout:
+                continue
             board = getattr(self.dataset, "board", None)
             require_answer(batches._workers, board, seconds=self.timeout, since=began)
 

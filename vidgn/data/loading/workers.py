@@ -1,14 +1,17 @@
 """What became of a loader's workers, and what they were reading."""
 
+import atexit
 import multiprocessing
+import os
 import re
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Sequence
 from multiprocessing.process import BaseProcess
 
-from vidgn.data.faults.child_process import die_with
+from vidgn.data.faults.child_process import END_SIGNALS, die_with
 from vidgn.data.faults.isolated_read import ReaderKilled
 from vidgn.data.faults.quarantine import TooManyBadVideos
 from vidgn.data.loading.shared_memory import FULL
@@ -22,6 +25,7 @@ _CAUGHT = re.compile(  # torch/_utils.py, ExceptionWrapper
     r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback.*^[\w.]*\1: (.*)", re.DOTALL | re.MULTILINE
 )
 _OURS = (VideoDecodeError, TooManyBadVideos, ReaderKilled, OSError, ValueError, TypeError)
+_begun: "weakref.WeakSet[BaseProcess]" = weakref.WeakSet()
 _JOIN_SECONDS = 2.0  # a killed process that waits for a dead disk does not end
 
 
@@ -30,15 +34,27 @@ class WorkerDied(RuntimeError):
 
 
 def end_with_parent(worker: int) -> None:
-    """End this worker with the process that began it: the `worker_init_fn` of loaders that the main thread iterates.
+    """End this worker with the process that began it, and not before: the `worker_init_fn` of our loaders.
+
+    The main thread must iterate them. A scheduler that ends a job signals all of its processes, and the main process
+    has a step to finish: the worker ignores what asks a job to end.
 
     torch's worker looks every 5 s whether its parent is still the one it had when it looked first
     (torch/utils/data/_utils/worker.py, ManagerWatchdog). One whose parent was killed before that looks for ever, and
     holds the lock of the run's folder.
     """
+    for number in END_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None and multiprocessing.get_start_method() != "forkserver":
         die_with(parent.pid)
+
+
+def kill_at_exit(workers: Iterable[BaseProcess]) -> None:
+    """Kill workers when this process ends, if they still run: `multiprocessing` would ask, and wait for ever."""
+    if not _begun:
+        atexit.register(_kill_begun, os.getpid())  # runs before what multiprocessing registered when it was imported
+    _begun.update(workers)
 
 
 def explain(err: BaseException, workers: Workers, board: Board | None) -> WorkerDied | None:
@@ -104,6 +120,11 @@ def _kill(workers: Workers) -> None:
         worker.join(_JOIN_SECONDS)
     if before is not None:
         signal.signal(signal.SIGCHLD, before)
+
+
+def _kill_begun(owner: int) -> None:
+    if os.getpid() == owner:
+        _kill([worker for worker in _begun if worker.is_alive()])
 
 
 def _doing(board: Board | None, pid: int | None) -> str:

@@ -21,15 +21,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidgn.data.faults.pools import process_pool
 from vidgn.data.synthetic.drawing import SCALES, Trajectory, draw_look, render
 from vidgn.outputs import replacing
 
@@ -189,7 +188,7 @@ def _write_all(folder: Path, spec: MotionsSpec, num_workers: int, progress: Call
     for parent in {job[0].parent for job in jobs}:
         parent.mkdir(parents=True, exist_ok=True)
     todo = [job for job in jobs if not job[0].exists()]
-    with ProcessPoolExecutor(min(num_workers, len(todo) or 1), mp_context=get_context("spawn")) as pool:
+    with process_pool(min(num_workers, len(todo) or 1)) as pool:
         for done, _ in enumerate(pool.map(_write_video, todo, chunksize=8), len(jobs) - len(todo) + 1):
             if progress is not None:
                 progress(done, len(jobs))
