@@ -23,7 +23,7 @@ class Request(TypedDict):
     log: str
     at_step: dict[
         str, list[object]
-    ]  # rank -> [step, what it does there: names of signals, "raise", "full", or "nan" from it on]
+    ]  # rank -> [step, what it does there: names of signals, "wait", "raise", "full", or "nan" from it on]
     environment: dict[str, str]
     limit: float  # seconds
 
@@ -109,6 +109,7 @@ def watch(path: str, *, step: int, action: str) -> None:
     """Write down the videos and the loss of every step, and do something in one of them."""
     from torch.distributed.tensor import DTensor
 
+    from vidgn.callbacks.preemption import ECHO
     from vidgn.classifier import VideoClassifier
 
     real = VideoClassifier.training_step
@@ -123,7 +124,10 @@ def watch(path: str, *, step: int, action: str) -> None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
                 action = ""
             for name in action.split():
-                os.kill(os.getpid(), getattr(signal, name))
+                if name == "wait":  # until a signal is no echo of the one before
+                    time.sleep(ECHO + 0.1)
+                else:
+                    os.kill(os.getpid(), getattr(signal, name))
         loss = real(self, batch, batch_idx)
         if action == "nan" and self.global_step >= step:
             loss = loss * float("nan")

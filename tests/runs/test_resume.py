@@ -182,8 +182,8 @@ def test_what_differs_from_the_checkpoint_is_said(trained, capsys, part, value, 
 )
 def test_a_longer_run_and_another_validation_are_named_and_go_on(trained, capsys, name, value, message):
     path = trained / "checkpoints" / "best.ckpt"
-    told = dict(read_checkpoint(path).describe)
-    check_same_job(path, {**told, "job": {**told["job"], name: value}}, force=False)
+    ours = read_checkpoint(path).description
+    check_same_job(path, replace(ours, job={**ours.job, name: value}), force=False)
     assert re.search(message, capsys.readouterr().out)
 
 

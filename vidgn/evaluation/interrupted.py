@@ -36,7 +36,7 @@ def open_journal(
     speeds = [callback.spec for callback in trainer.callbacks if isinstance(callback, Speed)]  # type: ignore[attr-defined]
     key = {
         "checkpoint": sum_of(Path(checkpoint)),
-        "model": classifier.describe.get("model"),
+        "model": None if classifier.description is None else dict(classifier.description.model),
         "protocol": protocol,
         "view_batch": classifier.view_batch,
         "classes": list(classifier.classes),
