@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vidgn.data.spec import DataSpec
-from vidgn.data.splits import read_manifests
+from vidgn.data.splits import cache_folder, read_manifests
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 
@@ -61,3 +61,13 @@ def test_a_folder_without_classes_is_no_test(tmp_path):
     (tmp_path / "val").mkdir()
     with pytest.raises(ValueError, match=r"val holds no class folder; pictures lie in val/CLASS/\*\.jpg"):
         only_test(DataSpec("images", root=str(tmp_path)))
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch):
+    def nobody(self):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("VIDGN_CACHE", raising=False)
+    monkeypatch.setattr("vidgn.data.splits.Path.expanduser", nobody)
+    with pytest.raises(OSError, match="no home folder for data sets; set VIDGN_CACHE=DIR"):
+        cache_folder()

@@ -146,6 +146,22 @@ def test_classes_are_matched_by_name():
 
 
 @pytest.mark.parametrize(
+    ("given", "known"),
+    [(["alpha", "Alpha"], ["alpha", "beta"]), (["a b", "a_b"], ["A b", "c"])],
+)
+def test_two_classes_that_are_one_to_the_checkpoint_are_not_merged(given, known):
+    manifest = Manifest.from_rows([("a.mp4", 0), ("b.mp4", 1)], root="/", classes=given)
+    with pytest.raises(ValueError, match=f"'{given[0]}' and '{given[1]}' in / differ in capitals.*rename or join"):
+        match_classes(manifest, known)
+
+
+def test_classes_that_differ_in_capitals_are_two_where_the_checkpoint_has_both():
+    manifest = Manifest.from_rows([("a.mp4", 0), ("b.mp4", 1)], root="/", classes=["Alpha", "alpha"])
+    matched = match_classes(manifest, ["alpha", "beta", "Alpha"])
+    np.testing.assert_array_equal(matched.labels, [2, 0])
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["ckpt=/nowhere.ckpt"], "ckpt=/nowhere.ckpt does not exist"),

@@ -24,7 +24,8 @@ def journal(folder, *, precision="32-true", backend="pyav", classes=("a", "b"), 
         callbacks=[Speed(SpeedSpec(**speed), clip=(8, 32, 1))], precision=precision, global_rank=0,
         strategy=SimpleNamespace(root_device=torch.device(device)),
     )  # fmt: skip
-    classifier = SimpleNamespace(description=SimpleNamespace(model={"name": model}), view_batch=view_batch, classes=classes)
+    description = SimpleNamespace(model={"name": model})
+    classifier = SimpleNamespace(description=description, view_batch=view_batch, classes=classes)
     data = SimpleNamespace(
         manifests={"test": Manifest.from_rows(videos, root=folder, classes=["a", "b"])},
         spec=SimpleNamespace(backend=backend),

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from vidgn.runs.command_line import CONFIGS, check_words, default_words
+from vidgn.runs.command_line import CONFIGS, check_run_folder, check_words, default_words
 from vidgn.runs.sweeps import combinations
 
 GROUPS = {
@@ -141,3 +141,17 @@ def test_no_value_is_without_a_word_on_it():
             key, colon, rest = line.strip().partition(":")
             if colon and rest.strip() and not key.startswith(("#", "-", "defaults", "format")):
                 assert "#" in rest or key in plain or key in ("dir", "subdir", "chdir"), f"{path}: {line}"
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"the run folder .*/run cannot be made: .*/file is not a folder; set hydra"):
+        check_run_folder(["norm=gn", f"hydra.run.dir={tmp_path}/file/run"])
+    check_run_folder([f"hydra.run.dir='{tmp_path}/new/${{now:%Y}}'"])
+    monkeypatch.setattr("vidgn.runs.command_line.os.access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(ValueError, match=rf"the run folder {tmp_path}/new cannot be made: {tmp_path} is not writable"):
+        check_run_folder([f"hydra.run.dir={tmp_path}/new"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"the run folder runs cannot be made: .* is not writable for this user"):
+        check_run_folder([])
+    check_run_folder(["--help"])

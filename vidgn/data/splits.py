@@ -25,8 +25,15 @@ from vidgn.data.tables.videos import ListFormat
 
 
 def cache_folder() -> Path:
-    """Return where data sets of ours are kept: $VIDGN_CACHE, or ~/.cache/vidgn."""
-    return Path(os.environ.get("VIDGN_CACHE") or "~/.cache/vidgn").expanduser()
+    """Return where data sets of ours are kept: $VIDGN_CACHE, or ~/.cache/vidgn.
+
+    Raises:
+        OSError: this user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("VIDGN_CACHE") or "~/.cache/vidgn").expanduser()
+    except RuntimeError as err:
+        raise OSError("this user has no home folder for data sets; set VIDGN_CACHE=DIR") from err
 
 
 def read_manifests(

@@ -255,11 +255,18 @@ def match_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
     Names are the same if they differ in `_` for a space and in capitals alone.
 
     Raises:
-        ValueError: the manifest has classes that the checkpoint does not know.
+        ValueError: the manifest has classes that the checkpoint does not know, or two that are one to it.
     """
     if manifest.classes == tuple(classes):
         return manifest
-    manifest = dataclasses.replace(manifest, classes=respell(manifest.classes, classes))
+    spelled = respell(manifest.classes, classes)
+    for name in {name for name in spelled if spelled.count(name) > 1}:
+        same = [given for given, known in zip(manifest.classes, spelled, strict=True) if known == name]
+        raise ValueError(
+            f"the classes {' and '.join(map(repr, same))} in {manifest.root} differ in capitals, spaces or _ alone and "
+            f"are one to the checkpoint ({name!r}); rename or join them."
+        )
+    manifest = dataclasses.replace(manifest, classes=spelled)
     index = {name: number for number, name in enumerate(classes)}
     unknown = [name for name in manifest.classes if name not in index]
     if unknown:

@@ -58,6 +58,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
             try:
                 for job in combinations(words):
                     check_words(config_name, job)
+                check_run_folder(words)
             except ValueError as err:
                 print(f"error: {err}", file=escaped(sys.stderr))
                 sys.exit(USAGE_ERROR)
@@ -75,7 +76,7 @@ def _keep_traceback() -> str:
     rank = next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0")
     log = run_folder() / ("error.log" if rank == "0" else f"error.rank{rank}.log")
     try:
-        log.write_text(traceback.format_exc())
+        log.write_text(traceback.format_exc(), encoding="utf-8")
     except OSError as err:  # the disk that is full may be the fault
         return f"no traceback: {err}"
     return f"traceback: {log}"
@@ -144,6 +145,23 @@ def check_words(config_name: str, words: Sequence[str]) -> None:
         raise ValueError(f"{_group(err)} is no choice; use one of {choices}") from err
     except HydraException as err:
         raise ValueError(str(err).strip()) from err
+
+
+def check_run_folder(words: Sequence[str]) -> None:
+    """Check that the run folder can be made, before the configuration library tries.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if any(word.startswith("-") and not word.startswith(("--config-dir", "-cd")) for word in words):
+        return  # help, or a sweep with folders of its own
+    given = [word.partition("=")[2].strip("'\"") for word in words if word.startswith("hydra.run.dir=")]
+    wanted = given[-1] if given else "runs"
+    folder = Path(wanted.partition("${")[0] or ".").absolute()
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    why = "is not a folder" if not above.is_dir() else "is not writable for this user"
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"the run folder {wanted} cannot be made: {above} {why}; set hydra.run.dir=DIR.")
 
 
 def split_config_dir(words: Sequence[str]) -> tuple[Path | None, list[str]]:

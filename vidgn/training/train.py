@@ -267,9 +267,9 @@ def _best(trainer: L.Trainer, keep: Keep) -> Path | None:
 @rank_zero_only
 def _record_run(folder: Path, config: DictConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     state = {"words": typed_words(), "versions": versions(), "git": git_state(Path(__file__).parent)}
-    (folder / "environment.json").write_text(json.dumps(state, indent=1) + "\n")
+    (folder / "environment.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
 
 
 @rank_zero_only
