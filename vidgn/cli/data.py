@@ -26,6 +26,9 @@ def scan(
     compare: Annotated[
         str | None, typer.Option(metavar="FILE", help="Another passport, a Kinetics csv or a list: what differs.")
     ] = None,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="List videos that seem to be one, and write no passport.")
+    ] = False,
     workers: Workers = 0,
     deadline: Annotated[float, typer.Option(help="Seconds that one video may take.")] = 300.0,
     overwrite: Overwrite = False,
@@ -38,6 +41,10 @@ def scan(
         raise ValueError("--root belongs to --verify; add --verify or leave it out.")
     if verify and compare is not None:
         raise ValueError("--verify and --compare are both given; choose one.")
+    if duplicates:
+        if verify or compare is not None:
+            raise ValueError("--duplicates goes without --verify and --compare; leave them out.")
+        raise typer.Exit(tool.run_duplicates(source, out=stdout(), as_json=as_json))
     if compare is not None:
         raise typer.Exit(tool.run_compare(source, compare, out=stdout(), as_json=as_json))
     count = workers_or_cores(workers)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TextIO
 
 from vidgn.console import ProgressBar
+from vidgn.curation.duplicates import find_twins
 from vidgn.curation.figure import draw_histograms
 from vidgn.curation.inspect_file import NOT_READ, inspect
 from vidgn.curation.pool import spread
 from vidgn.data.manifests.listing import find_videos
+from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES
 from vidgn.data.passports.compare import compare_with, describe_differences
 from vidgn.data.passports.passport import VideoFacts, check_target, read_passport, summary, write_passport
@@ -142,6 +144,19 @@ def run_compare(first: str, second: str, *, out: TextIO, as_json: bool = False) 
     found = compare_with(read_passport(first), second)
     print(json.dumps(found) if as_json else describe_differences(found, first=first, second=second), file=out)
     return int(any(found.values()))
+
+
+def run_duplicates(source: str, *, out: TextIO, as_json: bool = False) -> int:
+    """Print the pairs of videos of a folder or list that seem to be one; return 1 where there are some."""
+    root, names = _find(source)
+    manifest = Manifest.from_rows([(name, 0) for name in names], root=root, classes=["all"])
+    twins = find_twins({"all": manifest}, looks=True, within=True)
+    for twin in twins:
+        row = {"video": twin.video, "other": twin.other, "why": twin.why, "sure": twin.sure}
+        print(json.dumps(row) if as_json else f"{twin.sure}: {twin.video} and {twin.other}: {twin.why}", file=out)
+    if not as_json:
+        print(f"{len(names):,} videos, {len(twins):,} pairs that seem to be one", file=out)
+    return 1 if twins else 0
 
 
 def _find(source: str) -> tuple[str, list[str]]:

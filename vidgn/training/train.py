@@ -49,6 +49,7 @@ from vidgn.runs.speed import Speed, speed_spec, speed_up
 from vidgn.runs.split import earlier_split, split_of_run, write_split
 from vidgn.runs.trainer import build_trainer
 from vidgn.training.batch_strip import BatchStrip
+from vidgn.training.data_checks import check_data
 from vidgn.training.drop_path import DropPathDraws
 from vidgn.training.dry_run import dry_run
 from vidgn.training.start import Start, describe, start_net
@@ -110,6 +111,8 @@ def train(config: DictConfig) -> Result | None:
         _record_run(folder, config)
         _record_split(folder, data.manifests)
         _announce(config, start, data.manifests, trainer)
+        if trainer.is_global_zero:
+            check_data(data.manifests, folder)
         trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
         best = _best(trainer, keep)
         if not config.test:
