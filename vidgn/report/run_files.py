@@ -35,7 +35,7 @@ def read_config(file: Path) -> dict[str, Any]:
                 raise ValueError(f"line {token.start_mark.line + 1} has an alias, which no run writes")
         loaded = OmegaConf.create(content) if content.strip() else OmegaConf.create()
         options = plain_values(OmegaConf.to_container(loaded), "it") if isinstance(loaded, DictConfig) else {}
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, OSError) as err:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, AssertionError, OSError) as err:
         raise ValueError(
             f"{file} cannot be read as plain values ({_reason(err)}); give a run folder of train.py"
         ) from err

@@ -59,7 +59,7 @@ def test_no_file_outside_the_folder_that_is_given_is_opened(tmp_path, monkeypatc
     ],
 )
 def test_a_cell_of_another_kind_is_one_sentence(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=rf"p\.jsonl {message}.*make one with vidgn scan"):
+    with pytest.raises(ValueError, match=rf"p\.jsonl is no passport of ours \({message}.*make one with vidgn scan"):
         read_passport(passport(tmp_path, ROW._replace(**changes)))
 
 

@@ -87,7 +87,7 @@ def read_passport(path: str | Path) -> list[VideoFacts]:
     try:
         return [_checked(record) for record in records]
     except ValueError as err:
-        raise ValueError(f"{file} {err}; make one with vidgn scan") from err
+        raise ValueError(f"{file} is no passport of ours ({err}); make one with vidgn scan") from err
 
 
 def write_passport(rows: Sequence[VideoFacts], path: str | Path) -> None:
