@@ -21,6 +21,7 @@ class FakeReader:
 
     opened = 0
     passes = 0
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: str, num_frames: int, height: int, width: int) -> None:
         self.path, self.num_frames, self.height, self.width, self.fps = path, num_frames, height, width, 25.0

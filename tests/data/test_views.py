@@ -13,6 +13,7 @@ from vidgn.data import transforms
 from vidgn.data import views as views_module
 from vidgn.data.batches import VideoViews, ViewBatch
 from vidgn.data.clips import ClipSpec
+from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.transforms import Box, CropSpec
 from vidgn.data.video import open_video
 from vidgn.data.views import ViewDataset, piece_bounds
@@ -202,3 +203,28 @@ def test_real_videos_give_ten_clips_of_three_crops(real_videos: Path, name: str)
     assert item.error is None
     assert sum(1 for _ in item.views()) == 30
     assert item.frames.shape[1] <= 160
+
+
+LONG = {"clip": ClipSpec(clip_len=64, span=64), "num_clips": 10, "num_crops": 1}
+
+
+def test_frames_four_times_as_wide_as_high_are_read_in_one_piece(tmp_path: Path, fake: type[FakeReader]) -> None:
+    item = views(tmp_path, "640_16x64", **LONG)[0]
+    assert (item.frames.shape, item.error) == ((3, 640, 16, 64), None)
+
+
+@pytest.mark.parametrize(("name", "size"), [("640_16x72", "72x16 px"), ("640_72x16", "16x72 px")])
+def test_a_panorama_that_would_fill_the_memory_fails_alone(
+    name: str, size: str, tmp_path: Path, fake: type[FakeReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserved: list[tuple[int, ...]] = []
+    monkeypatch.setattr(views_module._frames, "empty", lambda shape: reserved.append(shape))
+    item = views(tmp_path, name, **LONG)[0]
+    assert item.error is not None
+    assert f"scaled to a short side of 16 px, are {size}: 640 frames take 0.0 GB, more than" in item.error
+    assert reserved == []
+
+
+def test_a_panorama_ends_a_strict_test(tmp_path: Path, fake: type[FakeReader]) -> None:
+    with pytest.raises(VideoDecodeError, match=r"640 frames take 0\.0 GB, .* score fewer clips"):
+        views(tmp_path, "640_16x72", **LONG, strict=True)[0]

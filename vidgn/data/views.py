@@ -31,6 +31,9 @@ from vidgn.data.transforms import Box, CropSpec, NumCrops, scaled_size, test_box
 from vidgn.data.video import open_video
 
 PIECE_FRAMES = 640  # ten clips of 64 frames; 230 MB at 256 x 455 px
+# Bytes of a piece, in squares of the short side: every frame may be four times as long as it is high. At 256 px that is
+# 500 MB; a panorama of 4096x64 px would take 8 GB.
+_PIECE_SQUARES = 4 * PIECE_FRAMES
 _GROUP = 8  # frames resized in one call: few calls, and the pixels stay in the cache
 _frames, _groups = Buffers(), Buffers()  # of their own: a group must not take the room of a video
 _MACHINE_FAULTS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # never the fault of the video
@@ -168,6 +171,25 @@ def piece_bounds(num_clips: int, *, clip_len: int) -> list[int]:
     return [piece * num_clips // num_pieces for piece in range(num_pieces + 1)]
 
 
+def _check_size(reader: Reader, num_frames: int, size: tuple[int, int], *, short_side: int) -> None:
+    """Refuse a video that is so long and narrow, or wide and low, that its scaled frames would fill the memory.
+
+    Raises:
+        VideoDecodeError: They would.
+    """
+    height, width = size
+    if num_frames * height * width <= _PIECE_SQUARES * short_side**2:
+        return
+    gigabytes = 3 * num_frames * height * width / 1e9
+    most = 3 * _PIECE_SQUARES * short_side**2 / 1e9
+    raise VideoDecodeError(
+        reader.path,
+        f"its {reader.width}x{reader.height} px, scaled to a short side of {short_side} px, are {width}x{height} px: "
+        f"{num_frames} frames take {gigabytes:.1f} GB, more than the {most:.1f} GB that are allowed; cut its frames "
+        "nearer to a square, or score fewer clips",
+    )
+
+
 def _resized(reader: Reader, wanted: NDArray[np.int64], *, short_side: int) -> Tensor:
     """Read frames and scale each to this short side, uint8 (3,U,h,w); pixels lie in memory as (U,h,w,3)."""
     pictures = reader.frames(wanted)
@@ -175,6 +197,7 @@ def _resized(reader: Reader, wanted: NDArray[np.int64], *, short_side: int) -> T
     for place, (_, frame) in enumerate(pictures):
         if not place:
             size = scaled_size(*frame.shape[:2], short_side=short_side)
+            _check_size(reader, len(wanted), size, short_side=short_side)
             out = torch.from_numpy(_frames.empty((len(wanted), *size, 3)))
             group = _groups.empty((_GROUP, *frame.shape))
         if frame.shape[:2] == size:

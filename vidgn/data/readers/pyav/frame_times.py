@@ -65,10 +65,10 @@ def _parts(times: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int6
 
 
 def _end(seconds: NDArray[np.float64], *, fps: float, length: float | None) -> float:
-    """Return when the last frame ends: as the file states where that can be, or after a usual step."""
+    """Return when the last frame ends: as the file states where that can be, or after as long as the one before it."""
     last = float(seconds[-1])
     steps = np.diff(seconds)
-    usual = float(np.median(steps)) if len(steps) else (1 / fps if fps > 0 else 0.0)
+    usual = float(steps[-1]) if len(steps) else (1 / fps if fps > 0 else 0.0)
     longest = float(steps.max()) if len(steps) else usual
     if length is not None and last < length <= last + 2 * longest:
         return length
