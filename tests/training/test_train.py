@@ -196,6 +196,16 @@ def test_another_shape_than_the_checkpoints_is_refused(run, trained, own_videos,
     assert "has no batch-norm statistics" in outcome.err
 
 
+def test_stages_stay_fresh_beside_weights_to_start_from(run, trained, own_videos, tmp_path):
+    words = (*OWN, f"data.root={own_videos}", "init_fresh=[res5]", "test=false", "trainer.max_steps=1")
+    outcome = run("train", *words, f"init={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path / 'one'}")
+    assert outcome.status == 0, outcome.err
+    assert "note: res5: fresh weights, as init_fresh asks" in outcome.out
+    outcome = run("train", *words, "model.width=8", f"hydra.run.dir={tmp_path / 'two'}")
+    assert outcome.status == 2
+    assert "init_fresh (res5) needs weights for the other stages; set init=FILE." in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "note"),
     [

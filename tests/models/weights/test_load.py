@@ -102,11 +102,38 @@ def test_pytorchvideos_names_are_ours(tmp_path):
     assert (report.input_mean, report.input_std) == KINETICS
 
 
-def test_batch_norm_weights_in_a_group_norm_net_are_refused(torchvision_state, tmp_path):
-    path = saved(torchvision_state, tmp_path)
-    message = r"weights.pth has batch-norm weights \(running_mean\) .* use norm=bn, or GN weights such as init=timm"
-    with pytest.raises(ValueError, match=message):
-        load_weights(net("gn", width=64), path)
+def test_a_group_norm_net_takes_the_kernels_and_the_lines_of_batch_norm_weights(torchvision_state, tmp_path):
+    target = net("gn", width=64)
+    report = load_weights(target, saved(torchvision_state, tmp_path))
+    got = target.state_dict()
+    assert torch.equal(got["blocks.0.norm.weight"], torchvision_state["bn1.weight"])
+    assert torch.equal(got["blocks.0.norm.bias"], torchvision_state["bn1.bias"])
+    torch.testing.assert_close(got["blocks.0.conv.weight"].sum(2), torchvision_state["conv1.weight"])
+    assert report.loaded == 159  # 53 convolutions, and weight and bias of as many norms
+    (lost,) = [note for note in report.notes if "statistics" in note]
+    assert lost.startswith("the batch-norm statistics are lost: kernels, weight and bias are copied")
+    assert "vidgn convert-weights" in lost
+
+
+def test_stages_that_the_file_lacks_or_has_stay_fresh_where_that_is_asked_for(torchvision_state, tmp_path):
+    target = net("bn", width=64)
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    lacking = {name: t for name, t in torchvision_state.items() if not name.startswith(("layer4.", "fc."))}
+    report = load_weights(target, saved(lacking, tmp_path), fresh=("stem", "res5"))
+    after = target.state_dict()
+    for name, tensor in after.items():
+        is_fresh = name.startswith(("blocks.0.", "blocks.5.", "blocks.6."))
+        assert not is_fresh or torch.equal(tensor, before[name]), name
+    assert torch.equal(after["blocks.4.res_blocks.5.branch2.norm_c.bias"], torchvision_state["layer3.5.bn3.bias"])
+    assert "stem, res5: fresh weights, as init_fresh asks" in report.notes
+
+
+def test_a_stage_that_is_not_named_must_be_in_the_file(torchvision_state, tmp_path):
+    lacking = {name: t for name, t in torchvision_state.items() if not name.startswith("layer4.")}
+    with pytest.raises(ValueError, match=r"missing: blocks\.5\.res_blocks\.0\.branch1_conv\.weight"):
+        load_weights(net("bn", width=64), saved(lacking, tmp_path))
+    with pytest.raises(ValueError, match=r"init_fresh \(res6\) must be some of stem, res2, res3, res4, res5, head"):
+        load_weights(net("bn", width=64), saved(lacking, tmp_path), fresh=["res6"])
 
 
 def test_group_norm_weights_in_a_batch_norm_net_are_refused(timm_state, tmp_path):

@@ -7,9 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor, nn
 
+from vidgn.models.net import VideoNet
+from vidgn.models.stages import NAMES as STAGE_NAMES
+from vidgn.models.stages import stages
 from vidgn.models.weights.formats import Channels, convert_input, rename
 from vidgn.models.weights.inflate import inflate
 from vidgn.models.weights.sources import Source, kinetics400, open_source
@@ -37,13 +41,16 @@ class LoadReport:
     input_std: Channels | None
 
 
-def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] | None = None) -> LoadReport:
-    """Start a net from published weights; only its classifier may be left as it was.
+def load_weights(
+    net: nn.Module, source: str | Path, *, classes: Sequence[str] | None = None, fresh: Sequence[str] = ()
+) -> LoadReport:
+    """Start a net from published weights; only its classifier, and stages that are named, may be left as they were.
 
     Kernels of picture nets are inflated, and a first convolution that was trained on other pixels than RGB
     of known mean and std is converted; the notes say so. The classifier is loaded where source and net name
     the same classes, its rows put in the net's order; with `classes` None, where their numbers agree; from
-    ImageNet never. Published video nets of 400 classes have those of Kinetics-400.
+    ImageNet never. Published video nets of 400 classes have those of Kinetics-400. Of batch-norm weights a net whose
+    norm keeps no statistics takes kernels, weight and bias; a note says what is lost.
 
     Args:
         net: as `build_model` or `build_i3d` makes it; changed in place, and only if everything fits.
@@ -51,12 +58,15 @@ def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] |
             these packages, or the path of a file of any format of `vidgn.models.weights.formats`, of a checkpoint of
             vidgn among them.
         classes: names of the net's classes, in its order.
+        fresh: stages (`stem`, `res2` to `res5`, `head`) that keep the weights they have, whether the source has them
+            or not.
 
     Raises:
         FileNotFoundError: `source` is no file.
         ModuleNotFoundError: timm is not installed.
         ConnectionError: the weights cannot be downloaded.
-        ValueError: not a weights file, or its tensors do not fit; lists every one that does not.
+        ValueError: not a weights file, or its tensors do not fit; lists every one that does not. Or the net has no
+            such stage.
     """
     own = net.state_dict()
     head = [name for name in own if re.fullmatch(r"blocks\.\d+\.proj\.(weight|bias)", name)]
@@ -65,11 +75,15 @@ def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] |
         raise ValueError(
             f"classes has {len(classes)} names and the net has {outputs} outputs; give one name per output."
         )
+    kept = fresh_tensors(net, fresh)
     opened = open_source(source, depth=_depth(own))
     state, unexpected = rename_tensors(opened, own)
-    _check_statistics(state, own, source=source)
+    state = {name: tensor for name, tensor in state.items() if name not in kept}
+    unexpected = [name for name in unexpected if name not in kept]
     notes = (
-        _note_groups(net, opened)
+        _drop_statistics(state, own, source=source)
+        + _note_fresh(fresh)
+        + _note_groups(net, opened)
         + _match_kernels(net, state, opened)
         + _convert(state, opened)
         + _inflate(state, own, pictures=opened.format.pictures)
@@ -79,7 +93,7 @@ def load_weights(net: nn.Module, source: str | Path, *, classes: Sequence[str] |
         head_notes = [f"the classifier starts anew: {reason}"]
         state = {name: tensor for name, tensor in state.items() if name not in head}
     _fit_statistics(state, own)
-    optional = head if reason is not None else []
+    optional = [*kept, *(head if reason is not None else [])]
     _check_names_and_shapes(state, own, unexpected=unexpected, optional=optional, source=source)
     net.load_state_dict(dict(own) | state)
     return LoadReport(len(state), reason is not None, opened.name, (*notes, *head_notes), opened.mean, opened.std)
@@ -141,18 +155,47 @@ def _convert(state: dict[str, Tensor], opened: Source) -> list[str]:
     return [note] if note else []
 
 
-def _check_statistics(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str | Path) -> None:
-    theirs, ours = (any(name.endswith("running_mean") for name in names) for names in (state, own))
-    if theirs and not ours:
+def fresh_tensors(net: nn.Module, names: Sequence[str]) -> frozenset[str]:
+    """Return the names of the tensors of some stages.
+
+    Raises:
+        ValueError: a stage is unknown.
+    """
+    unknown = [name for name in names if name not in STAGE_NAMES]
+    if unknown:
         raise ValueError(
-            f"{source} has batch-norm weights (running_mean) and the net's norm keeps no statistics;"
-            " use norm=bn, or GN weights such as init=timm."
+            f"init_fresh ({', '.join(unknown)}) must be some of {', '.join(STAGE_NAMES)}, as in init_fresh=[res5]."
         )
+    parts = stages(cast("VideoNet", net)) if names else {}
+    modules = {id(parts[name]) for name in names}
+    prefixes = tuple(f"{name}." for name, module in net.named_modules() if id(module) in modules)
+    return frozenset(name for name in net.state_dict() if name.startswith(prefixes)) if prefixes else frozenset()
+
+
+def _note_fresh(stages: Sequence[str]) -> list[str]:
+    return [f"{', '.join(stages)}: fresh weights, as init_fresh asks"] if stages else []
+
+
+def _drop_statistics(state: dict[str, Tensor], own: Mapping[str, Tensor], *, source: str | Path) -> list[str]:
+    """Leave batch-norm statistics out where the net's norm keeps none, and return a note.
+
+    Raises:
+        ValueError: the net's norm needs statistics that the source does not have.
+    """
+    theirs, ours = (any(name.endswith("running_mean") for name in names) for names in (state, own))
     if ours and not theirs:
         raise ValueError(
             f"{source} has no batch-norm statistics (running_mean) and the net's norm needs them;"
             " use norm=gn, or BN weights such as init=torchvision."
         )
+    if ours or not theirs:
+        return []
+    for name in [name for name in state if name.endswith(_STATISTICS)]:
+        del state[name]
+    return [
+        "the batch-norm statistics are lost: kernels, weight and bias are copied, and the net gives other outputs than"
+        " the batch-norm net until it is trained; vidgn convert-weights fits them on clips and keeps far more"
+    ]
 
 
 def _note_groups(net: nn.Module, opened: Source) -> list[str]:
@@ -267,5 +310,6 @@ def _check_names_and_shapes(
 
 
 _COUNTER = "num_batches_tracked"
+_STATISTICS = ("running_mean", "running_var", _COUNTER)
 _FIRST = "blocks.0.conv.weight"
 _RES_BLOCK = r"blocks\.(\d+)\.res_blocks\.(\d+)\."
