@@ -12,6 +12,7 @@ SOURCES = sorted([*(ROOT / "vidgn").rglob("*.py"), ROOT / "train.py", ROOT / "ev
 # Layers from the top: a part may import parts of lower lines, and itself.
 LAYERS = (
     ("vidgn.cli", "vidgn.api", "vidgn.__main__", "train", "eval"),
+    ("vidgn.conversion",),
     ("vidgn.inference",),
     ("vidgn.training",),
     ("vidgn.evaluation",),
@@ -22,6 +23,7 @@ LAYERS = (
     (
         "vidgn.norms", "vidgn.checkpoint", "vidgn.description", "vidgn.bounds", "vidgn.escape", "vidgn.losses",
         "vidgn.optim", "vidgn.predictions", "vidgn.statistics", "vidgn.outputs", "vidgn.temporary",
+        "vidgn.distillation",
     ),
 )  # fmt: skip
 
@@ -35,6 +37,8 @@ STRICTER = {
         "vidgn.models.weights.formats",
         "vidgn.models.weights.sources",
         "vidgn.norms",
+        "vidgn.models.net",
+        "vidgn.models.stages",
     ),
     "vidgn.data": ("vidgn.outputs", "vidgn.bounds"),
     "vidgn.data.clips": (),
@@ -54,6 +58,7 @@ STRICTER = {
     "vidgn.norms.kernels": (),
     "vidgn.losses": (),
     "vidgn.statistics": (),
+    "vidgn.distillation": (),
     "vidgn.optim": (),
     "vidgn.outputs": (),
     "vidgn.bounds": (),
@@ -83,7 +88,16 @@ DOORS = {
         "train",
         "eval",
     ),
-    "hydra": ("vidgn.runs", "vidgn.cli", "vidgn.training", "vidgn.evaluation", "vidgn.inference", "train", "eval"),
+    "hydra": (
+        "vidgn.runs",
+        "vidgn.cli",
+        "vidgn.training",
+        "vidgn.evaluation",
+        "vidgn.inference",
+        "vidgn.conversion",
+        "train",
+        "eval",
+    ),
     "torchmetrics": ("vidgn.classifier",),
 }
 

@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from vidgn.description import KEY, Description
+from vidgn.distillation import Teacher
 from vidgn.losses import ClipLoss, right_share
 from vidgn.norms import is_norm
 from vidgn.norms.weight_standardization import describe_kernels
@@ -59,6 +60,7 @@ class VideoClassifier(L.LightningModule):
         description: of the net and the run, for its checkpoints; None: they have none.
         loss: of training; None: the mean cross-entropy.
         stages: parts of the net by name, for rates that differ by stage.
+        teacher: a net to imitate in training.
         seed: of dropout: a step's random numbers are a function of (seed, epoch, batch, rank).
 
     Attributes:
@@ -82,6 +84,7 @@ class VideoClassifier(L.LightningModule):
         description: Description | None = None,
         loss: ClipLoss | None = None,
         stages: Mapping[str, nn.Module] | None = None,
+        teacher: Teacher | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -94,6 +97,7 @@ class VideoClassifier(L.LightningModule):
         self.description = description
         self.loss = loss or ClipLoss()
         self._stages = dict(stages or {})  # a plain dict: the net holds these modules already
+        self.teacher = teacher
         self.seed = seed
         self.num_views: int | None = None
         self.predictions: list[Prediction] = []
@@ -125,6 +129,8 @@ class VideoClassifier(L.LightningModule):
         """Return the mean loss over the clips, by default their cross-entropy."""
         logits, labels = self._logits(batch)
         loss: Tensor = self.loss(logits, labels)
+        if self.teacher is not None and self.teacher.teaches(self.global_step):
+            loss = self.teacher.mix(loss, logits, batch.clips.flatten(0, 1))
         right = right_share(logits, labels)
         self._counts = self._counts.to(right.device) + torch.stack([right, torch.full_like(right, len(labels))])
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)

@@ -52,8 +52,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
         launch = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)
 
         def main() -> None:
-            # `resume` is a value and no group, so `resume.force` cannot be a word of the configuration.
-            words = [re.sub(r"^resume\.force=", "resume_force=", word) for word in sys.argv[1:]]
+            words = full_names(sys.argv[1:])
             words += default_words(words) if config_name == "train" else []
             try:
                 for job in combinations(words):
@@ -100,6 +99,18 @@ _NOISE = (
     r"It is recommended to use `self\.log\(.*sync_dist=True",  # what we log is that of all ranks already
     r".*torch\.jit\.script",  # fvcore, which pytorchvideo imports
 )
+
+
+def full_names(words: Sequence[str]) -> list[str]:
+    """Write out what is shorter on the command line than in a configuration.
+
+    `resume` is a value and no group, so that `resume.force` cannot be an option; `distill` is a group, and a value.
+
+    >>> full_names(["resume.force=true", "distill=bn.ckpt", "distill.steps=120"])
+    ['resume_force=true', 'distill.ckpt=bn.ckpt', 'distill.steps=120']
+    """
+    words = [re.sub(r"^resume\.force=", "resume_force=", word) for word in words]
+    return [re.sub(r"^distill=", "distill.ckpt=", word) for word in words]
 
 
 def default_words(words: Sequence[str]) -> list[str]:

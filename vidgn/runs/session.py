@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vidgn.runs.command_line import CONFIGS, check_words, default_words, hide_noise
+from vidgn.runs.command_line import CONFIGS, check_words, default_words, full_names, hide_noise
 
 Outcome = TypeVar("Outcome")
 
@@ -26,7 +26,8 @@ def run_here(config_name: str, overrides: Sequence[str], run: Callable[[DictConf
         ValueError: an unknown option or choice, with the known ones.
         Exception: whatever `run` raises.
     """
-    words = [*overrides, *(default_words(overrides) if config_name == "train" else [])]
+    words = full_names(overrides)
+    words += default_words(words) if config_name == "train" else []
     check_words(config_name, words)
     hide_noise()
     GlobalHydra.instance().clear()

@@ -30,15 +30,20 @@ def start_net(
     crop: int,
     classes: Sequence[str],
     init: str | None,
+    init_fresh: Sequence[str] = (),
 ) -> Start:
     """Build the net of the words `model`, `norm` and `crop`, with the weights of `init` if there are any.
+
+    The stages of `init_fresh` keep fresh weights.
 
     The normalization of the pixels is that of the weights; without weights it is 0.45 and 0.225.
     """
     net = build_net(model=model, norm=norm, crop=crop, num_classes=len(classes))
+    if init is None and init_fresh:
+        raise ValueError(f"init_fresh ({', '.join(init_fresh)}) needs weights for the other stages; set init=FILE.")
     if init is None:
         return Start(net, Normalize(), None)
-    report = load_weights(net, init, classes=tuple(classes))
+    report = load_weights(net, init, classes=tuple(classes), fresh=tuple(init_fresh))
     mean, std = report.input_mean, report.input_std
     return Start(net, Normalize() if mean is None or std is None else Normalize(mean=mean, std=std), report)
 

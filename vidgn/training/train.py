@@ -1,7 +1,7 @@
 """Train, then test the best checkpoint: what `train.py` does."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -31,7 +31,10 @@ from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import Split, VideoDataModule, mirror_changes
 from vidgn.data.transforms import CropSpec
 from vidgn.description import Description
+from vidgn.distillation import DistillSpec, Teacher, class_order
 from vidgn.evaluation.evaluate import Result, check_test_limit, evaluate
+from vidgn.evaluation.published import open_checkpoint, respell
+from vidgn.evaluation.restore import restore
 from vidgn.losses import ClipLoss, LossSpec
 from vidgn.models.drop_path import DropPathSum, add_drop_path
 from vidgn.models.net import VideoNet
@@ -141,7 +144,10 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
 
     L.seed_everything(config.seed, workers=True, verbose=False)
     model, norm = _plain(config.model), _plain(config.norm)
-    start = start_net(model=model, norm=norm, crop=crop.crop, classes=classes, init=config.init)
+    start = start_net(
+        model=model, norm=norm, crop=crop.crop, classes=classes, init=config.init,
+        init_fresh=config.init_fresh,
+    )  # fmt: skip
     add_drop_path(start.net, config.drop_path)  # before the blocks are fused
     speed_up(start.net, speed_spec(config), accelerator=config.trainer.accelerator)
     description = describe(
@@ -157,6 +163,7 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
         view_batch=config.view_batch,
         loss=ClipLoss(loss, weights=loss.weights(np.bincount(manifests["train"].labels, minlength=len(classes)))),
         stages=stages(start.net),
+        teacher=find_teacher(DistillSpec(**_plain(config.distill)), classes=classes),
         description=replace(description, split=split.plain(), job=job(config, manifests, optim=_plain(config.optim))),
         seed=config.seed,
     )
@@ -182,6 +189,21 @@ def averages(net: nn.Module, config: DictConfig) -> list[L.Callback]:
                 f"ema ({config.ema}) and swa ({config.swa}) do not go with {option}={value}; leave one of them out."
             )
     return [WeightAverage(net, decay=config.ema, swa=config.swa)]
+
+
+def find_teacher(spec: DistillSpec, *, classes: Sequence[str]) -> Teacher | None:
+    """Return the net of `distill.ckpt`, None where there is none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint, or does not know the classes.
+    """
+    if spec.ckpt is None:
+        return None
+    checkpoint = open_checkpoint(Path(spec.ckpt).expanduser())
+    order = class_order(classes, respell(checkpoint.description.classes, classes))
+    teacher = restore(checkpoint)
+    return Teacher(teacher.net, teacher.normalize, order=order, spec=spec)
 
 
 def regularizers(net: VideoNet, config: DictConfig) -> list[L.Callback]:
