@@ -20,6 +20,7 @@ from vidgn.norms.layers import GroupNorm3d, make_norm
 if TYPE_CHECKING:
     from vidgn.api import LoadedModel, create_model, evaluate, list_models, list_norms, load, model_info, train
     from vidgn.classifier import VideoClassifier
+    from vidgn.conversion.weights import convert_weights
     from vidgn.data.manifests.manifest import Manifest
     from vidgn.data.module import VideoDataModule
     from vidgn.data.video import open_video
@@ -34,6 +35,7 @@ _LATER = {
     "Manifest": "vidgn.data.manifests.manifest",
     "VideoClassifier": "vidgn.classifier",
     "VideoDataModule": "vidgn.data.module",
+    "convert_weights": "vidgn.conversion.weights",
     "create_model": "vidgn.api",
     "evaluate": "vidgn.api",
     "list_models": "vidgn.api",
@@ -51,6 +53,7 @@ __all__ = [
     "VideoClassifier",
     "VideoDataModule",
     "convert_norm",
+    "convert_weights",
     "create_model",
     "evaluate",
     "list_models",

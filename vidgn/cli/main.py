@@ -39,6 +39,7 @@ for command, example in (
     (training.compare, "vidgn compare runs/bn runs/gn"),
     (models.report, "vidgn report runs/gn runs/bn --out report"),
     (models.export, "vidgn export --ckpt runs/NAME --to onnx clip.mp4"),
+    (models.convert_weights, "vidgn convert-weights runs/bn --norm gn --out gn.ckpt"),
     (models.push, "vidgn push me/i3d-gn --ckpt runs/NAME"),
     (models.pull, "vidgn pull me/i3d-gn --out model"),
     (models.model, "vidgn model --summary --model i3d_r50 --clip-len 64"),

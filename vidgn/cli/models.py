@@ -1,4 +1,4 @@
-"""Subcommands about nets, runs and the machine: export, model, bench, report, replay, doctor."""
+"""Subcommands about nets, runs and the machine: export, model, bench, report, convert-weights, replay, doctor."""
 
 import sys
 from typing import Annotated
@@ -87,6 +87,33 @@ def report(
     raise typer.Exit(
         run_report(runs or [], target=out, out=stdout(), as_json=as_json, overwrite=overwrite, videos=videos)
     )
+
+
+def convert_weights(
+    source: Annotated[str, typer.Argument(metavar="RUN|FILE", help="Batch-norm weights: a run, a checkpoint, a file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="OPTION=VALUE...", help="data=, data.root=; of image weights model=.")
+    ] = None,
+    *,
+    out: Annotated[str, typer.Option(metavar="FILE", help="The checkpoint to write.")],
+    norm: Annotated[str, typer.Option(help="gn, ln or frozen_bn.")] = "gn",
+    clips: Annotated[int, typer.Option(help="Clips to calibrate with.")] = 96,
+    scales: Annotated[str, typer.Option(help="fit: scale kernels too; nearer, but hard to train on.")] = "keep",
+    num_groups: Annotated[int | None, typer.Option(help="Groups of gn; 32 at full width if left out.")] = None,
+    distill: Annotated[int | None, typer.Option(metavar="STEPS", help="Then imitate the old net in training.")] = None,
+    device: Device = "auto",
+    seed: Annotated[int, typer.Option(help="Of the clips.")] = 0,
+    as_json: Json = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn batch-norm weights into a group-norm checkpoint, fitted layer by layer on clips."""
+    from vidgn.conversion.command import run_convert
+
+    status = run_convert(
+        source, overrides or [], out=out, norm=norm, clips=clips, scales=scales, num_groups=num_groups,
+        distill=distill, device=device, seed=seed, output=stdout(), as_json=as_json, overwrite=overwrite,
+    )  # fmt: skip
+    raise typer.Exit(status)
 
 
 def replay(

@@ -1,0 +1,181 @@
+"""The command `vidgn convert-weights`: options as for train.py, the conversion, and a short distillation.
+
+The distillation is a run of `vidgn train` beside the file, OUT.distill, from the converted net and with the batch-norm
+net as its teacher: it is logged, and the same command with --overwrite resumes it.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TextIO, cast
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from vidgn.checkpoint import copy_whole, read_checkpoint
+from vidgn.conversion.weights import ConvertedWeights, convert_weights
+from vidgn.inference.model import find_checkpoint
+from vidgn.models.registry import MODELS
+from vidgn.runs.command_line import CONFIGS, check_words
+from vidgn.runs.defaults import fill_clip
+
+_CLIP = ("clip_len", "span", "crop")
+
+
+def run_convert(
+    source: str,
+    overrides: Sequence[str],
+    *,
+    out: str,
+    norm: str,
+    clips: int,
+    scales: str,
+    num_groups: int | None,
+    distill: int | None,
+    device: str,
+    seed: int,
+    output: TextIO,
+    as_json: bool = False,
+    overwrite: bool = False,
+) -> int:
+    """Convert, print the layers and the agreement, and distill if that is asked for.
+
+    Args:
+        source: a run folder, a checkpoint, a published file, or with `model=` image weights.
+        overrides: data=..., data.root=... of the calibration videos; for image weights also model=..., clip_len=,
+            span=, crop= and init_fresh=.
+        out: the file to write.
+        norm: gn, ln or frozen_bn.
+        clips: to calibrate with.
+        scales: keep or fit.
+        num_groups: of gn.
+        distill: steps of 8 clips; None: none.
+        device: auto, cpu, cuda or cuda:1.
+        seed: of the clips.
+        output: where to print.
+        as_json: print one JSON object.
+        overwrite: replace `out` where it exists.
+
+    Raises:
+        ValueError, OSError: what was given cannot be used; one sentence.
+    """
+    config, typed = _compose(overrides)
+    if distill is not None and distill < 1:
+        raise ValueError(f"--distill ({distill}) must be 1 step or more; leave it out for none.")
+    done = convert_weights(
+        source,
+        out=out,
+        norm=cast('Literal["gn", "ln", "frozen_bn"]', norm),
+        data=_data(config, typed),
+        clips=clips,
+        scales=cast('Literal["keep", "fit"]', scales),
+        num_groups=num_groups,
+        **_image_options(config, typed),
+        device=device,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    print(json.dumps(_plain(done)) if as_json else done, file=output, flush=True)
+    if distill is None:
+        return 0
+    return _distill(done.path, teacher=str(find_checkpoint(source)), steps=distill, output=output)
+
+
+def distill_command(converted: Path, *, teacher: str, steps: int) -> list[str]:
+    """Return the options of `vidgn train` for a distillation on the videos that the converted checkpoint names."""
+    about = read_checkpoint(converted).description
+    known = list(OmegaConf.select(OmegaConf.load(CONFIGS / "data" / f"{about.data_name}.yaml"), "data"))  # its options
+    data = {key: value for key, value in about.data.items() if value is not None and key != "name" and key in known}
+    return [
+        f"data={about.data_name}",
+        *(f"data.{key}={_quoted(value)}" for key, value in data.items()),
+        f"init={_quoted(str(converted))}",
+        f"distill={_quoted(teacher)}",
+        f"clip_len={about.clip_len}",
+        f"span={about.span}",
+        f"crop={about.crop}",
+        "batch=8",
+        "epochs=1000000",
+        f"trainer.max_steps={steps}",
+        f"trainer.val_check_interval={steps}",
+        "trainer.check_val_every_n_epoch=null",
+        "test=false",
+        f"hydra.run.dir={_quoted(str(distill_folder(converted)))}",
+    ]
+
+
+def distill_folder(converted: Path) -> Path:
+    """Return the run folder of the distillation."""
+    return converted.absolute().with_suffix(".distill")
+
+
+def _distill(converted: Path, *, teacher: str, steps: int, output: TextIO) -> int:
+    words = distill_command(converted, teacher=str(Path(teacher).absolute()), steps=steps)
+    print(f"distilling: vidgn train {' '.join(words)}", file=output, flush=True)
+    status = subprocess.run([sys.executable, "-m", "vidgn", "train", *words], check=False).returncode
+    if status == 0:
+        copy_whole(distill_folder(converted) / "checkpoints" / "last.ckpt", converted)
+        print(f"distilled {steps} steps: {converted}", file=output, flush=True)
+    return status
+
+
+def _compose(overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
+    """Return the composed configuration of train.py and the names that were typed.
+
+    Raises:
+        ValueError: an option that train.py does not have, or that has no part in a conversion.
+    """
+    typed = {override.partition("=")[0] for override in overrides}
+    wrong = sorted(name for name in typed if name.partition(".")[0] not in ("data", "model", "init_fresh", *_CLIP))
+    if wrong:
+        raise ValueError(
+            f"option {wrong[0]} has no part in a conversion; must be data=, data.NAME=, and for image weights also"
+            " model=, model.NAME=, clip_len=, span=, crop= or init_fresh=."
+        )
+    check_words("train", overrides)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", overrides=list(overrides)), typed
+
+
+def _data(config: DictConfig, typed: set[str]) -> dict[str, Any]:
+    """Return the fields of the data set that were typed, all of them where the data set itself was."""
+    fields = cast("dict[str, Any]", OmegaConf.to_container(config.data, resolve=True))
+    if "data" in typed or "data.name" in typed:
+        return fields
+    return {name: value for name, value in fields.items() if f"data.{name}" in typed}
+
+
+def _image_options(config: DictConfig, typed: set[str]) -> dict[str, Any]:
+    """Return the arguments for image weights, empty without `model=`.
+
+    Raises:
+        ValueError: options of image weights without `model=`.
+    """
+    others = sorted(name for name in typed if name in (*_CLIP, "init_fresh") or name.startswith("model."))
+    if "model" not in typed:
+        if others:
+            raise ValueError(
+                f"{others[0]} is an option for image weights, which need a video net; set model=i3d_r50 (or one of"
+                f" {', '.join(MODELS)}), or leave {others[0]} out."
+            )
+        return {}
+    fill_clip(config)
+    model = cast("dict[str, Any]", OmegaConf.to_container(config.model, resolve=True))
+    return {
+        "model": {name: value for name, value in model.items() if name != "weight_standardization"},  # plain kernels
+        "sizes": (config.clip_len, config.span, config.crop),
+        "init_fresh": tuple(config.init_fresh),
+    }
+
+
+def _quoted(value: object) -> str:
+    """Write a value as Hydra reads it: text in quotes, with what is special inside marked."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _plain(done: ConvertedWeights) -> dict[str, Any]:
+    return {**done._asdict(), "path": str(done.path), "fits": [fit._asdict() for fit in done.fits]}
