@@ -70,6 +70,7 @@ class Keep(L.Callback):
         self.last = last
         self.by = by
         self.best: float | None = None  # smallest error so far, or what `by` compares
+        self.best_loss: float | None = None  # of that validation; of equal ones the smaller decides
         self._saved_at = time.monotonic()
         self._place: Place = "validated"
         self._rescaled = False
@@ -98,15 +99,21 @@ class Keep(L.Callback):
             self.save(trainer, "step")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, and keep it as the best where its error is the smallest."""
+        """Save, and keep it as the best where its error is the smallest; of equal errors where the loss is."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         error = trainer.callback_metrics.get(self.by.metric)
-        is_best = error is not None and (self.best is None or self.by.is_better(float(error), self.best))
+        loss = trainer.callback_metrics.get("val/loss")
+        is_best = error is not None and self._is_best(float(error), None if loss is None else float(loss))
         if is_best:
             assert error is not None
-            self.best = float(error)
+            self.best, self.best_loss = float(error), None if loss is None else float(loss)
         self.save(trainer, "validated", best=is_best)
+
+    def _is_best(self, error: float, loss: float | None) -> bool:
+        if error == self.best:  # frequent: of 120 videos there are 121 errors
+            return loss is not None and self.best_loss is not None and loss < self.best_loss
+        return self.best is None or self.by.is_better(error, self.best)
 
     def may_save(self, trainer: L.Trainer, batch_idx: int) -> bool:
         """Tell whether the start of this batch is a place to come back to: between two optimizer steps of an epoch."""
@@ -129,11 +136,13 @@ class Keep(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Remember the smallest error."""
-        return {"best": self.best}
+        return {"best": self.best, "best_loss": self.best_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the smallest error if the checkpoint that had it is here; else the next validation is the best."""
-        self.best = state_dict["best"] if (self.folder / BEST).exists() else None
+        kept = (self.folder / BEST).exists()
+        self.best = state_dict["best"] if kept else None
+        self.best_loss = state_dict.get("best_loss") if kept else None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write down the place, in the run and in its curves."""
