@@ -77,7 +77,7 @@ def changed(whole: Any, changes: list[tuple[list[int], object, bool]]) -> Any:
                 if is_removed:
                     del part[key]
                 else:
-                    part[key] = value
+                    part[key] = copy.deepcopy(value)  # the next change may be inside it
                 break
             part = part[key]
     return whole
