@@ -6,7 +6,9 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -287,3 +289,31 @@ def test_a_client_that_left_does_not_hold_the_queue(tmp_path):
     held.set()
     first.join()
     assert ran == [tmp_path]
+
+
+SERVER = """
+import sys, time
+import vidgn.inference.serve as serve
+serve.open_model = lambda *args, **options: None
+serve.describe_model = lambda model: "a model"
+serve.run_serve(ckpt="x", host="127.0.0.1", port=0, limit_mb=1, out=sys.stdout)
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_leaves_no_upload(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER], env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    )
+    with process.stdout:
+        lines = (process.stdout.readline(), process.stdout.readline())
+        port = int(lines[1].partition("127.0.0.1:")[2].partition("/")[0])
+        head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: video/mp4\r\n"
+        head += "Content-Length: 999\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(head.encode() + b"x" * 10)
+            while not list(tmp_path.glob("vidgn-*/vidgn-*/upload.mp4")):
+                time.sleep(0.01)
+            process.terminate()
+            assert process.wait() == 143
+    assert list(tmp_path.glob("vidgn-*")) == []
