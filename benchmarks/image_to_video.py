@@ -30,7 +30,10 @@ COMMON = (
     "logger.names=[csv]", "trainer.enable_progress_bar=false",
 )  # fmt: skip
 PICTURES = ("task=image", "data.train=800", "epochs=8")  # 1,000 steps of 32 pictures
-VIDEOS = ("clip_len=16", "data.train=60", "data.test=40", "num_clips=1", "optim=scratch")  # 90 steps of 8 an epoch
+VIDEOS = (
+    "clip_len=16", "data.train=60", "data.test=40", "num_clips=1", "optim=scratch",  # 90 steps of 8 an epoch
+    "model.weight_standardization=false",
+)  # fmt: skip
 ARMS = ("inflated", "scratch")
 RATES = {("gn", "together"): 0.06, ("gn", "apart"): 0.06, ("bn", "together"): 0.12, ("bn", "apart"): 0.12}  # optim.lr
 

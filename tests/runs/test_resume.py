@@ -148,7 +148,7 @@ def test_another_job_is_refused_with_what_differs_unless_forced(run, tiny, tmp_p
         ("videos", {"train": "1 videos, 00"}, "videos .*24 videos, .* -> .*1 videos, 00"),
         ("batch", 4, "batch 8 -> 4"),
         ("seed", 1, "seed 0 -> 1"),
-        ("optim", {"lr": 1.0}, r"optim.name 'sgd' -> None; .*optim.lr 0.24 -> 1.0"),
+        ("optim", {"lr": 1.0}, r"optim.name 'sgd' -> None; .*optim.lr 0.48 -> 1.0"),
         ("init", "torchvision", "init None -> 'torchvision'"),
         ("epochs", 0, "epochs 1 -> 0"),  # shorter
         ("precise_bn", 20, "precise_bn None -> 20"),

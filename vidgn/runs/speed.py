@@ -166,7 +166,7 @@ class Speed(L.Callback):
             return
         self._done = True
         net = cast("VideoClassifier", pl_module).net
-        if self.frozen:
+        if self.frozen and all(type(parameter) is nn.Parameter for parameter in net.parameters()):  # none is shared out
             fold_standardization(net)
         if self.frozen and any(isinstance(module, ViewConv3d) for module in net.modules()):
             fold_batch_norms(net)
