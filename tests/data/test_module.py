@@ -177,6 +177,17 @@ def test_what_does_not_fit_into_shared_memory_is_said_before_training(manifests,
     module(manifests).train_dataloader()
 
 
+def test_what_does_not_fit_into_shared_memory_is_said_before_the_test(manifests, monkeypatch):
+    monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda folder: SimpleNamespace(free=100_000))
+    ours = module(manifests, spec=replace(SPEC, num_workers=1))  # three pieces of 2 x 8 frames of 3 x 37 x 37 bytes
+    with pytest.raises(OSError, match=r"1 workers read ahead up to 0 MB of batches, but /dev/shm has 0 MB free"):
+        ours.test_dataloader()
+    module(manifests).test_dataloader()
+    enough = SimpleNamespace(free=3 * 2 * 8 * 3 * 37 * 37)
+    monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda folder: enough)
+    ours.test_dataloader()
+
+
 def test_a_death_that_torch_tells_of_anywhere_is_explained(manifests):
     ours = module(manifests)
     died = WorkerDied("worker 7 was killed")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,9 @@ from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.spec import DataSpec, Split, ViewSpec
 from vidgn.data.splits import cache_folder, mirror_changes, read_manifests
 from vidgn.data.transforms import CropSpec
-from vidgn.data.views import ViewDataset
+from vidgn.data.views import ViewDataset, piece_bounds
+
+TYPICAL_FRAMES = 300  # of a video of ten seconds, as in Kinetics
 
 __all__ = [
     "DataSpec",
@@ -148,7 +151,12 @@ class VideoDataModule(L.LightningDataModule):
         return self._keep(VideoLoader(**self._clips(self.manifests["val"], stream="val")))
 
     def test_dataloader(self) -> DataLoader[VideoViews]:
-        """Return every view of every video; each rank has its own share, without padding."""
+        """Return every view of every video; each rank has its own share, without padding.
+
+        Raises:
+            OSError: shared memory has no room for what the workers read ahead.
+        """
+        self._require_room_for_test()
         dataset = ViewDataset(
             self.manifests["test"],
             clip=self.clip,
@@ -251,6 +259,13 @@ class VideoDataModule(L.LightningDataModule):
         """Check that the batches of training and validation, which read ahead at the same time, have room."""
         clip_bytes = 3 * self.clip.clip_len * self.crop.crop**2
         require_room(self.batch * clip_bytes, num_workers=self._num_workers(), num_loaders=2)
+
+    def _require_room_for_test(self) -> None:
+        """Check the same of the test, for pieces of videos of `TYPICAL_FRAMES` or more whose frames are square."""
+        bounds = piece_bounds(self.test.num_clips, clip_len=self.clip.clip_len)
+        clips = max(end - first for first, end in pairwise(bounds))
+        piece_bytes = 3 * min(clips * self.clip.clip_len, TYPICAL_FRAMES) * self.crop.test_side**2
+        require_room(self.test_batch * piece_bytes, num_workers=self._num_workers())
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
