@@ -4,7 +4,7 @@ import pytest
 from vidgn.data.clips import ClipSpec
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
-from vidgn.inference.windows import read_windows, seconds, window_starts
+from vidgn.inference.windows import read_windows, window_starts
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,3 @@ def test_a_short_video_loops_to_its_start(ramp):
     assert (window.start, window.end) == (0, 40)
     means = window.clip.float().mean((0, 2, 3)).numpy()
     np.testing.assert_allclose(means, [6 * k for k in (0, 8, 16, 24, 32, 0, 8, 16)], atol=3)
-
-
-def test_seconds_are_unknown_without_a_rate():
-    assert seconds(50, 25.0) == 2.0
-    assert seconds(50, 0.0) is None

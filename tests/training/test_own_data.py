@@ -116,6 +116,7 @@ def test_segments_of_long_videos(run, clips, tmp_path, monkeypatch):
     assert names[:2] == ["move_left/move_left_g2_5.mp4#t=0,0.32", "move_left/move_left_g2_5.mp4#t=0.4,0.72"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("heading", "number"), [("Segments of long videos", 0), ("A table", 1)])
 def test_a_test_takes_everything_from_the_checkpoint(run, clips, tmp_path, monkeypatch, heading, number):
     options = commands(heading)[number]
@@ -131,6 +132,7 @@ def test_a_test_takes_everything_from_the_checkpoint(run, clips, tmp_path, monke
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_folders_of_images(run, folders, tmp_path, monkeypatch, number):
     options = [option.replace(".jpg", ".png") for option in commands("Folders of images")[number]]
@@ -154,6 +156,7 @@ def test_time(run, clips, tmp_path, monkeypatch, number, says):
     assert says in metrics["protocol"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_groups(run, clips, tmp_path, monkeypatch, number):
     options = [option.replace("videos.csv", "drawn.csv") for option in commands("Splits and groups")[number]]
@@ -162,6 +165,7 @@ def test_groups(run, clips, tmp_path, monkeypatch, number):
     assert metrics["videos_scored"] == 4
 
 
+@pytest.mark.slow
 def test_folds(run, clips, tmp_path, monkeypatch):
     options = [option.replace("videos.csv", "drawn.csv") for option in commands("Splits and groups")[2]]
     options = [option.replace("range(5)", "1") for option in options if option != "-m"]
