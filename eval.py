@@ -3,8 +3,17 @@
 Data, norm, clip and crop are in the checkpoint; words that change them are listed in configs/eval.yaml.
 """
 
-from vidgn.evaluation.evaluate import evaluate_checkpoint
+from omegaconf import DictConfig
+
 from vidgn.runs.command_line import command
 
+
+def evaluate(config: DictConfig) -> object:
+    """Test a checkpoint; torch is imported only after the options are checked."""
+    from vidgn.evaluation.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(config)
+
+
 if __name__ == "__main__":
-    command("eval")(evaluate_checkpoint)()
+    command("eval")(evaluate)()

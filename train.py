@@ -3,8 +3,17 @@
 Words are listed in configs/train.yaml, `python train.py --help` shows them with the choices.
 """
 
+from omegaconf import DictConfig
+
 from vidgn.runs.command_line import command
-from vidgn.training.train import train
+
+
+def train(config: DictConfig) -> object:
+    """Train and test; torch is imported only after the options are checked."""
+    from vidgn.training.train import train as run
+
+    return run(config)
+
 
 if __name__ == "__main__":
     command("train")(train)()

@@ -12,6 +12,12 @@ print(*sorted(roots - set(sys.stdlib_module_names)))
 """
 
 
+def test_importing_the_package_imports_no_torch():
+    script = "import sys, vidgn; print('torch' in sys.modules); vidgn.GroupNorm3d(4, num_groups=2)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False"]
+
+
 def test_importing_the_package_imports_nothing_beyond_torch():
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["vidgn"]

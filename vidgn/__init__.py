@@ -6,16 +6,13 @@ Axis letters, the same everywhere:
     K  clips per video                 H  W  pixels             Q  classes
     C  channels                        S  side of the crop
 
-A batch of clips is (B*K, C, T, H, W). Importing this package imports torch and nothing heavier: the other names are
-imported when they are used for the first time.
+A batch of clips is (B*K, C, T, H, W). Importing this package imports nothing heavy: torch comes with the first name
+that is used, so that a mistake on the command line is answered at once.
 """
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
-
-from vidgn.norms.convert import convert_norm
-from vidgn.norms.layers import GroupNorm3d, make_norm
 
 if TYPE_CHECKING:
     from vidgn.api import LoadedModel, create_model, evaluate, list_models, list_norms, load, model_info, train
@@ -24,6 +21,8 @@ if TYPE_CHECKING:
     from vidgn.data.manifests.manifest import Manifest
     from vidgn.data.module import VideoDataModule
     from vidgn.data.video import open_video
+    from vidgn.norms.convert import convert_norm
+    from vidgn.norms.layers import GroupNorm3d, make_norm
 
 try:
     __version__ = version("vidgn")
@@ -31,16 +30,19 @@ except PackageNotFoundError:  # a clone that is not installed
     __version__ = "0+unknown"
 
 _LATER = {
+    "GroupNorm3d": "vidgn.norms.layers",
     "LoadedModel": "vidgn.api",
     "Manifest": "vidgn.data.manifests.manifest",
     "VideoClassifier": "vidgn.classifier",
     "VideoDataModule": "vidgn.data.module",
+    "convert_norm": "vidgn.norms.convert",
     "convert_weights": "vidgn.conversion.weights",
     "create_model": "vidgn.api",
     "evaluate": "vidgn.api",
     "list_models": "vidgn.api",
     "list_norms": "vidgn.api",
     "load": "vidgn.api",
+    "make_norm": "vidgn.norms.layers",
     "model_info": "vidgn.api",
     "open_video": "vidgn.data.video",
     "train": "vidgn.api",

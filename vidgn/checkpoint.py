@@ -6,6 +6,7 @@ read    size and sum against last.ckpt.sha256, members stored and not inflated, 
 
 import hashlib
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -250,9 +251,16 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def clean_leftovers(folder: Path) -> list[str]:
-    """Remove what an interrupted writer left: parts, and sums without their file; return their names."""
-    left = [path for path in folder.glob("*" + PART) if path.is_file()]
-    left += [path for path in folder.glob("*" + SUM) if not path.with_suffix("").exists()]
+    """Remove what an interrupted writer left: parts, and sums without their file; return their names.
+
+    Only names that a run gives its files count: a download `film.mp4.part` is the user's.
+    """
+    left = [path for path in folder.glob("*" + PART) if path.is_file() and _OWN_PART.fullmatch(path.name)]
+    left += [
+        path
+        for path in folder.glob("*" + SUM)
+        if _OWN_CHECKPOINT.fullmatch(path.with_suffix("").name) and not path.with_suffix("").exists()
+    ]
     for path in left:
         path.unlink()
     return sorted(path.name for path in left)
@@ -273,6 +281,12 @@ def check_writable(folder: Path) -> None:
         raise OSError(
             f"{folder} cannot be written ({err.strerror}), so no checkpoint could be saved; set hydra.run.dir=DIR"
         ) from err
+
+
+_OWN_CHECKPOINT = re.compile(r"(best|last(\.\d+)?)\.ckpt|nonfinite-step\d+(-rank\d+)?\.pt")
+_OWN_PART = re.compile(
+    rf"(({_OWN_CHECKPOINT.pattern})(\.sha256)?|(metrics|predictions)\.(csv|json)|curves\.png|probe)\.part"
+)
 
 
 class _Summing:

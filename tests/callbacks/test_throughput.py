@@ -111,7 +111,7 @@ def test_a_loop_that_waits_is_data_bound(clock, tmp_path, capsys):
     assert [float(row["pace/clips_per_second"]) for row in rows] == [1, 1, 1]
     assert [int(row["step"]) for row in rows] == [4, 8, 12]
     assert all(float(row["pace/memory_gb"]) > 0.1 for row in rows)
-    assert watch.bar() == {"pace": "data-bound (75 % waiting)"}
+    assert watch.bar() == {"waiting": "75%"}
     out = capsys.readouterr().out
     assert "step 4: data-bound: 1.0 clips/s, waiting for data 75 % of the time; data.num_workers" in out
     assert out.count("data-bound") == 1  # said where it changes
@@ -139,7 +139,7 @@ def test_bad_videos_are_counted_and_named_once(clock, tmp_path, capsys):
         patch.setattr(Reading, "__getitem__", find)
         watch, rows = fit(clock, tmp_path, seconds=0.05, quarantine=quarantine)
     assert [float(row["pace/bad_videos"]) for row in rows] == [1, 2, 2]
-    assert watch.bar()["bad videos"] == "2"
+    assert watch.bar()["bad"] == "2"
     out = capsys.readouterr().out
     assert out.count("bad video: new.mp4: empty file; counted as wrong, listed in ") == 1
     assert "old.mp4" not in out  # a run before has said it
@@ -160,7 +160,7 @@ def test_the_progress_bar_shows_it(tmp_path):
     assert watch.bar() == {}
     watch.data_share = 4.2
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[Bar(watch)])
-    assert trainer.progress_bar_callback.get_metrics(trainer, None)["pace"] == "model-bound (4 % waiting)"
+    assert trainer.progress_bar_callback.get_metrics(trainer, None)["waiting"] == "4%"
 
 
 def test_memory_is_that_of_a_process_and_of_all_it_started():

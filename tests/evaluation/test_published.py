@@ -175,7 +175,7 @@ def test_names_that_two_classes_share_stay_as_they_are():
 
 def test_a_network_it_is_not_and_embedded_videos_are_one_sentence(run, x3d, tmp_path):
     (tmp_path / "classes.txt").write_text("run\njump\nsit\n")
-    words = (f"ckpt={x3d}", f"classes={tmp_path / 'classes.txt'}", f"hydra.run.dir={tmp_path}")
+    words = (f"ckpt={x3d}", f"classes={tmp_path / 'classes.txt'}", f"hydra.run.dir={tmp_path / 'run'}")
     outcome = run("eval", *words, "network=i3d_r50", "data=folder", f"data.root={tmp_path}")
     assert outcome.status == 2
     assert "network=i3d_r50, but x3d.pyth has the tensors of x3d_s; leave network out." in outcome.err

@@ -18,6 +18,7 @@ from vidgn.checkpoint import read_checkpoint
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.evaluation.journal import Journal
 from vidgn.predictions import Prediction
+from vidgn.runs.folder import claim_run_folder
 from vidgn.runs.loggers import Events, History
 from vidgn.runs.resume import check_same_job, find_start, fingerprint, init_content, own_folder
 from vidgn.training.replay import replay
@@ -246,6 +247,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
 
 
 def test_leftovers_are_removed_and_named(tmp_path, capsys):
+    claim_run_folder(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt.part").write_bytes(b"half")
     with own_folder(tmp_path):

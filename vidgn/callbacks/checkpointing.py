@@ -71,6 +71,7 @@ class Keep(L.Callback):
         self.by = by
         self.best: float | None = None  # smallest error so far, or what `by` compares
         self.best_loss: float | None = None  # of that validation; of equal ones the smaller decides
+        self.best_epoch: int | None = None  # counted from 0
         self._saved_at = time.monotonic()
         self._place: Place = "validated"
         self._rescaled = False
@@ -108,6 +109,7 @@ class Keep(L.Callback):
         if is_best:
             assert error is not None
             self.best, self.best_loss = float(error), None if loss is None else float(loss)
+            self.best_epoch = getattr(trainer, "current_epoch", None)
         self.save(trainer, "validated", best=is_best)
 
     def _is_best(self, error: float, loss: float | None) -> bool:
@@ -136,13 +138,14 @@ class Keep(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Remember the smallest error."""
-        return {"best": self.best, "best_loss": self.best_loss}
+        return {"best": self.best, "best_loss": self.best_loss, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the smallest error if the checkpoint that had it is here; else the next validation is the best."""
         kept = (self.folder / BEST).exists()
         self.best = state_dict["best"] if kept else None
         self.best_loss = state_dict.get("best_loss") if kept else None
+        self.best_epoch = state_dict.get("best_epoch") if kept else None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write down the place, in the run and in its curves."""

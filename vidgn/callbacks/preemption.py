@@ -1,12 +1,15 @@
 """An end that the system asks for: finish the step, save, exit 143."""
 
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,13 +21,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from vidgn.callbacks.checkpointing import Keep
 
 EXIT = 143  # 128 + SIGTERM, what a job that was asked to end returns
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 ECHO = 1.0  # seconds in which one request may come twice: GNU timeout signals its child, then the child's group;
 # torchrun passes on what its group got anyway
 
 
 class Stop(L.Callback):
-    """Answer SIGTERM and SIGUSR1 (SLURM's preemption) between two steps; a second one ends the process at once.
+    """Answer SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 (SLURM's preemption) between two steps; a second one ends at once.
 
     Within `listening()`, but outside of training, validation and test, nothing is to be saved: the process ends at
     once, with the same status.
@@ -132,9 +135,22 @@ class Stop(L.Callback):
     def _leave(self, trainer: L.Trainer, what: str) -> None:
         if trainer.is_global_zero:
             os.write(2, f"stopped by request: {what}; the same command goes on from there\n".encode())
+            if self.keep is not None:
+                os.write(2, f"{resume_line(sys.argv, self.keep.folder.parent)}\n".encode())
             if self.asked == signal.SIGUSR1:
                 _requeue()
         raise SystemExit(EXIT)
+
+
+def resume_line(argv: Sequence[str], folder: Path) -> str:
+    """Return the command that goes on with a run, which names its folder.
+
+    >>> resume_line(["train.py", "data.root=/my videos"], Path("runs/a"))
+    "python train.py 'data.root=/my videos' hydra.run.dir=runs/a"
+    """
+    program = ["python", argv[0]] if argv[0].endswith(".py") else argv[0].split()
+    overrides = [text for text in argv[1:] if not text.startswith("hydra.run.dir=")]
+    return shlex.join([*program, *overrides, f"hydra.run.dir={folder}"])
 
 
 def _requeue() -> None:

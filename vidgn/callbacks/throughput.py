@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from vidgn.callbacks.process_memory import descendants, resident_bytes
+from vidgn.callbacks.process_memory import descendants, proportional_bytes
 from vidgn.escape import printable
 
 DATA_BOUND = 10.0  # percent of the time
@@ -60,8 +60,8 @@ class Pace(L.Callback):
 
     def bar(self) -> dict[str, str]:
         """Return what the progress bar shows."""
-        shown = {} if self.data_share is None else {"pace": f"{self.word} ({self.data_share:.0f} % waiting)"}
-        return {**shown, "bad videos": str(self._bad)} if self._bad else shown
+        shown = {} if self.data_share is None else {"waiting": f"{self.data_share:.0f}%"}
+        return {**shown, "bad": str(self._bad)} if self._bad else shown
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the file, or go back in it to where the run goes on."""
@@ -98,7 +98,7 @@ class Pace(L.Callback):
     def _measure(self, trainer: L.Trainer) -> None:
         seconds = time.monotonic() - self._began - self._paused
         self.data_share = 100 * min(1.0, (_waited(trainer) - self._waited) / seconds)
-        own, others = resident_bytes(os.getpid()), sum(map(resident_bytes, descendants(os.getpid())))
+        own, others = proportional_bytes(os.getpid()), sum(map(proportional_bytes, descendants(os.getpid())))
         found: dict[str, float] = {
             "pace/clips_per_second": self._clips * trainer.world_size / seconds,
             "pace/data_share": self.data_share,
@@ -148,8 +148,17 @@ class Bar(RichProgressBar):
         self._pace = pace
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Return Lightning's words and ours."""
-        return {**super().get_metrics(trainer, pl_module), **self._pace.bar()}
+        """Return Lightning's metrics without the version of a logger, and ours; short, so that they fit one line."""
+        names = {"train/loss": "loss", "val/error": "val error"}
+        found = {names.get(key, key): value for key, value in super().get_metrics(trainer, pl_module).items()}
+        found.pop("v_num", None)
+        return {**found, **self._pace.bar()}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Count epochs from 1 to the last."""
+        last = self.trainer.max_epochs
+        text = f"epoch {current_epoch + 1}" + (f"/{last}" if last is not None and last > 0 else "")
+        return text.ljust(len(self.validation_description)) if len(self.validation_description) > len(text) else text
 
 
 def _waited(trainer: L.Trainer) -> float:

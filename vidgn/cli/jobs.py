@@ -13,16 +13,24 @@ Words = Annotated[list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", 
 
 def train(words: Words = None) -> None:
     """Train a model, then score its best checkpoint: vidgn train data=folder data.root=DIR norm=gn."""
-    from vidgn.training.train import train as job
+
+    def job(config: Any) -> object:
+        from vidgn.training.train import train as run  # torch is imported only after the options are checked
+
+        return run(config)
 
     _run("train", words or [], job)
 
 
 def evaluate(words: Words = None) -> None:
     """Score a checkpoint on its test: vidgn eval ckpt=runs/NAME."""
-    from vidgn.evaluation.evaluate import evaluate_checkpoint
 
-    _run("eval", words or [], evaluate_checkpoint)
+    def job(config: Any) -> object:
+        from vidgn.evaluation.evaluate import evaluate_checkpoint
+
+        return evaluate_checkpoint(config)
+
+    _run("eval", words or [], job)
 
 
 def _run(name: str, words: Sequence[str], job: Callable[..., Any]) -> None:

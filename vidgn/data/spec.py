@@ -47,6 +47,7 @@ class DataSpec:
         gaps: of frames, whether missing numbers make a video unreadable (error) or are closed (close).
         time: what a span counts: frames of the file, or frames at a constant rate (seconds).
         fps: with seconds, this rate; None: the mean rate of each video.
+        first_label: of lists of kinetics400, the number of the first class.
         opposites: of motions, whether those that differ in their direction alone are classes of their own.
         intersect: passport or published list; the test scores only what it names too.
     """
@@ -82,6 +83,7 @@ class DataSpec:
     gaps: Literal["error", "close"] = "error"
     time: Literal["frames", "seconds"] = "frames"
     fps: float | None = None
+    first_label: int = 0
 
 
 @dataclass(frozen=True)

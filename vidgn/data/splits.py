@@ -124,7 +124,7 @@ def _folder(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
 
 def _kinetics400(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     assert spec.root is not None
-    read = partial(Manifest.from_kinetics, spec.root)
+    read = partial(Manifest.from_kinetics, spec.root, first_label=spec.first_label)
     found: dict[Split, Manifest] = {}
     if "train" in wanted.splits:
         found["train"] = read(split="train", annotation=_file(spec.train), classes_file=spec.classes)

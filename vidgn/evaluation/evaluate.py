@@ -30,12 +30,13 @@ from vidgn.evaluation.results import Result, print_result, write_result
 from vidgn.predictions import Begun, Prediction, accuracies, gather, merge_predictions
 from vidgn.runs.command_line import is_typed, run_folder
 from vidgn.runs.environment import device_word
+from vidgn.runs.folder import check_run_inputs, checkpoint_of
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import own_folder
 from vidgn.runs.specs import check_view_spec, data_spec
 from vidgn.runs.speed import Speed, speed_spec, speed_up
 from vidgn.runs.split import described_split, video_names
-from vidgn.runs.trainer import build_trainer
+from vidgn.runs.trainer import build_trainer, check_devices
 
 __all__ = ["Result", "evaluate", "evaluate_checkpoint", "match_classes", "protocol"]
 
@@ -212,7 +213,8 @@ def evaluate_checkpoint(config: DictConfig) -> Result:
 
 def _evaluate_checkpoint(config: DictConfig, stop: Stop) -> Result:
     check_test_limit(config.trainer)
-    path = Path(str(config.ckpt)).expanduser()
+    check_devices(config.trainer)
+    path = checkpoint_of(str(config.ckpt))
     checkpoint = open_checkpoint(path, network=config.network, classes=config.classes)
     described = checkpoint.description
     clip = ClipSpec(_chosen(config.clip_len, described.clip_len), _chosen(config.span, described.span))
@@ -243,7 +245,8 @@ def _evaluate_checkpoint(config: DictConfig, stop: Stop) -> Result:
         seed=config.seed,
     )
     folder = run_folder()
-    with own_folder(folder):
+    check_run_inputs(folder, config)
+    with own_folder(folder, overwrite=config.overwrite):
         speed = Speed(spec=fast, clip=(clip.clip_len, crop.test_side, classifier.view_batch), frozen=True)
         trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=[stop, speed])
         return evaluate(trainer, classifier, data, folder=folder, checkpoint=checkpoint.path)

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vidgn.data.clips import ClipSpec
+from vidgn.data.manifests.folder import FRAMES_HINT
+from vidgn.data.manifests.listing import find_videos
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES
 from vidgn.data.transforms import CropSpec
 from vidgn.description import Description
+from vidgn.runs.folder import checkpoint_of
 
 if TYPE_CHECKING:
     import torch
@@ -72,20 +75,12 @@ def find_checkpoint(ckpt: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: a folder without checkpoints.
-        ValueError: the name is that of a video.
+        ValueError: the name is that of a video, or of a net that was exported.
     """
     path = Path(ckpt).expanduser()
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise ValueError(f"--ckpt {path} is a video; give the checkpoint after --ckpt and the videos before it.")
-    if not path.is_dir():
-        return path
-    places = [folder / name for name in ("best.ckpt", "last.ckpt") for folder in (path / "checkpoints", path)]
-    found = [place for place in places if place.is_file()]
-    if not found:
-        raise FileNotFoundError(
-            f"--ckpt {path} is a folder without checkpoints/best.ckpt; give a run folder of train.py or a .ckpt file."
-        )
-    return found[0]
+    return checkpoint_of(path, option="--ckpt ")
 
 
 def find_videos_of(given: Sequence[str]) -> list[str]:
@@ -105,6 +100,7 @@ def find_videos_of(given: Sequence[str]) -> list[str]:
         if not inside:
             raise FileNotFoundError(
                 f"folder {path} holds no video; files that end in {' '.join(VIDEO_SUFFIXES)} are taken."
+                + (FRAMES_HINT if _has_images(path) else "")
             )
         found.update(dict.fromkeys(os.path.abspath(file) for file in inside))
     return list(found)
@@ -129,6 +125,10 @@ def choose_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
+def _has_images(folder: Path) -> bool:
+    return any(name.lower().endswith(_IMAGE_SUFFIXES) for _, _, names in os.walk(folder) for name in names)
+
+
 def _check_name(name: str, path: Path) -> None:
     if "://" in name:
         raise ValueError(f"{name} is no address that is fetched; use http:// or https://, or give a file.")
@@ -142,5 +142,4 @@ def _check_name(name: str, path: Path) -> None:
 
 
 def _videos_below(folder: Path) -> list[Path]:
-    files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
-    return sorted(file for file in files if file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith("."))
+    return [folder / name for name in find_videos(str(folder))]

@@ -83,10 +83,11 @@ def draw_errors(axes: Any, runs: Sequence[Run], *, top: float | None, theme: The
         name = plot_label(run.folder.absolute().name)
         label = f" {name} ({run.config['clip_len']} frames, batch {run.config['batch']})"
         label = label if len(runs) > 1 or top is not None else ""
+        train, val = (theme.train, theme.val) if len(runs) == 1 else 2 * (theme.marks[number % len(theme.marks)],)
         if run.train:
-            axes.plot(*zip(*run.train.items(), strict=True), "--", color=theme.train, label=f"train{label}", **mark)
+            axes.plot(*zip(*run.train.items(), strict=True), "--", color=train, label=f"train{label}", **mark)
         if run.val:
-            axes.plot(*zip(*run.val.items(), strict=True), "-", color=theme.val, label=f"val 1-clip{label}", **mark)
+            axes.plot(*zip(*run.val.items(), strict=True), "-", color=val, label=f"val 1-clip{label}", **mark)
     axes.set(xlabel="epoch", ylabel="error (%)", ylim=(0, top))
     axes.set_xlim(left=0)
     _finish(axes, theme, any(run.train or run.val for run in runs))
@@ -116,7 +117,7 @@ def draw_percentiles(axes: Any, run: Run, *, theme: Theme) -> None:
 # What vidgn logs of its speed, and how an axis calls it.
 PACE: Mapping[str, str] = {
     "pace/clips_per_second": "throughput (clips/s)",
-    "pace/memory_gb": "memory (GB)",
+    "pace/memory_gb": "memory, shared pages once (GB)",
     "pace/data_share": "waiting for data (%)",
 }
 PACE_GPU: Mapping[str, str] = {"pace/gpu_peak_gb": "peak GPU memory (GB)"}  # on a GPU only

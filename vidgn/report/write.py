@@ -46,7 +46,7 @@ def run_report(
         raise ValueError("no run was given; give one or more run folders of train.py, such as runs/NAME.")
     if videos is not None and not Path(videos).expanduser().is_dir():
         raise FileNotFoundError(f"--videos {videos} is not a folder; give the folder that is data.root of the run.")
-    runs = [read_run(folder) for folder in dict.fromkeys(folders)]
+    runs = [read_run(folder) for given in dict.fromkeys(folders) for folder in _run_folders(given)]
     place = Path(target)
     pictures: dict[str, bytes] = {}
     draw = _Drawer(pictures)
@@ -72,6 +72,15 @@ def run_report(
     else:
         print(f"{place / 'index.html'}: {len(runs)} runs, {draw.count} pictures", file=out)
     return 0
+
+
+def _run_folders(given: str) -> list[str]:
+    """Return the run folders of a folder that holds some, such as `runs/`, or the folder itself."""
+    folder = Path(given).expanduser()
+    if (folder / "config.yaml").is_file() or not folder.is_dir():
+        return [given]
+    below = sorted(str(file.parent) for file in folder.glob("*/config.yaml") if (file.parent / "metrics.csv").is_file())
+    return below or [given]
 
 
 def _is_report(file: Path) -> bool:

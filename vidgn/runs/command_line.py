@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -20,7 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from vidgn.escape import escaped
+from vidgn.runs.folder import claim_typed_folder
+from vidgn.runs.overrides import check_type, quote_paths
 from vidgn.runs.sweeps import combinations
+from vidgn.runs.terminal import outlive_terminal
 
 _PACKAGE = Path(__file__).parents[1]
 # In a wheel the files lie inside the package, in a clone beside it.
@@ -54,15 +58,19 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
         def main() -> None:
             words = full_names(sys.argv[1:])
             words += default_words(words) if config_name == "train" else []
+            typed, words = words, quote_paths(words)
             try:
                 for job in combinations(words):
                     check_words(config_name, job)
+                    check_complete(config_name, job)
                 check_run_folder(words)
-            except ValueError as err:
+                claim_typed_folder(typed)
+            except (ValueError, OSError) as err:
                 print(f"error: {err}", file=escaped(sys.stderr))
                 sys.exit(USAGE_ERROR)
             sys.argv[1:] = words
             hide_noise()
+            outlive_terminal()
             launch()
 
         return main
@@ -175,6 +183,25 @@ def check_run_folder(words: Sequence[str]) -> None:
         raise ValueError(f"the run folder {wanted} cannot be made: {above} {why}; set hydra.run.dir=DIR.")
 
 
+def check_complete(config_name: str, words: Sequence[str]) -> None:
+    """Require every value that must be given; a dry run makes its own videos. Called after `check_words`.
+
+    Raises:
+        ValueError: one is not given.
+    """
+    if any(flag in words for flag in ("--help", "--hydra-help", "--info", "-h")):
+        return
+    folder, words = split_config_dir(words)
+    search = [] if folder is None else [f"hydra.searchpath=[file://{folder.resolve()}]"]
+    ours = [word for word in words if not word.startswith(("-", "hydra.", "hydra/"))]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(config_name, overrides=[*search, *ours])
+    is_dry = config.get("trainer", {}).get("dry") is not None
+    missing = [key for key in _missing(OmegaConf.to_container(config)) if not (is_dry and key.startswith("data."))]
+    if missing:
+        raise ValueError(f"{missing[0]} must be given; set {missing[0]}=VALUE")
+
+
 def split_config_dir(words: Sequence[str]) -> tuple[Path | None, list[str]]:
     """Take `--config-dir DIR`, a folder with configuration files of the user's own, out of a command line.
 
@@ -236,6 +263,8 @@ def _check_word(word: str, known: DictConfig) -> None:
     node = OmegaConf.select(known, parent) if parent else known
     if not isinstance(node, DictConfig) or (leaf not in _keys(node) and name != "preset"):
         raise ValueError(_unknown_word(name, known))
+    if not _is_group(name) and not override.is_sweep_override():
+        check_type(name, override.value(), OmegaConf.select(known, name, throw_on_missing=False))
 
 
 def _some_choice(group: str) -> str:
@@ -248,9 +277,24 @@ def _unknown_word(name: str, known: DictConfig) -> str:
     if node is not None and not isinstance(node, DictConfig):
         return f"{name!r} is no word; {parent} is a value, set it with {parent}=VALUE"
     choices = _keys(node) if isinstance(node, DictConfig) else []
-    near = difflib.get_close_matches(leaf, choices, n=1)
+    near = _elsewhere(name, known) or difflib.get_close_matches(leaf, choices, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{name!r} is no word; {hint}{f'{parent} has' if parent else 'use one of'} {', '.join(choices)}"
+
+
+def _missing(node: Any, prefix: str = "") -> list[str]:
+    """Return the options of a plain configuration that must be given and are not."""
+    if not isinstance(node, dict):
+        return [prefix] if node == "???" else []
+    return [key for name, value in node.items() for key in _missing(value, f"{prefix}.{name}".lstrip("."))]
+
+
+def _elsewhere(name: str, known: DictConfig) -> list[str]:
+    """Return the options of other groups that have this name, such as optim.lr for lr."""
+    if "." in name:
+        return []
+    groups = [group for group in _keys(known) if isinstance(OmegaConf.select(known, group), DictConfig)]
+    return [f"{group}.{name}" for group in groups if name in _keys(OmegaConf.select(known, group))]
 
 
 def _keys(node: DictConfig) -> list[str]:
@@ -266,6 +310,8 @@ def _group(err: MissingConfigException) -> str:
 
 
 def _users_errors() -> tuple[type[Exception], ...]:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     from vidgn.callbacks.nonfinite import NonFiniteError
     from vidgn.data.faults.isolated_read import ReaderKilled
     from vidgn.data.faults.quarantine import TooManyBadVideos
@@ -273,4 +319,5 @@ def _users_errors() -> tuple[type[Exception], ...]:
     from vidgn.data.readers.types import VideoDecodeError
 
     data = (VideoDecodeError, TooManyBadVideos, ReaderKilled, WorkerDied)
-    return (ValueError, TypeError, OSError, ImportError, NonFiniteError, FloatingPointError, *data)
+    others = (MisconfigurationException, NonFiniteError, FloatingPointError)
+    return (ValueError, TypeError, OSError, ImportError, *others, *data)

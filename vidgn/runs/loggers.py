@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -129,6 +129,29 @@ def said(path: Path) -> Iterator[None]:
             f"{path} could not be written ({cause.strerror or cause}); free space, then run the same command again: it "
             "goes on from the last checkpoint"
         ) from err
+
+
+@rank_zero_only
+def log_config(
+    loggers: Sequence[Logger], config: Mapping[str, Any], *, metrics: Mapping[str, float] | None = None
+) -> None:
+    """Give loggers the resolved configuration of a run, and at its end the numbers of the test.
+
+    TensorBoard shows both together (its HPARAMS page), so it gets them once, at the end.
+
+    Args:
+        loggers: of the trainer.
+        config: plain containers and values.
+        metrics: of the test; None at the start of a run.
+    """
+    for log in loggers:
+        if isinstance(log, TensorBoardLogger):
+            if metrics is not None:
+                log.log_hyperparams(dict(config), dict(metrics))
+        elif not isinstance(log, History):
+            log.log_hyperparams(dict(config))
+            if metrics is not None:
+                log.log_metrics(dict(metrics))
 
 
 class Events(TensorBoardLogger):

@@ -72,7 +72,8 @@ def tell_who_failed(folder: Path) -> Iterator[None]:
 def forget_failures(folder: Path) -> None:
     """Remove what ranks of an earlier start left."""
     for path in folder.glob("failed.rank*.txt"):
-        path.unlink()
+        if re.fullmatch(r"failed\.rank\d+\.txt", path.name):
+            path.unlink()
 
 
 def _who(folder: Path, rank: int) -> str:

@@ -17,6 +17,7 @@ from vidgn.console import say
 from vidgn.data.augment import AugmentSpec
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.description import Description
+from vidgn.runs.folder import check_foreign_files, claim_run_folder
 from vidgn.runs.ranks import forget_failures, tell_who_failed
 
 TRAINING = (  # options of a run that decide its numbers and are part of no group
@@ -28,17 +29,24 @@ _CHOICE = tuple(f"trainer.{name}" for name in _VALIDATION)
 
 
 @contextmanager
-def own_folder(folder: Path) -> Iterator[None]:
+def own_folder(folder: Path, *, overwrite: bool = False) -> Iterator[None]:
     """Hold a run folder that is writable, not in use by another run and without leftovers.
 
+    Args:
+        folder: of the run.
+        overwrite: take a folder with files that no run wrote.
+
     Raises:
+        FileExistsError: it holds such files.
         OSError: it cannot be written, another run writes there, or another process of this run is gone.
     """
     if int(getattr(rank_zero_only, "rank", 0)) != 0:
         with tell_who_failed(folder):
             yield
         return
+    check_foreign_files(folder, overwrite=overwrite)
     check_writable(folder / "checkpoints")
+    claim_run_folder(folder, overwrite=True)
     with _lock(folder):
         forget_failures(folder)
         left = clean_leftovers(folder) + clean_leftovers(folder / "checkpoints")
@@ -59,6 +67,7 @@ def find_start(resume: str | None, folder: Path) -> Path | None:
         return None
     if resume != "auto":
         path = Path(resume).expanduser()
+        path = newest_whole(path / "checkpoints")[0] or path if path.is_dir() else path
         if not path.is_file():
             raise FileNotFoundError(
                 f"resume={resume} does not exist; give a file such as runs/NAME/checkpoints/last.ckpt, auto or null"

@@ -9,7 +9,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vidgn.runs.command_line import CONFIGS, check_words, default_words, full_names, hide_noise
+from vidgn.runs.command_line import CONFIGS, check_complete, check_words, default_words, full_names, hide_noise
+from vidgn.runs.overrides import quote_paths
 
 Outcome = TypeVar("Outcome")
 
@@ -28,7 +29,9 @@ def run_here(config_name: str, overrides: Sequence[str], run: Callable[[DictConf
     """
     words = full_names(overrides)
     words += default_words(words) if config_name == "train" else []
+    words = quote_paths(words)
     check_words(config_name, words)
+    check_complete(config_name, words)
     hide_noise()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

@@ -1,14 +1,17 @@
 """From the words to the parts: the net, the data, the trainer."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from vidgn.callbacks.checkpointing import WholeCheckpoints
+from vidgn.console import say
 from vidgn.runs.loggers import Events, History
 from vidgn.runs.ranks import find_strategy, limit_waiting
 from vidgn.runs.speed import default_precision
@@ -36,6 +39,7 @@ def build_trainer(
         ValueError: a precision that is not supported.
     """
     check_precision(words.precision)
+    check_devices(words)
     strategy = find_strategy(str(words.strategy))
     arguments = cast("dict[str, Any]", OmegaConf.to_container(words, resolve=True))
     arguments["precision"] = arguments["precision"] or default_precision(arguments["accelerator"])
@@ -63,6 +67,29 @@ def check_precision(precision: object) -> None:
 
 
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")  # as Lightning spells them
+
+
+def check_devices(words: DictConfig) -> None:
+    """Check the accelerator and the number of devices against this machine.
+
+    Raises:
+        ValueError: the accelerator is not here, or devices is no number.
+    """
+    accelerator, devices = str(words.accelerator), words.devices
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    here = ["auto", "cpu", *(["gpu", "cuda"] if has_cuda else []), *(["gpu", "mps"] if has_mps else [])]
+    if accelerator not in here:
+        raise ValueError(
+            f"trainer.accelerator={accelerator} is not on this machine; use one of {', '.join(here)}"
+            + ("; torch finds no GPU here" if accelerator in ("gpu", "cuda") else "")
+        )
+    cores = len(os.sched_getaffinity(0))
+    on_cpu = accelerator == "cpu" or not (has_cuda or has_mps)
+    if on_cpu and isinstance(devices, int) and devices > cores:
+        say(
+            f"warning: trainer.devices={devices} starts {devices} processes on {cores} cores, which wait for each "
+            f"other; trainer.devices={cores} or fewer is faster"
+        )
 
 
 def _logger(name: str, folder: Path) -> Logger:

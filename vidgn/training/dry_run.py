@@ -35,8 +35,9 @@ from vidgn.runs.command_line import run_folder
 from vidgn.runs.defaults import check_task, fill_clip, fill_standardization
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
-from vidgn.training.dry_estimate import Job, Prediction, as_record, needed_cores, predict
+from vidgn.training.dry_estimate import STEP_COST, Job, Prediction, as_record, needed_cores, predict
 
+_CPU_SHARE = 0.3  # of the rate of matrix products that a training step reaches on a CPU; seen: 0.2 to 0.5
 MADE_CLASSES = 400  # of the net, where there is no data
 MADE_SIZE = (256, 340, 300)  # height, width (px) and frames of a made video: Kinetics at short side 256, 10 s
 
@@ -67,9 +68,13 @@ def dry_run(config: DictConfig) -> dict[str, Any]:
     fill_clip(config)
     fill_standardization(config)
     words, half = config.trainer.dry, "16" in str(config.trainer.precision)
+    view = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
+    say("dry run: looking for the videos ...")
     with _videos(config) as videos:
+        job = _job(config, videos, views_per_video=view.num_views)
+        say(_plan(config, job, views_per_video=view.num_views))
         found = _measure(config, videos)
-        job = _job(config, videos, views_per_video=found.views_per_video)
+        job = job._replace(test_views=videos.num_test * found.views_per_video)
     wanted = {key: words[key] for key in ("gpu", "gpus", "cores", "utilization", "dollars")}
     prediction = predict(
         job, **wanted, half=half, read_seconds=found.read_seconds, test_read_seconds=found.view_read_seconds
@@ -136,7 +141,9 @@ def _measure(config: DictConfig, videos: _Videos) -> Measured:
         pixels = list(item.views())
         per_video = len(pixels)
         view_read.append((time.perf_counter() - began) / per_video)
-        scored.append(_score(net, pixels, device=device, chunk=config.view_batch) / per_video)
+        seconds = _score(net, pixels, device=device, chunk=config.view_batch)
+        scored.append(seconds / per_video)
+        say(f"video {video + 1} of {count}: {per_video} views scored in {seconds:.1f} s")
     return Measured(
         device=_device_name(device),
         step_seconds=median(steps), view_seconds=median(scored), peak_gib=_peak_gib(device),
@@ -174,7 +181,10 @@ def _steps(net: VideoNet, config: DictConfig, *, device: torch.device, num_class
         return float(loss.detach())  # waits for the device
 
     losses: list[float] = []
-    seconds = [_seconds(lambda: losses.append(step())) for _ in range(count + 1)]
+    seconds: list[float] = []
+    for number in range(1, count + 2):
+        seconds.append(_seconds(lambda: losses.append(step())))
+        say(f"step {number} of {count + 1}: {seconds[-1]:.1f} s{' (not counted)' if number == 1 else ''}")
     return seconds[1:], losses[-1]
 
 
@@ -207,6 +217,27 @@ def _job(config: DictConfig, videos: _Videos, *, views_per_video: int) -> Job:
         parameter_bytes=4 * sum(stage.parameters for stage in train),
         batch=config.batch,
     )
+
+
+def _plan(config: DictConfig, job: Job, *, views_per_video: int) -> str:
+    """Say what a dry run does before it begins, and on a CPU about how long that takes."""
+    words = config.trainer.dry
+    macs = STEP_COST * (words.steps + 1) * config.batch * job.macs + words.videos * views_per_video * job.test_macs
+    text = (
+        f"dry run: {words.steps + 1} steps of {config.batch} clips, then {words.videos} videos of {views_per_video} "
+        f"views: {macs / 1e12:.2f} T multiply-adds"
+    )
+    if torch.cuda.is_available() and config.trainer.accelerator != "cpu":
+        return text
+    minutes = macs / (_CPU_SHARE * _matmul_rate()) / 60
+    return f"{text}, about {max(1, round(minutes))} min on this CPU; a smaller batch or trainer.dry.steps=1 is shorter"
+
+
+def _matmul_rate() -> float:
+    """Return the multiply-adds per second of matrix products here, which convolutions reach a part of."""
+    side = 512
+    matrix = torch.randn(side, side)
+    return side**3 / min(_seconds(lambda: matrix @ matrix) for _ in range(5))
 
 
 def _text(config: DictConfig, found: Measured, job: Job, expected: Prediction) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 
 from vidgn.callbacks.averaging import WeightAverage
 from vidgn.callbacks.checkpointing import BEST, Keep
-from vidgn.callbacks.early_stop import EarlyStop, monitor
+from vidgn.callbacks.early_stop import EarlyStop, Monitor, monitor
 from vidgn.callbacks.freeze import Freeze
 from vidgn.callbacks.nonfinite import Guard
 from vidgn.callbacks.precise_bn import PreciseBN
@@ -44,13 +44,15 @@ from vidgn.norms.weight_standardization import is_standardized
 from vidgn.runs.command_line import is_typed, run_folder, typed_words
 from vidgn.runs.defaults import check_task, fill_clip, fill_standardization, shape_from
 from vidgn.runs.environment import device_word, git_state, versions
+from vidgn.runs.folder import check_run_inputs, checkpoint_of
 from vidgn.runs.fsdp import check_sharding
+from vidgn.runs.loggers import log_config
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import bring_best, check_same_job, find_start, job, own_folder
 from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
 from vidgn.runs.speed import Speed, speed_spec, speed_up
 from vidgn.runs.split import earlier_split, split_of_run, write_split
-from vidgn.runs.trainer import build_trainer
+from vidgn.runs.trainer import build_trainer, check_devices
 from vidgn.training.batch_strip import BatchStrip
 from vidgn.training.data_checks import check_data
 from vidgn.training.drop_path import DropPathDraws
@@ -58,15 +60,21 @@ from vidgn.training.dry_run import dry_run
 from vidgn.training.start import Start, describe, start_net
 from vidgn.training.watch import watchers
 
+FEW_VIDEOS = 50  # of the validation, below which one video changes the error by more than 2 %
+
 
 def train(config: DictConfig) -> Result | None:
     """Run the words of `configs/train.yaml`; return the result of the final test, None without one.
 
     With `trainer=dry` nothing is trained; see `vidgn.training.dry_run`.
     """
+    if config.init is not None and Path(str(config.init)).expanduser().is_dir():
+        config.init = str(checkpoint_of(str(config.init), option="init="))
     if config.trainer.get("dry") is not None:
+        adopt_shape(config)
         dry_run(config)
         return None
+    check_devices(config.trainer)
     if config.test:
         check_test_limit(config.trainer)
     check_sharding(str(config.trainer.strategy), precision=config.trainer.precision, speed=speed_spec(config))
@@ -79,9 +87,11 @@ def train(config: DictConfig) -> Result | None:
         by=monitor(config.best_by),
     )
     stop = Stop(keep if config.trainer.enable_checkpointing else None)
-    with stop.listening(), own_folder(folder):
+    check_run_inputs(folder, config)
+    with stop.listening(), own_folder(folder, overwrite=config.overwrite):
         first = find_start(config.resume, folder)
         classifier, data, start = _parts(config, first)
+        keep.by = _best_by(config, num_videos=len(data.manifests["val"]))
         callbacks: list[L.Callback] = [
             Guard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
             *averages(classifier.net, config),  # before keep, which saves the trained weights
@@ -116,13 +126,19 @@ def train(config: DictConfig) -> Result | None:
         _announce(config, start, data.manifests, trainer)
         if trainer.is_global_zero:
             check_data(data.manifests, folder)
+        log_config(trainer.loggers, _plain(config))
         trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
         best = _best(trainer, keep)
         if not config.test:
             return None
         if best is not None:
+            _announce_best(keep, num_videos=len(data.manifests["val"]))
             classifier.net.load_state_dict(read_checkpoint(best).net)
-        return evaluate(trainer, classifier, data, folder=folder, checkpoint=best)
+        result = evaluate(trainer, classifier, data, folder=folder, checkpoint=best)
+        names = ("video_top1", "video_top5", "clip_top1", "clip_top5")
+        metrics = {f"test/{name}": float(getattr(result, name)) for name in names}
+        log_config(trainer.loggers, _plain(config), metrics=metrics)
+        return result
 
 
 def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, VideoDataModule, Start]:
@@ -248,7 +264,8 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
         f"net {_net_words(config)}: {parameters:,} parameters, on {device_word(trainer)}\n"
         f"data {config.data.name}: {counts} videos, {len(manifests['train'].classes)} classes; "
         f"clips {config.clip_len} frames x stride {config.span // config.clip_len}, crop {config.crop}, "
-        f"batch {config.batch} x {trainer.world_size}"
+        f"batch {config.batch} x {trainer.world_size}\n"
+        f"optim {_chosen_recipe()}: {_rate(config, trainer)}"
     )
     sided = mirror_changes(manifests["train"].classes)
     if config.data.flip is None and sided:
@@ -270,10 +287,39 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
         say(f"note: optim={recipe} is meant for weights to start from, but init= is not given; see optim=scratch")
 
 
+def _best_by(config: DictConfig, *, num_videos: int) -> Monitor:
+    """Return what the best checkpoint is best in: the loss where few videos would decide and best_by is not typed."""
+    if num_videos >= FEW_VIDEOS or is_typed("best_by"):
+        return monitor(config.best_by)
+    say(
+        f"note: {num_videos} validation videos are few: one of them is {100 / max(1, num_videos):.0f} % of the error, "
+        "so best.ckpt is the epoch with the smallest validation loss; best_by=error chooses by the error"
+    )
+    return monitor("loss")
+
+
+def _announce_best(keep: Keep, *, num_videos: int) -> None:
+    if keep.best is not None and keep.best_epoch is not None:
+        say(
+            f"testing {BEST} of epoch {keep.best_epoch + 1}: {keep.by.metric} {keep.best:.4g}, the best of all "
+            f"validations ({num_videos:,} videos)"
+        )
+
+
 def _net_words(config: DictConfig) -> str:
     """Say which net it is, such as `i3d with gn (depth 50, width 16, dropout 0.0, pool1 nonlocal)`."""
     details = ", ".join(f"{key} {value}" for key, value in model_options(_plain(config.model)).items() if key != "name")
     return f"{config.model.name} with {config.norm.name} ({details})"
+
+
+def _rate(config: DictConfig, trainer: L.Trainer) -> str:
+    """Say the highest rate of the run and how it follows from optim.lr."""
+    recipe = optim_spec(_plain(config.optim))
+    clips = config.batch * trainer.world_size * trainer.accumulate_grad_batches
+    return (
+        f"rate {recipe.learning_rate(clips):.4g} at {clips} clips per step (optim.lr {recipe.lr:g} is for "
+        f"{recipe.lr_clips} clips), schedule {recipe.schedule}"
+    )
 
 
 def _chosen_recipe() -> str:

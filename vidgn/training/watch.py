@@ -9,6 +9,7 @@ import lightning as L
 from torch import nn
 
 from vidgn.callbacks.curves import Curves
+from vidgn.callbacks.epoch_lines import EpochLines
 from vidgn.callbacks.percentiles import Percentiles
 from vidgn.callbacks.throughput import Bar, Pace
 from vidgn.runs.loggers import History
@@ -23,6 +24,7 @@ def watchers(config: Mapping[str, Any], *, net: nn.Module, folder: Path) -> list
     layer = config["log"]["percentiles"]
     found: list[L.Callback] = [] if layer is None else [Percentiles(net, str(layer))]
     pace = Pace(folder / "pace.csv", but_not=(History,))
+    found += [EpochLines()]
     found += [pace, Bar(pace)] if config["trainer"]["enable_progress_bar"] else [pace]
     if "csv" in config["logger"]["names"]:
         found.append(Curves(partial(_draw, folder)))

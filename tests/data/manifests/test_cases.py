@@ -29,7 +29,7 @@ CASES: dict[str, tuple[bytes, Expected]] = {
     "label out of range": (b"a.mp4 99999\n", r"row 1: label 99999 is not in 0\.\.399"),
     "negative label": (b"a.mp4 -7\n", r"row 1: label -7 is not in 0\.\.399"),
     "float label": (b"a.mp4 3.0\n", r"row 1: label '3\.0' is not an integer"),
-    "string label": (b"a.mp4 abseiling\n", r"row 1: label 'abseiling' is not an integer; give classes_file"),
+    "string label": (b"a.mp4 abseiling\n", r"row 1: label 'abseiling' is not an integer; give data.classes"),
     "empty file": (b"", r"0 videos in"),
     "only newline": (b"\n", r"0 videos in"),
     "duplicate rows": (b"a.mp4 3\na.mp4 3\n", [("a.mp4", 3), ("a.mp4", 3)]),

@@ -148,12 +148,12 @@ def test_absolute_paths_below_the_root_become_relative(tmp_path: Path) -> None:
 def test_labels_without_class_names_are_their_own_names(tmp_path: Path) -> None:
     assert read(tmp_path, "a.mp4 1\nb.mp4 0\n", num_classes=None).classes == ("0", "1")
     assert read(tmp_path, "a.mp4 1\n", num_classes=3).classes == ("0", "1", "2")
-    with pytest.raises(ValueError, match="label 'abseiling' is not an integer; give classes_file"):
+    with pytest.raises(ValueError, match=r"label 'abseiling' is not an integer; give data\.classes"):
         read(tmp_path, "a.mp4 abseiling\n", num_classes=3)
 
 
 def test_gaps_in_labels_without_a_number_of_classes_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"go up to 7, but 6 of the classes 0\.\.7 have no row; give classes_file"):
+    with pytest.raises(ValueError, match=r"go up to 7, but 6 of the classes 0\.\.7 have no row; give data\.classes"):
         read(tmp_path, "a.mp4 7\nb.mp4 0\n", num_classes=None)
 
 

@@ -262,7 +262,7 @@ class Runs:
 
 def test_code_in_a_file_is_refused_and_does_not_run(tmp_path):
     path = saved({"conv1.weight": Runs()}, tmp_path)
-    with pytest.raises(ValueError, match=r"weights.pth cannot be read as plain tensors \(Weights only load"):
+    with pytest.raises(ValueError, match=r"weights.pth cannot be read as plain tensors \(it needs code to be read\)"):
         load_weights(net(), path)
 
 

@@ -43,7 +43,7 @@ def end_with_parent(worker: int) -> None:
     (torch/utils/data/_utils/worker.py, ManagerWatchdog). One whose parent was killed before that looks for ever, and
     holds the lock of the run's folder.
     """
-    for number in END_SIGNALS:
+    for number in (signal.SIGINT, *END_SIGNALS):
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None and multiprocessing.get_start_method() != "forkserver":

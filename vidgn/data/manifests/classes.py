@@ -37,7 +37,17 @@ def read_classes(file: Path) -> tuple[str, ...]:
         if any(len(row) != 2 for row in pairs):
             raise ValueError(f"{file}: each row must be id,name; quote a name that holds a comma")
         lines = _in_order(file, {name.strip(): index for index, name in pairs}, count=len(pairs))
-    return check_classes(lines, source=str(file))
+    return check_classes(_without_numbers(lines), source=str(file))
+
+
+def _without_numbers(lines: list[str]) -> list[str]:
+    """Return names without the numbers before them, where these count all lines from 0 or 1: UCF's classInd.txt."""
+    pairs = [line.split(None, 1) for line in lines]
+    if not lines or any(len(pair) != 2 or not pair[0].isdecimal() for pair in pairs):
+        return lines
+    numbers = [int(number) for number, _ in pairs]
+    is_counted = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(lines)))
+    return [name for _, name in pairs] if is_counted else lines
 
 
 def check_classes(classes: Sequence[str], *, source: str) -> tuple[str, ...]:
@@ -59,7 +69,8 @@ def check_classes(classes: Sequence[str], *, source: str) -> tuple[str, ...]:
 class LabelIndex:
     """Turns the text of a label into the index of its class; remembers each text, of which there are few."""
 
-    def __init__(self, classes: Sequence[str] | None, num_classes: int | None) -> None:
+    def __init__(self, classes: Sequence[str] | None, num_classes: int | None, *, first: int = 0) -> None:
+        self._first = first  # the label of class 0
         self._classes = None if classes is None else tuple(classes)
         self._count = num_classes if classes is None else len(classes)
         self._by_name = {name: index for index, name in enumerate(classes or ())}
@@ -99,9 +110,11 @@ class LabelIndex:
             return self._classes
         count = max(used) + 1 if self._count is None else self._count
         if self._count is None and len(used) < count:
+            if 0 not in used and len(used) == count - 1:
+                raise ValueError(f"the labels are 1..{count - 1}; if they begin at 1, set data.first_label=1")
             raise ValueError(
                 f"the labels go up to {count - 1}, but {count - len(used):,} of the classes 0..{count - 1} "
-                "have no row; give classes_file or num_classes, to tell a wrong label from a rare class"
+                "have no row; give data.classes (classes_file, or num_classes), to tell a wrong label from a rare class"
             )
         return tuple(map(str, range(count)))
 
@@ -109,17 +122,19 @@ class LabelIndex:
         named = self._by_name.get(text)
         if not INTEGER.fullmatch(text):
             return self._by_name[text] if named is not None else self._unknown(text)
-        index = int(text)
+        index = int(text) - self._first
         inside = 0 <= index < (self._count or _MOST_CLASSES)
         if named is not None and inside and named != index:
             raise BadRow(f"label {text} is the name of class {named} and the index of another class; write the name")
         if named is None and not inside:
-            raise BadRow(f"label {text} is not in 0..{(self._count or _MOST_CLASSES) - 1}")
+            last = (self._count or _MOST_CLASSES) - 1 + self._first
+            hint = "; if the labels begin at 1, set data.first_label=1" if not self._first and index == last + 1 else ""
+            raise BadRow(f"label {text} is not in {self._first}..{last}{hint}")
         return index if named is None else named
 
     def _unknown(self, text: str) -> int:
         if self._classes is None:
-            raise BadRow(f"label {text!r} is not an integer; give classes_file to write labels as names")
+            raise BadRow(f"label {text!r} is not an integer; give data.classes (classes_file) to write labels as names")
         close = difflib.get_close_matches(text, self._classes, 1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise BadRow(f"label {text!r} is neither an integer nor one of the {len(self._classes)} class names{hint}")

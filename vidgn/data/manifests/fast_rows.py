@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from vidgn.data.manifests.classes import LabelIndex
 from vidgn.data.manifests.rows import BadRow, RowsBuilder, pieces
 
-# Paths with these are cleaned row by row: `..`, `.`, doubled slashes, and a slash at the end.
-_TO_CLEAN = ("..", "//", "/.", "/ ", "/,", "/\t", '/"')
+# Paths with these are cleaned row by row: drives of Windows, `..`, `.`, doubled slashes, and a slash at the end.
+_TO_CLEAN = (":\\", ":/", "..", "//", "/.", "/ ", "/,", "/\t", '/"')
 
 
 class OrdinaryRows:

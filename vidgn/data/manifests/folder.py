@@ -4,6 +4,7 @@ Training needs train/ and val/; the test needs its own folder alone, test/ or va
 """
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
@@ -11,9 +12,18 @@ from typing import NamedTuple
 
 from vidgn.data.manifests.drawn_split import SplitRecord, draw_split
 from vidgn.data.manifests.listing import Folders, Listing
-from vidgn.data.manifests.rows import VIDEO_SUFFIXES, Rows, RowsBuilder
+from vidgn.data.manifests.rows import VIDEO_SUFFIXES, Rows, RowsBuilder, is_video_name, is_visible
 
 SPLITS = ("train", "val", "test")
+FRAMES_HINT = (
+    "; it holds images: if they are frames that were cut out of videos, train with data=frames, or make a video of "
+    "each folder: ffmpeg -framerate 25 -i FOLDER/%05d.jpg -c:v libx264 -pix_fmt yuv420p CLIP.mp4"
+)
+_SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 class _ClassFolders(NamedTuple):
@@ -28,15 +38,15 @@ def read_folder(
 ) -> Rows:
     """Read one split of a folder per class; see `Manifest.from_folder`."""
     folders = Folders(root)
-    present = [name for name in SPLITS if name in folders[""].folders]
-    if len(present) == 1 and any(map(_is_video, folders[present[0]].files)):
-        present = []  # a class of that name, say of trains
+    actual = _split_folders(folders)
+    present = [name for name in SPLITS if name in actual]
     if present:
         chosen = _needed(root, present, split=split)
         needed = present if split == "train" else ("train", chosen)
-        by_split = {name: _class_folders(folders, name) for name in present if name in needed}
+        by_split = {name: _class_folders(folders, actual[name]) for name in present if name in needed}
         classes = _common_classes(root, by_split, chosen=chosen)
         notes = [] if chosen == split else [f"{root} has no test/: the test split is val/"]
+        notes += [f"{root}: {actual[name]}/ is taken as {name}/" for name in present if actual[name] != name]
         found = by_split[chosen]
     else:
         whole = _class_folders(folders, "")
@@ -49,6 +59,33 @@ def read_folder(
         raise ValueError(f"{root} holds one class, {classes[0]!r}; a classifier needs at least two class folders")
     rows = _rows(root, found, classes=classes, notes=notes)
     return rows if present else rows._replace(drawn_seed=seed)
+
+
+def _split_folders(folders: Folders) -> dict[str, str]:
+    """Return the folder of each split: train, val and test, also as `Train`, `training` or `validation`.
+
+    A folder that holds videos itself is a class of that name, say of trains, unless the other splits are there too.
+
+    Raises:
+        ValueError: two folders would be one split.
+    """
+    found: dict[str, list[str]] = {}
+    for name in sorted(_visible(folders[""].folders)):
+        split = _SPLIT_NAMES.get(name.lower())
+        if split is not None:
+            found.setdefault(split, []).append(name)
+    for names in found.values():
+        names[:] = [name for name in names if name in SPLITS] or names
+    if len(found) == 1 or any(name not in SPLITS for names in found.values() for name in names):
+        for split, names in list(found.items()):
+            classes = [name for name in names if any(map(is_video_name, folders[name].files))]
+            if classes:
+                del found[split]
+    for split, names in found.items():
+        if len(names) > 1:
+            both = " and ".join(names)
+            raise ValueError(f"{folders.root} has {both}, and both would be {split}/; rename one of them")
+    return {split: names[0] for split, names in found.items()}
 
 
 def _needed(root: str, present: Sequence[str], *, split: str) -> str:
@@ -97,8 +134,8 @@ def _class_folders(folders: Folders, base: str) -> _ClassFolders:
         folder = os.path.join(base, name)
         listing = folders[folder]
         files = _visible(listing.files)
-        videos[name] = sorted(os.path.join(folder, file) for file in files if _is_video(file))
-        others.update(_suffix(file) for file in files if not _is_video(file))
+        videos[name] = sorted(os.path.join(folder, file) for file in files if is_video_name(file))
+        others.update(_suffix(file) for file in files if not is_video_name(file))
         others.update("folder" for _ in _visible(listing.folders))
         others.update("neither file nor folder" for _ in listing.others)
     empty = [name for name in names if not videos[name]]
@@ -116,9 +153,20 @@ def _common_classes(root: str, by_split: dict[str, _ClassFolders], *, chosen: st
         if unknown:
             raise ValueError(
                 f"{root}/{split} has {len(unknown)} classes that {root}/train has not: "
-                f"{', '.join(unknown[:10])}; rename or remove these folders, or add training videos for them"
+                f"{', '.join(unknown[:10])}; {_what_to_do(unknown, classes)}"
             )
     return tuple(sorted(classes))
+
+
+def _what_to_do(unknown: Sequence[str], classes: set[str]) -> str:
+    known = {unicodedata.normalize("NFC", name) for name in classes}
+    alike = [name for name in unknown if unicodedata.normalize("NFC", name) in known]
+    if alike:
+        return (
+            f"{alike[0]} looks like a class of train/ but its letters are composed otherwise (Unicode NFC and NFD, as "
+            "macOS and Linux write them); rename the folders to one form, such as with convmv -f utf8 -t utf8 --nfc"
+        )
+    return "rename or remove these folders, or add training videos for them"
 
 
 def _draw_split(
@@ -160,17 +208,34 @@ def _no_class_folders(here: str, listing: Listing) -> str:
     files = Counter(_suffix(file) for file in _visible(listing.files))
     if not files:
         return f"{here} is empty; it must hold a folder per class with videos ({_allowed()})"
-    if any(_is_video(file) for file in listing.files):
+    if any(map(is_video_name, listing.files)):
         return f"{here} holds videos but no class folders ({_counts(files)}); put them into a folder per class"
     return f"{here} holds no class folders, only {_counts(files)}; it must hold a folder per class with videos"
 
 
 def _no_videos(here: str, folders: Folders, base: str, empty: list[str], others: Counter[str]) -> str:
-    inside = [name for name in empty if folders[os.path.join(base, name)].folders]
-    hint = f"; {inside[0]}/ holds folders: is {here}/{inside[0]} the root you mean?" if inside else ""
+    inside = {name: sorted(_visible(folders[os.path.join(base, name)].folders)) for name in empty}
     return (
         f"{here}: no video in {len(empty)} of its folders: {', '.join(empty[:10])} "
-        f"(found {_counts(others)}); allowed are {_allowed()}; add videos or remove the folder{hint}"
+        f"(found {_counts(others)}); allowed are {_allowed()}; add videos or remove the folder"
+        f"{_hint(here, {name: names for name, names in inside.items() if names}, folders, base)}"
+    )
+
+
+def _hint(here: str, inside: dict[str, list[str]], folders: Folders, base: str) -> str:
+    """Say what the folders that hold folders may be: one root too high, frames, or a level too many."""
+    if not inside:
+        return ""
+    first, below = next(iter(inside.items()))
+    files = folders[os.path.join(base, first, below[0])].files
+    if any(name.lower().endswith(_IMAGES) for name in files):
+        return FRAMES_HINT
+    if len(inside) == 1:
+        return f"; {first}/ holds folders: is {here}/{first} the root you mean?"
+    seen = "; ".join(f"{name}/ holds {', '.join(names[:3])}" for name, names in list(inside.items())[:3])
+    return (
+        f"; {seen}: the videos lie a level deeper than ROOT/CLASS/*. If {', '.join(list(inside)[:3])} are splits, name "
+        "them train/, val/ and test/; if they are people or cameras, list the videos and classes in a table (data=csv)"
     )
 
 
@@ -186,11 +251,7 @@ def _is_utf8(name: str) -> bool:
 
 
 def _visible(names: frozenset[str]) -> list[str]:
-    return [name for name in names if not name.startswith(".")]
-
-
-def _is_video(name: str) -> bool:
-    return name.lower().endswith(VIDEO_SUFFIXES)
+    return [name for name in names if is_visible(name)]
 
 
 def _suffix(name: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.manifests.rows import is_visible
 
 PictureSplit = Literal["train", "val", "test"]
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
@@ -65,7 +66,7 @@ def _rows(base: Path, split: str, classes: Sequence[str]) -> Iterator[tuple[str,
         folder = base / split / name
         if not folder.is_dir():
             continue  # a class that validation lacks
-        files = [file for file in os.listdir(folder) if not file.startswith(".")]
+        files = [file for file in os.listdir(folder) if is_visible(file)]
         pictures = sorted(file for file in files if file.lower().endswith(PICTURE_SUFFIXES))
         if not pictures:
             kinds = Counter(os.path.splitext(file)[1].lower() or "no suffix" for file in files).most_common(3)

@@ -4,7 +4,7 @@ import errno
 import os
 from typing import NamedTuple
 
-from vidgn.data.manifests.rows import VIDEO_SUFFIXES
+from vidgn.data.manifests.rows import VIDEO_SUFFIXES, is_video_name, is_visible
 from vidgn.data.storage.local_copy import find_below
 from vidgn.data.storage.remote import is_url, list_url
 
@@ -64,6 +64,7 @@ class Folders:
 def find_videos(root: str) -> list[str]:
     """Return the names of all videos below a folder or address, relative to it and sorted; links are followed.
 
+    Hidden names and what operating systems leave everywhere are passed over; see `is_visible`.
     A link back to a folder that leads to itself is not followed for ever: each folder is listed once.
 
     Raises:
@@ -71,7 +72,7 @@ def find_videos(root: str) -> list[str]:
         PermissionError: A folder cannot be read.
     """
     if is_url(root):
-        return find_below(root, VIDEO_SUFFIXES)
+        return [name for name in find_below(root, VIDEO_SUFFIXES) if all(map(is_visible, name.split("/")))]
     found: list[str] = []
     seen: set[str] = set()
     todo = [""]
@@ -83,8 +84,8 @@ def find_videos(root: str) -> list[str]:
         seen.add(where)
         listing = list_folder(where)
         names = listing.files | listing.others
-        found += [os.path.join(folder, name) for name in names if name.lower().endswith(VIDEO_SUFFIXES)]
-        todo += sorted((os.path.join(folder, name) for name in listing.folders), reverse=True)
+        found += [os.path.join(folder, name) for name in names if is_video_name(name)]
+        todo += sorted((os.path.join(folder, name) for name in listing.folders if is_visible(name)), reverse=True)
     wrong = [name for name in found if not name.isascii() and "\\ud" in ascii(name)]
     if wrong:
         shown = ", ".join(map(ascii, wrong[:10]))

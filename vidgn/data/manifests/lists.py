@@ -26,11 +26,12 @@ _SNIFFED_LINES = 100
 
 
 def read_list(
-    file: Path, *, root: str, classes: Sequence[str] | None, num_classes: int | None, allow_outside: bool
-) -> Rows:
+    file: Path, *, root: str, classes: Sequence[str] | None, num_classes: int | None, allow_outside: bool,
+    first_label: int = 0,
+) -> Rows:  # fmt: skip
     """Read rows of `path<separator>label`; see `Manifest.from_list` for the dialects and the errors."""
     head = _first_lines(file)
-    labels = LabelIndex(classes, num_classes)
+    labels = LabelIndex(classes, num_classes, first=first_label)
     separator = _sniff(head, labels)
     header = bool(head) and _is_header(head[0], separator=separator, file=file)
     builder = RowsBuilder(str(file))

@@ -213,13 +213,15 @@ class Manifest:
         classes: Sequence[str] | None = None,
         num_classes: int | None = None,
         allow_outside: bool = False,
+        first_label: int = 0,
     ) -> "Manifest":
         r"""Read a list with a path and a label in each row, as PySlowFast and mmaction2 write them.
 
         UTF-8, with or without a BOM; rows end in `\n` or `\r\n`; blank rows are skipped. The separator is a
         space, comma or tab, found from the first rows; quotes as in csv. A first row such as `path,label` is
         a header. Paths are relative to `root` or absolute below it (`allow_outside` permits others). Labels
-        are class indices or, where names are given (a file as in `read_classes`, or `classes`), class names.
+        are class indices, counted from `first_label`, or, where names are given (a file as in `read_classes`, or
+        `classes`), class names.
         Rows that repeat are kept and noted.
 
         Raises:
@@ -234,7 +236,10 @@ class Manifest:
         base = check_root(root)
         names = read_classes(Path(classes_file)) if classes_file is not None else classes
         known = None if names is None else check_classes(names, source=str(classes_file or "classes"))
-        rows = read_list(Path(file), root=base, classes=known, num_classes=num_classes, allow_outside=allow_outside)
+        rows = read_list(
+            Path(file), root=base, classes=known, num_classes=num_classes, allow_outside=allow_outside,
+            first_label=first_label,
+        )  # fmt: skip
         return cls._of(base, rows)
 
     @classmethod
@@ -247,6 +252,7 @@ class Manifest:
         classes_file: str | Path | None = None,
         classes: Sequence[str] | None = None,
         num_classes: int | None = None,
+        first_label: int = 0,
     ) -> "Manifest":
         """Read a split of Kinetics from its official annotation file or from a path-label list.
 
@@ -261,7 +267,10 @@ class Manifest:
         file = find_annotation(check_root(root), split=split) if annotation is None else Path(annotation)
         if not is_kinetics_annotation(file):
             unnamed = num_classes if classes_file is None and classes is None else None
-            return cls.from_list(file, root=root, classes_file=classes_file, classes=classes, num_classes=unnamed)
+            return cls.from_list(
+                file, root=root, classes_file=classes_file, classes=classes, num_classes=unnamed,
+                first_label=first_label,
+            )  # fmt: skip
         names = read_classes(Path(classes_file)) if classes_file is not None else classes
         return cls.from_kinetics_csv(file, root=root, split=split, classes=names)
 
@@ -286,7 +295,8 @@ def missing_message(manifest: Manifest, missing: Sequence[str], *, shown: int = 
     which = "all of them" if len(missing) <= shown else f"the first {'ten' if shown == 10 else shown}"
     notes = f" ({'; '.join(manifest.notes)})" if manifest.notes else ""
     count = f"{len(missing):,} of {len(manifest):,} videos are missing in {manifest.root}"
-    return f"{count}, {which}: {names}{notes}"
+    windows = "; paths with backslashes were written on Windows: write / in the list" if "\\" in names else ""
+    return f"{count}, {which}: {names}{notes}{windows}"
 
 
 def _check_split(split: str) -> None:

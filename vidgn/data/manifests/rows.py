@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +16,27 @@ VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg",
     ".wmv", ".flv", ".3gp", ".ts", ".mts", ".ogv",
 )  # fmt: skip
+_LITTER = frozenset(  # what operating systems and storage devices leave in folders, in lower case
+    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "thumbs.db",
+     "desktop.ini", "icon\r"}
+)  # fmt: skip
 _ERRORS_SHOWN = 50  # enough to see the pattern of what is wrong; the count says the rest
 _BLOCK_BYTES = 1 << 20  # files are read in blocks of whole lines: a long list never lies in memory twice
 _PIECE_ROWS = 512  # of a block in which one row is not ordinary
+
+
+def is_visible(name: str) -> bool:
+    """Tell whether a file or folder counts: neither hidden (`._a.mp4`) nor what operating systems leave everywhere.
+
+    >>> is_visible("run"), is_visible("__MACOSX"), is_visible("._a.mp4"), is_visible("@eaDir")
+    (True, False, False, False)
+    """
+    return not name.startswith(".") and name.lower() not in _LITTER
+
+
+def is_video_name(name: str) -> bool:
+    """Tell whether a file of a folder is taken for a video, everywhere by the same rule: its suffix, and visible."""
+    return is_visible(name) and name.lower().endswith(VIDEO_SUFFIXES)
 
 
 class Rows(NamedTuple):
@@ -121,6 +140,8 @@ def clean_name(path: str, *, root: str, allow_outside: bool = False) -> str:
     """
     if "\0" in path:
         raise BadRow(f"the path {path!r} holds a NUL byte")
+    if re.match(r"[A-Za-z]:[\\/]", path):
+        raise BadRow(f"the path {path!r} is absolute on a Windows machine; write it relative to data.root")
     if is_url(root):
         path = path.removeprefix(f"{root}/")
     name = posixpath.normpath(path) if path else "."

@@ -105,12 +105,19 @@ def _read(source: str | Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:  # torch raises many kinds on damaged and on refused files
-        reason = str(err).strip().partition("\n")[0]
+        reason = "it needs code to be read" if _is_torch_file(path) else "it is not a file of weights"
         raise ValueError(
-            f"{source} cannot be read as plain tensors ({reason}); give a file that"
-            " torch.load(weights_only=True) opens."
+            f"{source} cannot be read as plain tensors ({reason}); give a .pth, .pyth, .ckpt, .pkl or .npz file "
+            "that holds tensors alone."
         ) from err
     return content if isinstance(content, Mapping) else {}
+
+
+def _is_torch_file(path: Path) -> bool:
+    """Tell a zip of torch, or a pickle, by the first bytes."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return start.startswith((b"PK\x03\x04", b"\x80"))
 
 
 def _read_npz(path: Path) -> Mapping[str, Any]:

@@ -1,0 +1,61 @@
+"""A run outlives its terminal: `python train.py | head`, a closed window, a lost connection."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+
+class LastingStream:
+    """A stream that writes nowhere once its reader is gone, instead of ending the run.
+
+    Args:
+        stream: standard output or error.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or drop what nobody reads."""
+        with self._surviving():
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or drop what nobody reads."""
+        with self._surviving():
+            self._stream.flush()
+
+    def writelines(self, lines: list[str]) -> None:
+        """Write several lines."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _surviving(self) -> Iterator[None]:
+        try:
+            yield
+        except (BrokenPipeError, OSError) as err:
+            if not isinstance(err, BrokenPipeError) and err.errno != 5:  # EIO: the terminal is gone
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # also for what is in the buffer, and for other processes' copies
+            os.close(nowhere)
+
+
+def outlive_terminal() -> None:
+    """Let this process go on where nobody reads its output any more or its terminal is closed."""
+    if not isinstance(sys.stdout, LastingStream):
+        sys.stdout = LastingStream(sys.stdout)
+    if not isinstance(sys.stderr, LastingStream):
+        sys.stderr = LastingStream(sys.stderr)
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
