@@ -32,8 +32,10 @@ STAGES = ("layer1", "layer2", "layer3")
 METHODS: Mapping[str, Mapping[str, Any] | None] = {
     "copy": None,
     "affine": {},
-    "affine, groups chosen": {"groups": (8, 16, 32)},
     "affine and scales": {"scales": "fit"},
+    "affine, 2 groups": {"groups": (2,)},
+    "affine and scales, 2 groups": {"groups": (2,), "scales": "fit"},
+    "affine and scales, 1 group": {"groups": (1,), "scales": "fit"},
 }
 
 
@@ -90,10 +92,11 @@ def measure_stages(weights: Path, videos: Path, *, frames: int, methods: Sequenc
             "correlation": dict(zip(STAGES, correlations(teacher, student, test), strict=True)),
             "r2": {layer.name: round(layer.r2, 4) for layer in report.fits},
             "groups": {layer.name: layer.num_groups for layer in report.fits},
+            "frames": frames,
             "cpu_seconds": round(time.process_time() - began, 1),
         }
     return {
-        "weights": weights.name, "frames": frames, "size": SIZE, "seed": SEED,
+        "weights": weights.name, "size": SIZE, "seed": SEED,
         "versions": {"torch": torch.__version__}, "methods": rows,
     }  # fmt: skip
 
