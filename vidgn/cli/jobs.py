@@ -60,6 +60,8 @@ checkpoints/, metrics.json and predictions.csv.
   vidgn train -m norm=bn,gn batch=8,2                every combination, each in a folder of its own
   vidgn train --options data=folder                  the options that apply to your own videos
   vidgn train --config-dir DIR preset=mine           with your own files in DIR/preset, DIR/model, ...
+
+Example: vidgn train data=folder data.root=DIR norm=gn
 """,
     "eval": """\
 vidgn eval ckpt=RUN|CHECKPOINT [OPTION=VALUE]...
@@ -68,5 +70,7 @@ Score a checkpoint on the test videos of its data set: 10 clips per video, softm
 
   vidgn eval ckpt=runs/NAME
   vidgn eval ckpt=runs/NAME data=folder data.root=DIR
+
+Example: vidgn eval ckpt=runs/NAME
 """,
 }
