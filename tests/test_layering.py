@@ -19,11 +19,11 @@ LAYERS = (
     ("vidgn.curation", "vidgn.report", "vidgn.doctor"),
     ("vidgn.runs",),
     ("vidgn.classifier", "vidgn.callbacks"),
-    ("vidgn.models", "vidgn.data", "vidgn.scoring", "vidgn.console"),
+    ("vidgn.models", "vidgn.data", "vidgn.scoring", "vidgn.console", "vidgn.run_folder"),
     (
         "vidgn.norms", "vidgn.checkpoint", "vidgn.description", "vidgn.bounds", "vidgn.escape", "vidgn.losses",
         "vidgn.optim", "vidgn.predictions", "vidgn.statistics", "vidgn.outputs", "vidgn.temporary",
-        "vidgn.distillation",
+        "vidgn.distillation", "vidgn.terminal", "vidgn.overrides",
     ),
 )  # fmt: skip
 
@@ -61,6 +61,7 @@ STRICTER = {
     "vidgn.distillation": (),
     "vidgn.optim": (),
     "vidgn.outputs": (),
+    "vidgn.run_folder": ("vidgn.outputs",),
     "vidgn.bounds": (),
     "vidgn.escape": (),
     "vidgn.temporary": (),

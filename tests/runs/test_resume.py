@@ -18,7 +18,7 @@ from vidgn.checkpoint import read_checkpoint
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.evaluation.journal import Journal
 from vidgn.predictions import Prediction
-from vidgn.runs.folder import claim_run_folder
+from vidgn.run_folder import claim_run_folder
 from vidgn.runs.loggers import Events, History
 from vidgn.runs.resume import check_same_job, find_start, fingerprint, init_content, own_folder
 from vidgn.training.replay import replay

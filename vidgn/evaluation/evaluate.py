@@ -28,9 +28,9 @@ from vidgn.evaluation.reachable import Watch
 from vidgn.evaluation.restore import restore
 from vidgn.evaluation.results import Result, print_result, write_result
 from vidgn.predictions import Begun, Prediction, accuracies, gather, merge_predictions
+from vidgn.run_folder import check_run_inputs, checkpoint_of
 from vidgn.runs.command_line import is_typed, run_folder
 from vidgn.runs.environment import device_word
-from vidgn.runs.folder import check_run_inputs, checkpoint_of
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import own_folder
 from vidgn.runs.specs import check_view_spec, data_spec

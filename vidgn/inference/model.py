@@ -12,7 +12,7 @@ from vidgn.data.manifests.listing import find_videos
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES
 from vidgn.data.transforms import CropSpec
 from vidgn.description import Description
-from vidgn.runs.folder import checkpoint_of
+from vidgn.run_folder import checkpoint_of
 
 if TYPE_CHECKING:
     import torch

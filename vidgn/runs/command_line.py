@@ -21,10 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from vidgn.escape import escaped
-from vidgn.runs.folder import claim_typed_folder
-from vidgn.runs.overrides import check_type, quote_paths
+from vidgn.overrides import check_type, quote_paths
+from vidgn.run_folder import claim_typed_folder
 from vidgn.runs.sweeps import combinations
-from vidgn.runs.terminal import outlive_terminal
+from vidgn.terminal import outlive_terminal
 
 _PACKAGE = Path(__file__).parents[1]
 # In a wheel the files lie inside the package, in a clone beside it.

@@ -17,7 +17,7 @@ from vidgn.console import say
 from vidgn.data.augment import AugmentSpec
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.description import Description
-from vidgn.runs.folder import check_foreign_files, claim_run_folder
+from vidgn.run_folder import check_foreign_files, claim_run_folder
 from vidgn.runs.ranks import forget_failures, tell_who_failed
 
 TRAINING = (  # options of a run that decide its numbers and are part of no group

@@ -9,8 +9,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from vidgn.overrides import quote_paths
 from vidgn.runs.command_line import CONFIGS, check_complete, check_words, default_words, full_names, hide_noise
-from vidgn.runs.overrides import quote_paths
 
 Outcome = TypeVar("Outcome")
 

@@ -41,10 +41,10 @@ from vidgn.models.net import VideoNet
 from vidgn.models.registry import model_options
 from vidgn.models.stages import freeze_stages, frozen_names, stages
 from vidgn.norms.weight_standardization import is_standardized
+from vidgn.run_folder import check_run_inputs, checkpoint_of
 from vidgn.runs.command_line import is_typed, run_folder, typed_words
 from vidgn.runs.defaults import check_task, fill_clip, fill_standardization, shape_from
 from vidgn.runs.environment import device_word, git_state, versions
-from vidgn.runs.folder import check_run_inputs, checkpoint_of
 from vidgn.runs.fsdp import check_sharding
 from vidgn.runs.loggers import log_config
 from vidgn.runs.manifests import find_videos, usable

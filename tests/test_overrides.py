@@ -8,11 +8,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from vidgn.overrides import check_type, quote_paths
 from vidgn.runs.command_line import check_complete, check_words
-from vidgn.runs.overrides import check_type, quote_paths
 from vidgn.runs.trainer import check_devices
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
