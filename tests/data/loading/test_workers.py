@@ -1,5 +1,6 @@
 """What a death of a worker is called while nobody holds its process yet."""
 
+import multiprocessing
 import os
 import select
 import signal
@@ -9,7 +10,7 @@ import pytest
 from vidgn.data.loading import worker_status as board_module
 from vidgn.data.loading.loader import VideoLoader
 from vidgn.data.loading.worker_status import Board
-from vidgn.data.loading.workers import end_with_parent, explain
+from vidgn.data.loading.workers import end_with_parent, explain, kill_daemons
 
 KILLED = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
 
@@ -87,3 +88,23 @@ def test_a_worker_whose_parent_was_killed_before_it_began_ends_as_well():
         os.kill(worker, signal.SIGKILL)
     os.close(read)
     assert ended, f"worker {worker} outlived its parent"
+
+
+def _ignore_and_wait(pipe):
+    end_with_parent(0)
+    pipe.send(os.getpid())
+    signal.pause()
+
+
+def test_a_worker_that_ignores_what_ends_a_job_ends_with_its_process_all_the_same(monkeypatch):
+    ours, theirs = multiprocessing.Pipe()
+    worker = multiprocessing.get_context("fork").Process(target=_ignore_and_wait, args=(theirs,), daemon=True)
+    worker.start()
+    monkeypatch.setattr(multiprocessing, "active_children", lambda: [worker])  # not those of other tests
+    assert ours.recv() == worker.pid
+    worker.terminate()  # what multiprocessing does when this process ends, and then waits
+    kill_daemons(os.getpid() + 1)  # a fork of this process has no children
+    assert worker.is_alive()
+    kill_daemons(os.getpid())
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL

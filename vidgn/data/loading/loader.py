@@ -39,7 +39,8 @@ class VideoLoader(DataLoader[Any]):
         _give_up_after(self.timeout, getattr(self, "_iterator", None))  # workers take their time to begin an epoch
         with held_signals():
             self._batches: Any = super().__iter__()
-        kill_at_exit(getattr(self._batches, "_workers", ()))
+        if self.num_workers:
+            kill_at_exit()
         _give_up_after(min(self.timeout, _POLL), self._batches)
         return self._watched(self._batches)
 

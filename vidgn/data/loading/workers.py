@@ -7,7 +7,6 @@ import re
 import signal
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Sequence
 from multiprocessing.process import BaseProcess
 
@@ -25,7 +24,7 @@ _CAUGHT = re.compile(  # torch/_utils.py, ExceptionWrapper
     r"Caught (\w+) in DataLoader worker process \d+\.\nOriginal Traceback.*^[\w.]*\1: (.*)", re.DOTALL | re.MULTILINE
 )
 _OURS = (VideoDecodeError, TooManyBadVideos, ReaderKilled, OSError, ValueError, TypeError)
-_begun: "weakref.WeakSet[BaseProcess]" = weakref.WeakSet()
+_kills_at_exit = False
 _JOIN_SECONDS = 2.0  # a killed process that waits for a dead disk does not end
 
 
@@ -50,11 +49,21 @@ def end_with_parent(worker: int) -> None:
         die_with(parent.pid)
 
 
-def kill_at_exit(workers: Iterable[BaseProcess]) -> None:
-    """Kill workers when this process ends, if they still run: `multiprocessing` would ask, and wait for ever."""
-    if not _begun:
-        atexit.register(_kill_begun, os.getpid())  # runs before what multiprocessing registered when it was imported
-    _begun.update(workers)
+def kill_at_exit() -> None:
+    """Kill the reading processes that still run when this process ends: `multiprocessing` would ask, and wait for ever.
+
+    They ignore what asks them to end (`end_with_parent`), those of loaders of other kinds too.
+    """
+    global _kills_at_exit
+    if not _kills_at_exit:
+        _kills_at_exit = True
+        atexit.register(kill_daemons, os.getpid())  # runs before what multiprocessing registered when it was imported
+
+
+def kill_daemons(owner: int) -> None:
+    """Kill the daemonic children of this process, if it is `owner` and not a fork of it."""
+    if os.getpid() == owner:
+        _kill([child for child in multiprocessing.active_children() if child.daemon])
 
 
 def explain(err: BaseException, workers: Workers, board: Board | None) -> WorkerDied | None:
@@ -120,11 +129,6 @@ def _kill(workers: Workers) -> None:
         worker.join(_JOIN_SECONDS)
     if before is not None:
         signal.signal(signal.SIGCHLD, before)
-
-
-def _kill_begun(owner: int) -> None:
-    if os.getpid() == owner:
-        _kill([worker for worker in _begun if worker.is_alive()])
 
 
 def _doing(board: Board | None, pid: int | None) -> str:
