@@ -208,7 +208,7 @@ def test_more_epochs_go_on_and_say_what_happens_to_the_rate(run, tiny, tmp_path)
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").step == 2 * first
     outcome = run("train", *words, "epochs=2", "clip_len=16")
     assert outcome.status == 2
-    assert "belongs to another job: clip " in outcome.err
+    assert "belongs to another job: clip_len 8 -> 16" in outcome.err
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run, tiny, tmp_path):
