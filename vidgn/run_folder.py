@@ -104,9 +104,7 @@ def check_run_inputs(folder: Path, config: DictConfig) -> None:
         ValueError: it would; a resumed run may of course read and write its own checkpoints.
     """
     inputs = [str(value) for value in _values(config) if value is not None]
-    check_outputs(
-        [folder / name for name in _WRITTEN], option=f"hydra.run.dir={folder}", inputs=inputs, overwrite=True
-    )
+    check_outputs([folder / name for name in _WRITTEN], option=f"hydra.run.dir={folder}", inputs=inputs, overwrite=True)
 
 
 def _values(config: DictConfig) -> Iterator[Any]:

@@ -35,9 +35,7 @@ NONE = float("nan")
         ([(30.0, NONE), (30.0, 0.9), (20.0, NONE)], [True, False, True]),  # no loss: the earliest of equal ones
     ],
 )
-def test_the_smallest_error_is_the_best_and_of_equal_ones_the_smaller_loss(
-    tmp_path, monkeypatch, validations, wanted
-):
+def test_the_smallest_error_is_the_best_and_of_equal_ones_the_smaller_loss(tmp_path, monkeypatch, validations, wanted):
     assert kept(Keep(tmp_path), validations, monkeypatch) == wanted
 
 

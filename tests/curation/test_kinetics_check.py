@@ -136,8 +136,8 @@ def test_without_check_the_six_commands_are_printed():
     ("words", "message"),
     [
         ((), r"data\.root is missing"),
-        (("root=/x",), r"'root=/x' is no word here; use data\.root="),
-        (("data.root",), r"'data\.root' is no word here"),
+        (("root=/x",), r"unknown option 'root=/x'; use data\.root="),
+        (("data.root",), r"unknown option 'data\.root'"),
     ],
 )
 def test_words_that_do_not_belong_here(words, message):

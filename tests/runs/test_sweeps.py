@@ -38,8 +38,8 @@ def test_every_value_is_in_a_job_that_is_checked():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("norm=gn,gnn",), "'norm=gnn' is no choice; use one of "),
-        (("nrom=gn,bn",), "'nrom' is no word; did you mean norm?"),
+        (("norm=gn,gnn",), "'norm=gnn' is unknown; it must be one of "),
+        (("nrom=gn,bn",), "unknown option 'nrom'; did you mean 'norm'?"),
         (("norm",), "'norm' is not of the form WORD=VALUE"),
     ],
 )

@@ -118,7 +118,7 @@ def test_other_networks_train_with_their_own_clip(run, tiny, tmp_path, model, fr
         (["model=x3d_s", "clip_len=16"], "clip_len (16) must divide span (78); use 6 or 13, or set span."),
         (["model=r2plus1d_r50", "clip_len=2"], "A clip of 2 frames must have a multiple of 4; use clip_len=4 or 8."),
         (["model=slowfast_r50", "model.width=12"], "width (12) must be a multiple of 8"),
-        (["model=csn_r101", "model.pool1=paper"], "'model.pool1' is no word; model has"),
+        (["model=csn_r101", "model.pool1=paper"], "unknown option 'model.pool1'; model has"),
     ],
 )
 def test_a_clip_or_shape_that_a_network_cannot_have_is_one_sentence(run, tiny, tmp_path, words, message):

@@ -20,9 +20,7 @@ def scan(
     ),
     *,
     verify: Annotated[bool, typer.Option("--verify", help="Compare the files with the passport SOURCE.")] = False,
-    root: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Verify: open no file outside this folder.")
-    ] = None,
+    root: Annotated[str | None, typer.Option(metavar="DIR", help="Verify: open no file outside this folder.")] = None,
     compare: Annotated[
         str | None, typer.Option(metavar="FILE", help="Another passport, a Kinetics csv or a list: what differs.")
     ] = None,

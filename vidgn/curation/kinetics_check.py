@@ -213,7 +213,7 @@ def _spec(words: Sequence[str]) -> DataSpec:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or name not in _WORDS:
-            raise ValueError(f"{word!r} is no word here; use {', '.join(f'{name}=...' for name in _WORDS)}.")
+            raise ValueError(f"unknown option {word!r}; use {', '.join(f'{name}=...' for name in _WORDS)}.")
         given[name.removeprefix("data.")] = value
     if "root" not in given:
         raise ValueError("data.root is missing; name the folder of your copy: vidgn reproduce --check data.root=DIR.")

@@ -66,9 +66,7 @@ def evaluate(
     limited = trainer.fast_dev_run or trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
     journal = None
     if checkpoint is not None and not limited:
-        journal = open_journal(
-            trainer, classifier, data, folder=folder, checkpoint=checkpoint, protocol=protocol(data)
-        )
+        journal = open_journal(trainer, classifier, data, folder=folder, checkpoint=checkpoint, protocol=protocol(data))
     predictions = _score(trainer, classifier, data, journal)
     seconds = time.monotonic() - began
     _check(predictions, num_videos=None if limited else len(manifest), num_views=data.test.num_views)

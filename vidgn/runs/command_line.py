@@ -161,7 +161,7 @@ def check_words(config_name: str, words: Sequence[str]) -> None:
             compose(config_name, overrides=[*search, *ours])
     except MissingConfigException as err:
         choices = ", ".join(sorted(err.options or []))
-        raise ValueError(f"{_group(err)} is no choice; use one of {choices}") from err
+        raise ValueError(f"{_group(err)} is unknown; it must be one of {choices}") from err
     except HydraException as err:
         raise ValueError(str(err).strip()) from err
 
@@ -256,7 +256,7 @@ def _check_word(word: str, known: DictConfig) -> None:
         raise ValueError(f"{word!r} cannot be read ({err}); quote lists and special characters") from err
     name = override.key_or_group
     if _is_group(name) and not override.is_sweep_override() and isinstance(override.value(), (list, dict)):
-        raise ValueError(f"{word!r} is no choice; {name} takes one word, as in {name}={_some_choice(name)}")
+        raise ValueError(f"{word!r} is unknown; {name} takes one value, as in {name}={_some_choice(name)}")
     if override.is_add() or override.is_delete():
         return
     parent, _, leaf = name.rpartition(".")
@@ -275,11 +275,11 @@ def _unknown_word(name: str, known: DictConfig) -> str:
     parent, _, leaf = name.rpartition(".")
     node = OmegaConf.select(known, parent) if parent else known
     if node is not None and not isinstance(node, DictConfig):
-        return f"{name!r} is no word; {parent} is a value, set it with {parent}=VALUE"
+        return f"unknown option {name!r}; {parent} is a value, set it with {parent}=VALUE"
     choices = _keys(node) if isinstance(node, DictConfig) else []
     near = _elsewhere(name, known) or difflib.get_close_matches(leaf, choices, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{name!r} is no word; {hint}{f'{parent} has' if parent else 'use one of'} {', '.join(choices)}"
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown option {name!r}; {hint}{f'{parent} has' if parent else 'use one of'} {', '.join(choices)}"
 
 
 def _missing(node: Any, prefix: str = "") -> list[str]:

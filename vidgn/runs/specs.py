@@ -36,4 +36,4 @@ def _check_known(kind: type[DataSpec] | type[OptimSpec], words: Mapping[str, Any
     known = kind.__dataclass_fields__
     unknown = [name for name in words if name not in known]
     if unknown:
-        raise ValueError(f"{group}.{unknown[0]} is no word; use one of {', '.join(known)}.")
+        raise ValueError(f"unknown option {group}.{unknown[0]}; use one of {', '.join(known)}.")

@@ -86,7 +86,9 @@ def test_other_methods_are_not_allowed(start, method):
 
 
 @pytest.mark.parametrize(
-    "length", ["9" * 5_000, "-1", "1.0", "0x10", "", "\u0661", "1, 1", "+5"], ids=range(8)  # the sixth is a digit, too
+    "length",
+    ["9" * 5_000, "-1", "1.0", "0x10", "", "\u0661", "1, 1", "+5"],
+    ids=range(8),  # the sixth is a digit, too
 )
 def test_a_length_that_is_none_is_refused(start, length):
     address = start()

@@ -133,9 +133,7 @@ class _Child(NamedTuple):
     memory: mmap.mmap
 
 
-def answered(
-    poll: Callable[[float], bool], *, seconds: float, clock: Callable[[], float] = time.monotonic
-) -> bool:
+def answered(poll: Callable[[float], bool], *, seconds: float, clock: Callable[[], float] = time.monotonic) -> bool:
     """Wait for an answer for `seconds` in which this process could run.
 
     It waits in slices. One that took `STOPPED_SECONDS` longer means that this process, and its children with it, was
