@@ -43,7 +43,7 @@ def test_the_command_draws_the_batch_that_training_sees(cache, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("words", "clips", "message"),
     [
-        (["mixpu=1"], 4, "did you mean mixup"),
+        (["mixpu=1"], 4, "did you mean '?mixup"),
         (["mixup=3", *WORDS], 4, r"mixup \(3\) must be in 0..1"),
         ([], 0, r"--clips \(0\) must be at least 1"),
     ],
