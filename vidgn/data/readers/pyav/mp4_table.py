@@ -102,13 +102,16 @@ def find_samples(file: BinaryIO, stream: VideoStream, *, moov: bytes) -> Samples
 
 def _find(file: BinaryIO, stream: VideoStream, moov: bytes) -> Samples | None:
     extra = stream.codec_context.extradata
-    entries = [(entry.pos, entry.size, entry.timestamp, entry.flags) for entry in stream.index_entries]
+    entries = list(stream.index_entries)
     if stream.codec_context.name != "h264" or not extra or extra[0] != 1 or len(entries) != stream.frames:
         return None  # extradata of 1: avcC (ISO/IEC 14496-15, 5.3.3.1), lengths before units
     delays = _delays(moov, track=stream.id, count=len(entries))
     if delays is None or not entries:
         return None
-    starts, sizes, times, flags = np.array(entries, np.int64).T
+    starts = np.array([entry.pos for entry in entries], np.int64)  # a column at a time: faster than rows
+    sizes = np.array([entry.size for entry in entries], np.int64)
+    times = np.array([entry.timestamp for entry in entries], np.int64)
+    flags = np.array([entry.flags for entry in entries], np.int64)
     keys = np.flatnonzero(flags == _KEY)
     size = file.seek(0, os.SEEK_END)
     if (flags & ~_KEY).any() or not flags[0] or len(keys) == len(flags) > 1:
