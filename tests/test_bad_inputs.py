@@ -198,5 +198,5 @@ def test_a_wrong_class_list(tmp_path, name, content, message):
 @pytest.mark.parametrize("line", ["{", "[1]", "3", "null", '"x"', '{"id": 1}'])
 def test_a_wrong_passport(tmp_path, line):
     (tmp_path / "a.jsonl").write_text(f"{line}\n")
-    with pytest.raises(ValueError, match=r"a\.jsonl is no passport of ours"):
+    with pytest.raises(ValueError, match=r"a\.jsonl is not a vidgn passport"):
         read_passport(tmp_path / "a.jsonl")

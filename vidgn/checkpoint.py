@@ -26,7 +26,7 @@ AVERAGED = "averaged"  # of a checkpoint: the average of the weights
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint of ours.
+    """A vidgn checkpoint.
 
     Attributes:
         path: the file.
@@ -63,7 +63,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, holds more than tensors and plain values, is not a checkpoint of vidgn, has values
+        ValueError: it is damaged, holds more than tensors and plain values, is not a vidgn checkpoint, has values
             out of their bounds or weights that are not finite.
     """
     path = Path(path)

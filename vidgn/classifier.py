@@ -233,7 +233,7 @@ class VideoClassifier(L.LightningModule):
             cast("MulticlassAccuracy", self.accuracies[f"{name}_top{k}"]).update(scores, labels)
 
     def _compute(self, name: str) -> tuple[float, float]:
-        """Return (top-1, top-5) in percent over all ranks, and start anew."""
+        """Return (top-1, top-5) in percent over all ranks, and start again."""
         metrics = [cast("MulticlassAccuracy", self.accuracies[f"{name}_top{k}"]) for k in (1, 5)]
         top1, top5 = (100 * float(metric.compute()) for metric in metrics)
         for metric in metrics:

@@ -151,7 +151,7 @@ def test_wrong_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="there are no videos in"):
         scan(tmp_path, tmp_path / "p.jsonl")
     (tmp_path / "q.jsonl").write_text(json.dumps({"id": "a"}) + "\n")
-    with pytest.raises(ValueError, match="is no passport of ours"):
+    with pytest.raises(ValueError, match="is not a vidgn passport"):
         read_passport(tmp_path / "q.jsonl")
 
 

@@ -195,7 +195,7 @@ def test_real_videos_are_scored_by_a_checkpoint(run, ckpt, real_videos, tmp_path
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     broken = {
         path.name for path in (real_videos / "broken").iterdir() if path.suffix != ".wav"
-    }  # .wav is no video name
+    }  # .wav is not a video name
     assert {name.rpartition("/")[2] for name in metrics["failures"]} == broken
     good = [path for kind in ("clips", "odd") for path in (real_videos / kind).iterdir()]
     assert metrics["videos_scored"] == len(good)

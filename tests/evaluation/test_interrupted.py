@@ -90,7 +90,7 @@ def test_an_interrupted_test_with_another_precision_begins_anew_and_says_so(run,
     assert run(*words, "trainer.precision=bf16-mixed").status == 143
     outcome = run(*words)
     assert outcome.status == 0, outcome.err
-    assert "begins anew: precision 'bf16-mixed' -> '32-true'" in outcome.out
+    assert "starts again: precision 'bf16-mixed' -> '32-true'" in outcome.out
     assert "going on with the test" not in outcome.out
     assert (tmp_path / "predictions.csv").read_bytes() == (trained / "predictions.csv").read_bytes()
 

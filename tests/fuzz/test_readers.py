@@ -105,7 +105,7 @@ def read_rows(folder: Path, data: bytes) -> None:
     """A file that is no passport is called so."""
     (folder / "a.jsonl").write_bytes(data)
     found, message = attempt(lambda: read_passport(folder / "a.jsonl"))
-    assert found is not None or "a.jsonl is no passport of ours" in message
+    assert found is not None or "a.jsonl is not a vidgn passport" in message
 
 
 def read_config(folder: Path, data: bytes) -> None:

@@ -146,7 +146,7 @@ def read_index(folder: Path, changes: Any) -> None:
 def read_rows(folder: Path, changes: Any) -> None:
     (folder / "p.jsonl").write_text(json.dumps(changed(PASSPORT, changes)) + "\n")
     message = sentence(lambda: read_passport(folder / "p.jsonl"))
-    assert not message or "p.jsonl is no passport of ours" in message
+    assert not message or "p.jsonl is not a vidgn passport" in message
 
 
 TARGETS = {

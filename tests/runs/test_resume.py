@@ -258,7 +258,7 @@ def test_leftovers_are_removed_and_named(tmp_path, capsys):
 def test_where_all_checkpoints_are_damaged_nothing_starts_silently_anew(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"all 1 checkpoints in .* are damaged; start anew with resume=null"):
+    with pytest.raises(ValueError, match=r"all 1 checkpoints in .* are damaged; start again with resume=null"):
         find_start("auto", tmp_path)
     assert find_start(None, tmp_path) is None
     assert find_start("auto", tmp_path / "new") is None

@@ -4,7 +4,7 @@
            ^ STEP          ^ VALIDATION           ^ VALIDATED
 
 Lightning tells these places apart by comparing counters (lightning/pytorch/loops/training_epoch_loop.py,
-update_restart_stage, advance). A checkpoint of ours is taken where all metrics of the step before are logged, which
+update_restart_stage, advance). A vidgn checkpoint is taken where all metrics of the step before are logged, which
 is not where Lightning's own is, so the counters are put into the state that it recognizes.
 """
 

@@ -97,7 +97,7 @@ def verify(
         root: the folder; None: the one that the passport is of.
 
     Raises:
-        ValueError: the passport names a file that is no video by its name, or lies elsewhere.
+        ValueError: the passport names a file that is not a video by its name, or lies elsewhere.
     """
     rows = read_passport(passport)
     _check_paths(rows, root, passport)

@@ -108,7 +108,7 @@ class ClipDataset(Dataset[ClipSample]):
         """Read the clips of `(epoch, video)`, or other ones for `(epoch, video, turn)`, 0 being those of the pair.
 
         Raises:
-            VideoDecodeError: The file is no whole video; the message names it.
+            VideoDecodeError: The file is not a whole video; the message names it.
             OSError: The file is missing or cannot be read.
             TooManyBadVideos: More of them than the quarantine allows.
             TypeError: `item` is a number, as samplers other than EpochSampler give.

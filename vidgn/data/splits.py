@@ -128,7 +128,7 @@ def _kinetics400(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     found: dict[Split, Manifest] = {}
     if "train" in wanted.splits:
         found["train"] = read(split="train", annotation=_file(spec.train), classes_file=spec.classes)
-        # A validation file that lacks a class must not number the others anew.
+        # A validation file that lacks a class must not shift the indices of the others.
         val = read(split="val", annotation=_file(spec.val), classes=found["train"].classes)
     else:
         val = read(split="val", annotation=_file(spec.val), classes_file=spec.classes, num_classes=wanted.num_classes)

@@ -103,7 +103,7 @@ class ViewDataset(Dataset[VideoViews]):
 
         Raises:
             OSError: The machine is at fault (open files, memory); with `strict`, any.
-            VideoDecodeError: With `strict`, where the file is no whole video.
+            VideoDecodeError: With `strict`, where the file is not a whole video.
             ReaderKilled: The system killed the process that read it.
         """
         video, piece = divmod(item, self.num_pieces)

@@ -137,7 +137,7 @@ def _score(
             before.update(journal.read())
             if differing := journal.others():
                 shown = shown_differences(differing)
-                say(f"note: an interrupted test in this folder had other settings and begins anew: {shown}")
+                say(f"note: an interrupted test in this folder had other settings and starts again: {shown}")
             begun.update({video: part for video, part in journal.read_begun().items() if video not in before})
         if before or begun:
             num_videos, parts = len(data.manifests["test"]), f", {len(begun)} in part" if begun else ""

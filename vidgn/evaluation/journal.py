@@ -146,4 +146,4 @@ def _parse_begun(line: str, path: Path) -> tuple[Begun, str | None]:
 
 
 def _damaged(path: Path, err: Exception) -> ValueError:
-    return ValueError(f"{path} is damaged ({err}); remove it, and the test begins anew")
+    return ValueError(f"{path} is damaged ({err}); remove it, and the test starts again")

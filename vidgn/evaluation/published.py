@@ -1,4 +1,4 @@
-"""Open what `ckpt=` names: a checkpoint of ours, or one that others published, described by its names and shapes.
+"""Open what `ckpt=` names: a vidgn checkpoint, or one that others published, described by its names and shapes.
 
 python eval.py ckpt=I3D_8x8_R50.pyth data=kinetics400 data.root=DIR
 """
@@ -21,7 +21,7 @@ from vidgn.norms import make_norm
 
 
 def open_checkpoint(path: str | Path, *, network: str | None = None, classes: str | None = None) -> Checkpoint:
-    """Read a checkpoint of ours, or a published video net as if it described itself.
+    """Read a vidgn checkpoint, or a published video net as if it described itself.
 
     Args:
         path: the file.

@@ -16,7 +16,7 @@ from vidgn.data.transforms import crop, resize, scaled_size, test_boxes
 from vidgn.inference.model import Model, open_model
 from vidgn.inference.predict import Answer
 
-_GAP = 3.0  # frame times: a window whose frames are further apart begins anew
+_GAP = 3.0  # frame times: a window whose frames are further apart starts again
 
 
 class Seen(NamedTuple):
@@ -58,7 +58,7 @@ def camera_windows(camera: Camera, *, clip: ClipSpec, side: int) -> Iterator[See
     """Yield windows of consecutive frames, one after the other.
 
     While a window is scored the camera's few buffers fill up and it drops frames; a window with such a hole would
-    show a jump, so it begins anew behind it.
+    show a jump, so it starts again behind it.
     """
     longest = _GAP / camera.fps if camera.fps > 0 else 0.5
     kept: list[Tensor] = []

@@ -143,7 +143,7 @@ def answer(path: Path, model: Model) -> dict[str, Any]:
     A film is written beside `path`.
 
     Raises:
-        VideoDecodeError: the upload is no whole video.
+        VideoDecodeError: the upload is not a whole video.
     """
     from vidgn.inference.explain import explain, overlay, strip_png, write_film
     from vidgn.inference.predict import choose_test, predict, protocol_of, timeline
@@ -235,7 +235,7 @@ class _Handler(LimitedHandler):
             return HTTPStatus.NOT_FOUND, "uploads go to /predict"
         kind = self.headers.get("Content-Type", "")
         if not (kind.startswith("video/") or kind == "application/octet-stream"):
-            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{kind or 'this'} is no video; choose a video file"
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{kind or 'this'} is not a video; choose a video file"
         most = self.server.limits.body
         if length > most:
             sizes = f"the video has {length / 1e6:.0f} MB and the limit is {most / 1e6:.0f} MB"

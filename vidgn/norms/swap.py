@@ -140,7 +140,7 @@ def _hand_over_statistics(old: nn.Module, new: nn.Module) -> list[str]:
     if not isinstance(getattr(new, "running_mean", None), Tensor):
         return ["running statistics dropped"] if statistics is not None else []
     if statistics is None:
-        return ["running statistics start anew"]
+        return ["running statistics start from their initial values"]
     for name, value in zip(("running_mean", "running_var"), statistics, strict=True):
         new.get_buffer(name).copy_(value)  # (C,), or (S, C) of a sub_bn
     counters = [getattr(layer, "num_batches_tracked", None) for layer in (old, new)]

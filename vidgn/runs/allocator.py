@@ -1,4 +1,4 @@
-"""Memory that a process keeps for its next tensors, where computing on a CPU would take it anew for each.
+"""Memory that a process keeps for its next tensors, where computing on a CPU would allocate it for each.
 
 glibc gives freed blocks of more than 32 MB back to the system at once, and the end of its heap as soon as that is long
 enough (mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD). A net frees activations at every layer, so nearly every page

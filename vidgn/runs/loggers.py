@@ -61,14 +61,14 @@ class History(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the waiting rows; the file is written anew where a column is."""
+        """Write the waiting rows; the file is written again where a column is."""
         if not self._waiting:
             return
         columns = sorted({*self._columns, *(name for row in self._waiting for name in row)})
         with said(self.path):
             if columns != self._columns or not self._is_whole:
                 self._rewrite(columns, rows=self._on_disk)
-            self._is_whole = False  # should this fail, the file is written anew next time
+            self._is_whole = False  # should this fail, the file is written again next time
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, columns).writerows(self._waiting)
                 file.flush()
@@ -94,7 +94,7 @@ class History(Logger):
         self._on_disk, self._is_whole = place["rows"], True
 
     def _rewrite(self, columns: list[str], *, rows: int) -> None:
-        """Write the first rows of the file anew, whole or not at all."""
+        """Write the first rows of the file again, whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(self.path.name + ".part")
         with part.open("w", newline="", encoding="utf-8") as file:
@@ -165,7 +165,7 @@ class Events(TensorBoardLogger):
     """
 
     def __init__(self, folder: Path) -> None:
-        # A run that starts anew in its folder hides what an earlier one logged there.
+        # A run that starts again in its folder hides what an earlier one logged there.
         super().__init__(folder, name="", version="tensorboard", purge_step=0)
 
     @rank_zero_only

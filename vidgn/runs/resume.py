@@ -78,7 +78,7 @@ def find_start(resume: str | None, folder: Path) -> Path | None:
         say(f"warning: {message}")
     if path_or_none is None and wrong:
         raise ValueError(
-            f"all {len(wrong)} checkpoints in {folder / 'checkpoints'} are damaged; start anew with resume=null"
+            f"all {len(wrong)} checkpoints in {folder / 'checkpoints'} are damaged; start again with resume=null"
         )
     if path_or_none is not None:
         say(f"going on from {path_or_none}" + (", the newest that is whole" if wrong else ""))

@@ -113,7 +113,7 @@ def train(config: DictConfig) -> Result | None:
             check_same_job(first, _described(classifier), force=config.resume_force)
             bring_best(first, folder)
         else:
-            (folder / LEDGER).unlink(missing_ok=True)  # of a run that began anew in its folder
+            (folder / LEDGER).unlink(missing_ok=True)  # of an earlier run in the same folder
         trainer = build_trainer(
             config.trainer,
             loggers=config.logger.names,
@@ -349,7 +349,7 @@ def _record_split(folder: Path, manifests: Mapping[Split, Manifest]) -> None:
 
 
 def _our_checkpoint(config: DictConfig) -> Path | None:
-    """Return the file of `init` where it is a checkpoint of ours."""
+    """Return the file of `init` where it is a vidgn checkpoint."""
     path = Path(str(config.init)).expanduser() if config.init is not None else None
     return path if path is not None and path.is_file() and _is_ours(path) else None
 

@@ -107,21 +107,21 @@ def test_an_index_is_no_bomb(folder, content, message):
 
 
 TARS = [
-    ({"a.mp4": b"x", "a.cls": b"\xff\xfe"}, "is no UTF-8 text"),
+    ({"a.mp4": b"x", "a.cls": b"\xff\xfe"}, "is not UTF-8 text"),
     ({"a.mp4": b"x", "a.cls": b"9" * 5000}, "is neither a name nor a number|is more than"),
     ({"a.mp4": b"x", "a.cls": b"1000000000"}, "the label of a is more than 1,000,000"),
     ({"a.mp4": b"x", "a.cls": b"  "}, "is neither a name nor a number"),
     ({"a.mp4": b"x", "a.cls": bytes(1_000_001)}, "has 1,000,001 bytes; a label or record has fewer"),
-    ({"a.mp4": b"x", "a.json": b"{"}, "is no JSON"),
-    ({"a.mp4": b"x", "a.json": b"[1]"}, "is no JSON object"),
-    ({"a.mp4": b"x", "a.json": b"[" * 100_000}, "is no JSON"),
+    ({"a.mp4": b"x", "a.json": b"{"}, "is not JSON"),
+    ({"a.mp4": b"x", "a.json": b"[1]"}, "is not a JSON object"),
+    ({"a.mp4": b"x", "a.json": b"[" * 100_000}, "is not JSON"),
     ({"a.mp4": b"x", "a.json": b'{"label": [1]}'}, "is neither a name nor a number"),
     ({"a.mp4": b"x", "a.json": b'{"label": true}'}, "is neither a name nor a number"),
     ({"a.mp4": b"x", "a.json": b'{"label": -1}'}, "is neither a name nor a number"),
     ({"a.mp4": b"x", "a.json": b'{"label": 1e400}'}, "is neither a name nor a number"),
-    ({"a.mp4": b"x", "a.json": b'{"label": "run", "name": "\\ud800.mp4"}'}, "is too long or no UTF-8 text"),
+    ({"a.mp4": b"x", "a.json": b'{"label": "run", "name": "\\ud800.mp4"}'}, "is too long or not UTF-8 text"),
     ({"a.mp4": b"x", "a.json": json.dumps({"label": "run", "name": "n" * 5000}).encode()}, "is too long"),
-    ({"\udcff.mp4": b"x", "\udcff.cls": b"run"}, "is too long or no UTF-8 text"),
+    ({"\udcff.mp4": b"x", "\udcff.cls": b"run"}, "is too long or not UTF-8 text"),
 ]
 
 
@@ -138,12 +138,12 @@ def test_a_member_that_ends_beyond_the_tar_is_said(folder):
     member = tarfile.TarInfo("z.mp4")
     member.size = 10**12
     path.write_bytes(path.read_bytes()[:4096] + member.tobuf() + bytes(1024))
-    with pytest.raises(ValueError, match=r"train-0\.tar is no whole tar"):
+    with pytest.raises(ValueError, match=r"train-0\.tar is not a whole tar"):
         read(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 512, bytes(511) + b"\xff", b"\x80" * 1024])
 def test_what_is_no_tar_is_said(tmp_path, content):
     (tmp_path / "train-0.tar").write_bytes(content)
-    with pytest.raises(ValueError, match=r"is no whole tar|hold no video"):
+    with pytest.raises(ValueError, match=r"is not a whole tar|hold no video"):
         read(tmp_path)

@@ -222,7 +222,7 @@ class TestFolder:
         touch(tmp_path, "train/b/deep/2.mp4", "val/a/1.mp4")
         train = Manifest.from_folder(tmp_path, split="train")
         assert rows(train) == [("train/a/1.mp4", 0), ("train/b/1.mp4", 1)]
-        assert train.notes == ("2 entries that are no videos are left out: 1 x .txt, 1 x folder",)
+        assert train.notes == ("2 entries that are not videos are left out: 1 x .txt, 1 x folder",)
 
     def test_one_class_may_be_called_train(self, tmp_path: Path) -> None:
         touch(tmp_path, *(f"{c}/{i}.mp4" for c in ("train", "bus") for i in range(3)))

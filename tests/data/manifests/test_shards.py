@@ -206,7 +206,7 @@ def test_what_is_wrong_with_tars_is_said(source: Path, tars: Path, tmp_path: Pat
     with pytest.raises(ValueError, match=r"some labels are numbers and some are names \(run\)"):
         read_shards(str(tmp_path), split="train")
     (tmp_path / "train-0.tar").write_bytes((tars / "train-000000.tar").read_bytes()[:3000])
-    with pytest.raises(ValueError, match=r"train-0\.tar is no whole tar"):
+    with pytest.raises(ValueError, match=r"train-0\.tar is not a whole tar"):
         read_shards(str(tmp_path), split="train")
     with pytest.raises(ValueError, match=r"--shards \(0\) must be a positive number of megabytes"):
         pack(source, tmp_path, megabytes=0)

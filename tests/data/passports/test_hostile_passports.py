@@ -59,14 +59,14 @@ def test_no_file_outside_the_folder_that_is_given_is_opened(tmp_path, monkeypatc
     ],
 )
 def test_a_cell_of_another_kind_is_one_sentence(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=rf"p\.jsonl is no passport of ours \({message}.*make one with vidgn scan"):
+    with pytest.raises(ValueError, match=rf"p\.jsonl is not a vidgn passport \({message}.*make one with vidgn scan"):
         read_passport(passport(tmp_path, ROW._replace(**changes)))
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, "[1]", "{", "7", '{"id": 1}', "9" * 5_000])
 def test_a_line_that_is_no_row_is_one_sentence(tmp_path, line):
     (tmp_path / "p.jsonl").write_text(line + "\n")
-    with pytest.raises(ValueError, match=r"p\.jsonl is no passport of ours") as caught:
+    with pytest.raises(ValueError, match=r"p\.jsonl is not a vidgn passport") as caught:
         read_passport(tmp_path / "p.jsonl")
     assert len(str(caught.value)) < 500
 
@@ -78,7 +78,7 @@ def test_a_parquet_file_of_few_bytes_is_no_bomb(tmp_path):
     columns = {name: [value] * 1_000_000 for name, value in ROW._asdict().items() if name in ("bytes", "fps")}
     parquet.write_table(pa.table({"id": names, **columns}), tmp_path / "p.parquet")
     assert (tmp_path / "p.parquet").stat().st_size < 2_000_000
-    with pytest.raises(ValueError, match=r"p\.parquet is no passport of ours \(it has id of 100,000 characters\)"):
+    with pytest.raises(ValueError, match=r"p\.parquet is not a vidgn passport \(it has id of 100,000 characters\)"):
         read_passport(tmp_path / "p.parquet")
 
 

@@ -51,7 +51,7 @@ def segment(size, body=bytes(10)):
         segment(b"\x01" + b"\xff" * 7),  # length unknown, eight bytes
         EBML + bytes(100),  # no segment in sight
         b"\x47" + bytes(400),  # a transport stream says nothing of its length
-        b"this is no video",
+        b"this is not a video",
     ],
 )
 def test_a_whole_file_is_not_called_truncated(data):

@@ -104,7 +104,5 @@ def test_picture_weights_and_our_own_checkpoints_are_named(tmp_path):
         identify(saved(state, tmp_path))
     ours = {"vidgn": {}, "state_dict": {"net.blocks.0.conv.weight": torch.zeros(1)}}
     torch.save(ours, tmp_path / "ours.ckpt")
-    with pytest.raises(
-        ValueError, match="holds a checkpoint of vidgn, which describes itself, not a published video net"
-    ):
+    with pytest.raises(ValueError, match="holds a vidgn checkpoint, which describes itself, not a published video net"):
         identify(tmp_path / "ours.ckpt")

@@ -110,7 +110,7 @@ def repeat_frames_instead_of_zeros(net: nn.Module) -> None:
 
 
 def pictures_of(name, tmp_path, *, num_classes=3, classes=("a", "b", "c"), norm="gn"):
-    """A checkpoint of ours that was trained on pictures, with random weights."""
+    """A vidgn checkpoint that was trained on pictures, with random weights."""
     torch.manual_seed(0)
     options = {"num_groups": 4} if norm == "gn" else {}
     net = build_model(name, num_classes=num_classes, norm=make_norm(norm, **options), width=8, crop=32).eval()
@@ -131,7 +131,7 @@ def test_our_own_picture_net_is_inflated_by_the_i3d(tmp_path):
     assert report.loaded == 159  # all of 161 but the classifier
     assert report.notes == (
         "2-D kernels inflated, 10 of them to more than one frame",
-        "the classifier starts anew: the source has 3 classes and the net 2",
+        "the classifier is new: the source has 3 classes and the net 2",
     )
     assert (report.source_format, report.input_mean) == ("vidgn", (0.45, 0.45, 0.45))
     own, ours = net.state_dict(), pictures.state_dict()

@@ -58,7 +58,7 @@ def test_torchvision_weights_land_where_they_belong(torchvision_state, tmp_path)
     assert (report.input_mean, report.input_std) == IMAGENET
     assert report.notes == (
         "2-D kernels inflated, 10 of them to more than one frame",
-        "the classifier starts anew: the source's classes are ImageNet's",
+        "the classifier is new: the source's classes are ImageNet's",
     )
 
 
@@ -214,7 +214,7 @@ def test_a_classifier_of_other_classes_starts_anew(theirs, ours, num_classes, re
     own = target.blocks[6].proj.weight.clone()
     report = load_weights(target, path, classes=ours)
     assert report.replaced_head
-    assert report.notes == (f"the classifier starts anew: {reason}",)
+    assert report.notes == (f"the classifier is new: {reason}",)
     assert torch.equal(target.blocks[6].proj.weight, own)
     assert report.loaded == 159
 
@@ -227,7 +227,7 @@ def test_without_class_names_a_classifier_of_equal_size_is_kept(tmp_path):
 def test_weights_without_a_classifier_leave_the_nets(tmp_path):
     state = {name: tensor for name, tensor in random_state(net()).items() if "proj" not in name}
     report = load_weights(net(), saved(state, tmp_path))
-    assert report.notes == ("the classifier starts anew: the source has none",)
+    assert report.notes == ("the classifier is new: the source has none",)
 
 
 def test_class_names_must_match_the_nets_outputs(tmp_path):

@@ -61,7 +61,7 @@ def test_detectrons_group_norm_pickle(sources, clips, tmp_path):
         "the first convolution was converted from BGR to RGB and from pixels of 0..255 to such of std"
         " 0.225, 0.225, 0.225",
         "2-D kernels inflated, 10 of them to more than one frame",
-        "the classifier starts anew: the source's classes are ImageNet's",
+        "the classifier is new: the source's classes are ImageNet's",
     )
 
 
@@ -236,4 +236,4 @@ def test_published_classes_are_matched_by_name(sources, tmp_path):
 def test_four_hundred_other_classes_start_anew(sources, tmp_path):
     _, path = kinetics_file(sources, tmp_path)
     report = load_weights(net(num_classes=400), path, classes=[f"class {k}" for k in range(400)])
-    assert report.notes == ("the classifier starts anew: the source has other classes",)
+    assert report.notes == ("the classifier is new: the source has other classes",)

@@ -39,7 +39,7 @@ def read_picture(path: str) -> NDArray[np.uint8]:
     """Read a picture file as uint8 RGB (H,W,3); grey, palette and CMYK become RGB, transparency is left out.
 
     Raises:
-        PictureDecodeError: it is no whole picture, or has more than `MAX_PIXELS` pixels; the message names it.
+        PictureDecodeError: it is not a whole picture, or has more than `MAX_PIXELS` pixels; the message names it.
         OSError: it is missing or cannot be read.
     """
     from PIL import Image

@@ -3,7 +3,7 @@
 An epoch keeps its length N. Each of Q classes gets N // Q of it, and the N % Q places that are left go round the
 classes from epoch to epoch. A class takes its videos in the order of a permutation of its own, and begins with
 another one where that ends, in the middle of an epoch or not: over the epochs each video of a class comes equally
-often. A video that comes twice in an epoch is cut and augmented anew (`turn`).
+often. A video that comes twice in an epoch is cut and augmented again (`turn`).
 
     labels   0 0 0 0 1 1        epoch 0   0a 0b 0c 1a 1b 1a'      epoch 1   0d 0a 0c 1b 1a 1b'     (then shuffled)
 """

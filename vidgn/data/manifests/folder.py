@@ -30,7 +30,7 @@ class _ClassFolders(NamedTuple):
     """The videos of each class folder of one split, and what else lies there."""
 
     videos: dict[str, list[str]]  # class -> names relative to the root, sorted
-    others: Counter[str]  # suffix -> files that are no videos
+    others: Counter[str]  # suffix -> files that are not videos
 
 
 def read_folder(
@@ -113,7 +113,7 @@ def _rows(root: str, found: _ClassFolders, *, classes: tuple[str, ...], notes: l
     if found.others:
         notes = [
             *notes,
-            f"{found.others.total():,} entries that are no videos are left out: {_counts(found.others)}",
+            f"{found.others.total():,} entries that are not videos are left out: {_counts(found.others)}",
         ]
     return builder.finish(classes, notes)
 

@@ -165,7 +165,7 @@ class Manifest:
         in the given fractions of train, val and test, with at least one video in each. What `record` knows of an
         earlier run stays as it was there, with its seed. Splits other than train need their
         own folder alone; without `root/train/` the class names are those in it. Hidden files are ignored, files that
-        are no videos are noted.
+        are not videos are noted.
 
         Raises:
             FileNotFoundError, NotADirectoryError: There is no such folder.

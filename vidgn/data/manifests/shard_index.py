@@ -65,11 +65,13 @@ def index_of(shards: Sequence[str]) -> ShardIndex:
     order = {shard.rpartition("/")[2]: number for number, shard in enumerate(shards)}
     unknown = sorted(order.keys() - set(stored["shards"]))
     if unknown:
-        raise ValueError(f"{name} does not list {', '.join(unknown[:5])}; remove it, and the tars are listed anew.")
+        raise ValueError(f"{name} does not list {', '.join(unknown[:5])}; remove it, and the tars are listed again.")
     number_of = np.array([order.get(shard, -1) for shard in stored["shards"]], np.int32)
     for shard, size in zip(stored["shards"], stored["shard_sizes"], strict=True):
         if shard in order and _size(shards[order[shard]]) != size:
-            raise ValueError(f"{shards[order[shard]]} is not the tar that {name} lists; remove that, or write it anew.")
+            raise ValueError(
+                f"{shards[order[shard]]} is not the tar that {name} lists; remove that, or write it again."
+            )
     shard = number_of[stored["shard"]]
     kept = np.flatnonzero(shard >= 0)
     names = [stored["names"][row] for row in kept]
@@ -111,7 +113,7 @@ def _listed(shard: str, number: int) -> Iterator[_Sample]:
                 members = [member for member in tar if member.isfile()]
             end = file.seek(0, io.SEEK_END)
         except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as err:
-            raise ValueError(f"{shard} is no whole tar ({str(err)[:200]}); write it anew.") from err
+            raise ValueError(f"{shard} is not a whole tar ({str(err)[:200]}); write it again.") from err
         _check_members(members, shard, end)
         parts: dict[str, dict[str, tarfile.TarInfo]] = {}
         for member in members:
@@ -149,7 +151,7 @@ def _joined(samples: Sequence[_Sample]) -> ShardIndex:
 def _check_members(members: Sequence[tarfile.TarInfo], shard: str, end: int) -> None:
     for member in members:
         if member.issparse() or member.size < 0 or member.offset_data + member.size > end:
-            raise ValueError(f"{shard} is no whole tar ({member.name[:100]!r} ends beyond it); write it anew.")
+            raise ValueError(f"{shard} is not a whole tar ({member.name[:100]!r} ends beyond it); write it again.")
 
 
 def _label(label: object, shard: str, key: str) -> int | str:
@@ -165,7 +167,7 @@ def _label(label: object, shard: str, key: str) -> int | str:
 
 def _utf8(name: str, shard: str) -> str:
     if len(name) > _LONGEST_NAME or not name.encode("utf-8", "replace").decode() == name:
-        raise ValueError(f"{shard} has the name {name[:100]!r}, which is too long or no UTF-8 text; write it anew.")
+        raise ValueError(f"{shard} has the name {name[:100]!r}, which is too long or not UTF-8 text; write it again.")
     return name
 
 
@@ -173,9 +175,9 @@ def _record(file: BinaryIO, member: tarfile.TarInfo, shard: str) -> dict[str, An
     try:
         told = json.loads(_text(file, member, shard))
     except (ValueError, RecursionError) as err:
-        raise ValueError(f"{shard}: {member.name[:100]!r} is no JSON ({str(err)[:100]}); write it anew.") from err
+        raise ValueError(f"{shard}: {member.name[:100]!r} is not JSON ({str(err)[:100]}); write it again.") from err
     if not isinstance(told, dict):
-        raise ValueError(f"{shard}: {member.name[:100]!r} is no JSON object; write it anew.")
+        raise ValueError(f"{shard}: {member.name[:100]!r} is not a JSON object; write it again.")
     return told
 
 
@@ -186,7 +188,7 @@ def _text(file: BinaryIO, member: tarfile.TarInfo, shard: str) -> str:
     try:
         return file.read(member.size).decode()
     except UnicodeDecodeError as err:
-        raise ValueError(f"{shard}: {member.name[:100]!r} is no UTF-8 text; write it anew.") from err
+        raise ValueError(f"{shard}: {member.name[:100]!r} is not UTF-8 text; write it again.") from err
 
 
 def _size(shard: str) -> int:

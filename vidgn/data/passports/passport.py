@@ -78,16 +78,16 @@ def read_passport(path: str | Path) -> list[VideoFacts]:
             records = _parquet_records(file)
     except (ValueError, TypeError, RecursionError) as err:  # pyarrow's are ValueErrors too
         reason = " ".join(str(err).split())[:200]
-        raise ValueError(f"{file} is no passport of ours ({reason}); make one with vidgn scan") from err
+        raise ValueError(f"{file} is not a vidgn passport ({reason}); make one with vidgn scan") from err
     wrong = next((set(record) ^ set(VideoFacts._fields) for record in records if set(record) != _COLUMNS), None)
     if wrong:
         raise ValueError(
-            f"{file} is no passport of ours (columns {', '.join(sorted(wrong))}); make one with vidgn scan"
+            f"{file} is not a vidgn passport (columns {', '.join(sorted(wrong))}); make one with vidgn scan"
         )
     try:
         return [_checked(record) for record in records]
     except ValueError as err:
-        raise ValueError(f"{file} is no passport of ours ({err}); make one with vidgn scan") from err
+        raise ValueError(f"{file} is not a vidgn passport ({err}); make one with vidgn scan") from err
 
 
 def write_passport(rows: Sequence[VideoFacts], path: str | Path) -> None:

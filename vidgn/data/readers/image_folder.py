@@ -103,7 +103,7 @@ def decode_image(path: str, *, max_pixels: int) -> NDArray[np.uint8]:
     """Read an image file as uint8 RGB (H, W, 3).
 
     Raises:
-        VideoDecodeError: It is no whole image, or too large.
+        VideoDecodeError: It is not a whole image, or too large.
         OSError: It is missing or cannot be read.
     """
     import io

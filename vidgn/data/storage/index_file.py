@@ -40,7 +40,7 @@ def load_index(file: BinaryIO, name: str, *, size: int) -> dict[str, Any]:
         _check_fit(stored)
     except _ERRORS as err:
         reason = str(err).partition("\n")[0][:200] or type(err).__name__
-        raise ValueError(f"{name} is damaged ({reason}); remove it, and the tars are listed anew.") from err
+        raise ValueError(f"{name} is damaged ({reason}); remove it, and the tars are listed again.") from err
     return stored
 
 

@@ -171,7 +171,7 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
     try:
         rows: dict[str, dict[str, float]] = json.loads(path.read_text())["convolutions"]
     except (json.JSONDecodeError, KeyError, TypeError) as err:
-        raise ValueError(f"{path} is not a table of convolutions ({err!r}); delete it and it is made anew.") from err
+        raise ValueError(f"{path} is not a table of convolutions ({err!r}); delete it and it is made again.") from err
     return rows
 
 

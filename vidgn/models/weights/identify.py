@@ -47,13 +47,13 @@ def identify(path: str | Path) -> Published:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no weights file, one of a picture net, a checkpoint of vidgn, which says itself what it
+        ValueError: it is no weights file, one of a picture net, a vidgn checkpoint, which says itself what it
             is, or fits no network of the table.
     """
     opened = open_source(path, depth=None)
     form = opened.format
     if form.pictures or form.pixels is None:
-        kind = "weights of a picture net" if form.pictures else "a checkpoint of vidgn, which describes itself"
+        kind = "weights of a picture net" if form.pictures else "a vidgn checkpoint, which describes itself"
         raise ValueError(f"{path} holds {kind}, not a published video net; use it with init={path}.")
     norm: Literal["bn", "gn"] = "bn" if any(_is_statistic(name) for name in opened.tensors) else "gn"
     for name in sorted(MODELS, key=lambda name: MODELS[name].pool1 not in (None, form.pool1)):  # its own stem first

@@ -90,7 +90,7 @@ def load_weights(
     )
     reason, head_notes = _fit_head(state, head, opened, outputs=outputs, classes=classes)
     if reason is not None:
-        head_notes = [f"the classifier starts anew: {reason}"]
+        head_notes = [f"the classifier is new: {reason}"]
         state = {name: tensor for name, tensor in state.items() if name not in head}
     _fit_statistics(state, own)
     optional = [*kept, *(head if reason is not None else [])]

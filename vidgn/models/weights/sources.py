@@ -27,7 +27,7 @@ class Source(NamedTuple):
     classes: tuple[str, ...] | None
     mean: Channels | None
     std: Channels | None
-    weight_standardization: bool | str = False  # of a checkpoint of vidgn
+    weight_standardization: bool | str = False  # of a vidgn checkpoint
 
 
 def open_source(source: str | Path, *, depth: int | None) -> Source:
@@ -70,7 +70,7 @@ def open_source(source: str | Path, *, depth: int | None) -> Source:
 
 
 def _description(content: Mapping[str, Any], source: str | Path) -> Description | None:
-    """Return the description of a checkpoint of vidgn; None for other weights."""
+    """Return the description of a vidgn checkpoint; None for other weights."""
     if not content.get(KEY):
         return None
     try:

@@ -331,7 +331,7 @@ class PacketSource:
             raise VideoDecodeError(self.path, f"truncated: {count} of {promised} promised frames are there")
 
     def _rewind(self) -> None:
-        """Go back to the first packet, by a seek if one lands there, otherwise by opening the file anew."""
+        """Go back to the first packet, by a seek if one lands there, otherwise by opening the file again."""
         assert self._container is not None
         for time in (-_LONG_AGO, self.packets[0].time or 0):
             try:

@@ -71,7 +71,7 @@ class FrameIndex:
         return bool((first_shown[keys] < rank[keys]).any())
 
     def runs(self, frames: Iterable[int]) -> list[Run]:
-        """Plan one forward pass over ascending frames that begins anew only where that saves packets."""
+        """Plan one forward pass over ascending frames that starts again only where that saves packets."""
         runs: list[Run] = []
         for frame in frames:
             run = Run(self.start(frame), self.order[frame], [frame])

@@ -93,7 +93,7 @@ class PacketTable:
         )
 
     def mark_keys(self, marks: NDArray[np.bool_]) -> None:
-        """Say anew of every packet whether it is a key, (N,)."""
+        """State again of every packet whether it is a key, (N,)."""
         flags = np.frombuffer(self._flags, np.uint8)
         flags &= ~np.uint8(_KEY)
         flags |= marks.view(np.uint8)
