@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 PATHS = (
-    "ckpt", "classes", "init", "resume", "data.root", "data.file", "data.train", "data.val", "data.test",
-    "data.classes",
-    "data.passport", "data.intersect", "data.shards", "hydra.run.dir",
+    "ckpt", "classes", "init", "resume", "distill", "distill.ckpt", "data.root", "data.file", "data.train", "data.val",
+    "data.test", "data.classes", "data.passport", "data.intersect", "data.shards", "hydra.run.dir",
 )  # fmt: skip
 _SPLITS = ("data.train", "data.val", "data.test")  # a number of videos for embedded data sets
 _PLAIN = re.compile(r"[A-Za-z_/][\w./:-]*", re.ASCII)  # what Hydra's grammar takes for one text

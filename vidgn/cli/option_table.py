@@ -133,7 +133,7 @@ def _lines(path: Path) -> Iterator[Option]:
         indent, key, value = len(match["indent"]), match["key"], match["value"].strip()
         parents = [(depth, name) for depth, name in parents if depth < indent]
         name = ".".join([*(name for _, name in parents), key])
-        if not value and match["comment"] is None:
+        if not value:  # the options below it are indented
             parents.append((indent, key))
             continue
         last = Option(name, "" if value == "???" else value.strip("'\""), (match["comment"] or "").strip())
