@@ -1,6 +1,6 @@
 """Train a video classifier, then test its best checkpoint: `python train.py clip_len=64 batch=4 norm=gn`.
 
-Words are listed in configs/train.yaml, `python train.py --help` shows them with the choices.
+Options are listed in configs/train.yaml; `vidgn train --options` shows them with their choices.
 """
 
 from omegaconf import DictConfig
@@ -10,9 +10,9 @@ from vidgn.runs.command_line import command
 
 def train(config: DictConfig) -> object:
     """Train and test; torch is imported only after the options are checked."""
-    from vidgn.training.train import train as run
+    from vidgn.training.train import run_training
 
-    return run(config)
+    return run_training(config)
 
 
 if __name__ == "__main__":

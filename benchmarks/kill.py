@@ -193,7 +193,7 @@ class Killer:
         sys.argv = ["train.py", *WORDS, *words, f"data.num_workers={readers}", f"hydra.run.dir={run}"]
         status = 0
         try:
-            command("train")(vidgn.training.train.train)()
+            command("train")(vidgn.training.train.run_training)()
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else 1
         except BaseException:

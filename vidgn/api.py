@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vidgn.data.readers.types import Reader
     from vidgn.evaluation.results import Result
     from vidgn.inference.explain import Explanation
-    from vidgn.inference.model import Model
+    from vidgn.inference.model import ScoringModel
     from vidgn.inference.predict import Segment
 
 
@@ -159,7 +159,7 @@ class LoadedModel:
         clip: the frames of a clip: `clip_len`, `span`, `stride`.
     """
 
-    def __init__(self, model: "Model", *, step: int = 0, epoch: int = 0) -> None:
+    def __init__(self, model: "ScoringModel", *, step: int = 0, epoch: int = 0) -> None:
         self._model = model
         self._counts = {"global_step": step, "epoch": epoch}
 
@@ -262,10 +262,10 @@ class LoadedModel:
             ValueError: an unknown class.
             OSError, VideoDecodeError: the video cannot be read.
         """
-        from vidgn.inference.explain import explain
+        from vidgn.inference.explain import explain_video
 
         with _open(video, self._model) as reader:
-            return explain(reader, self._model, name=name)
+            return explain_video(reader, self._model, name=name)
 
     def save(self, path: str | Path) -> Path:
         """Write a checkpoint that `vidgn.load`, `vidgn eval ckpt=` and `vidgn train init=` take.
@@ -340,7 +340,7 @@ def train(*overrides: str, **options: Any) -> "Result | None":
         >>> result.video_top1, result.folder  # doctest: +SKIP
     """
     from vidgn.runs.session import run_here
-    from vidgn.training.train import train as train_job
+    from vidgn.training.train import run_training as train_job
 
     return run_here("train", [*overrides, *_as_overrides(options, config_name="train")], train_job)
 
@@ -371,7 +371,7 @@ def evaluate(ckpt: "str | Path", *overrides: str, **options: Any) -> "Result":
 
 
 @contextmanager
-def _open(video: "str | Path | NDArray[np.uint8]", model: "Model") -> "Iterator[Reader]":
+def _open(video: "str | Path | NDArray[np.uint8]", model: "ScoringModel") -> "Iterator[Reader]":
     from vidgn.data.array import ArrayReader, as_reader
 
     source = ArrayReader(video) if isinstance(video, np.ndarray) else video

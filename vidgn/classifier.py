@@ -183,7 +183,7 @@ class VideoClassifier(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Score what is left, put the predictions into manifest order and log the accuracies.
 
-        Of several ranks see `vidgn.predictions.gather`.
+        Of several ranks see `vidgn.predictions.gather_predictions`.
         """
         cut_short = self.trainer.fast_dev_run or self.trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
         with self.trainer.precision_plugin.test_step_context():

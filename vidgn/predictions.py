@@ -100,7 +100,7 @@ def merge_predictions(parts: Sequence[Sequence[Prediction]]) -> list[Prediction]
     return together
 
 
-def gather(predictions: list[Prediction]) -> list[Prediction]:
+def gather_predictions(predictions: list[Prediction]) -> list[Prediction]:
     """Return the predictions of all ranks in manifest order, each video once."""
     parts = [predictions]
     if distributed():

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from vidgn.callbacks.checkpointing import Keep
-from vidgn.callbacks.nonfinite import Guard, NonFiniteError, Seen
+from vidgn.callbacks.nonfinite import NonFiniteError, NonFiniteGuard, Seen
 from vidgn.callbacks.preemption import Stop
 from vidgn.checkpoint import read_state
 from vidgn.data.batches import ClipBatch
@@ -49,7 +49,7 @@ def test_the_run_stops_before_the_step_and_says_which(tmp_path, value):
     module = Module({3}, value)
     message = r"step 3 \(epoch 0, batch 3\): loss (nan|inf), gradient norm (nan|inf), rate 0.1, videos video3.mp4"
     with pytest.raises(NonFiniteError, match=message) as caught:
-        fit(module, tmp_path, Guard(tmp_path, video_name="video{}.mp4".format))
+        fit(module, tmp_path, NonFiniteGuard(tmp_path, video_name="video{}.mp4".format))
     assert torch.equal(module.weight.detach(), module.seen[3])  # as before the step
     dump = Path(re.search(r"vidgn replay (\S+),", str(caught.value))[1])
     state = read_state(dump)
@@ -60,25 +60,25 @@ def test_the_run_stops_before_the_step_and_says_which(tmp_path, value):
 def test_as_many_steps_as_allowed_are_left_out_whole(tmp_path, capsys):
     """Without its bad steps the run is the run on the other batches: no momentum, no decay from them."""
     module, clean = Module({1, 3}), Module(())
-    fit(module, tmp_path, Guard(tmp_path, video_name=str, skip=2))
+    fit(module, tmp_path, NonFiniteGuard(tmp_path, video_name=str, skip=2))
     fit(clean, tmp_path, batches=3)
     assert torch.equal(module.weight, clean.weight)
     assert "left out (2 of skip_nonfinite=2)" in capsys.readouterr().out
     with pytest.raises(NonFiniteError, match="step 3"):
-        fit(Module({1, 3}), tmp_path, Guard(tmp_path, video_name=str, skip=1))
+        fit(Module({1, 3}), tmp_path, NonFiniteGuard(tmp_path, video_name=str, skip=1))
 
 
 def test_a_buffer_that_is_spoilt_cannot_be_left_out(tmp_path):
     module = Module({2})
     module.register_buffer("running_mean", torch.tensor([float("nan")]))
     with pytest.raises(NonFiniteError, match="and running_mean is no longer finite"):
-        fit(module, tmp_path, Guard(tmp_path, video_name=str, skip=5))
+        fit(module, tmp_path, NonFiniteGuard(tmp_path, video_name=str, skip=5))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda f: Guard(f, video_name=str, skip=-1), r"skip_nonfinite \(-1\) must be 0 or more"),
+        (lambda f: NonFiniteGuard(f, video_name=str, skip=-1), r"skip_nonfinite \(-1\) must be 0 or more"),
         (lambda f: Keep(f, every_minutes=0), r"save_every_minutes \(0\) must be above 0"),
         (lambda f: Keep(f, every_steps=0), r"save_every_steps \(0\) must be at least 1"),
         (lambda f: Keep(f, last=0), r"keep_last \(0\) must be at least 1"),
@@ -90,9 +90,9 @@ def test_numbers_out_of_range_are_refused(tmp_path, make, message):
 
 
 def test_the_count_of_steps_left_out_is_carried(tmp_path):
-    guard = Guard(tmp_path, video_name=str, skip=3)
+    guard = NonFiniteGuard(tmp_path, video_name=str, skip=3)
     guard.skipped = 2
-    other = Guard(tmp_path, video_name=str, skip=3)
+    other = NonFiniteGuard(tmp_path, video_name=str, skip=3)
     other.load_state_dict(guard.state_dict())
     assert other.skipped == 2
 
@@ -126,7 +126,7 @@ def test_without_checkpoints_a_stop_still_leaves_with_143(tmp_path):
 def test_every_rank_says_the_same_of_all_ranks_and_those_at_fault_keep_the_step(tmp_path, seen, message, dumps):
     waited = []
     for rank in range(2):
-        guard, module = Guard(tmp_path, video_name=str, skip=0), Module(())
+        guard, module = NonFiniteGuard(tmp_path, video_name=str, skip=0), Module(())
         guard._batch = ClipBatch(
             torch.ones((1, 1, 3, 1, 1, 1), dtype=torch.uint8), torch.tensor([0]), torch.tensor([0])
         )

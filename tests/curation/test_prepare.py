@@ -12,7 +12,7 @@ import pytest
 
 from vidgn.curation import prepare as module
 from vidgn.curation.prepare import LEDGER, Prepared, PrepareSpec, prepare, prepare_file
-from vidgn.curation.prepare_print import Speed, run_prepare, summary
+from vidgn.curation.prepare_print import ReadSpeed, prepare_summary, run_prepare
 from vidgn.data.faults.child_process import Helper
 from vidgn.data.readers.pyav.reader import PyavReader
 from vidgn.data.video import open_video
@@ -81,7 +81,7 @@ def test_a_folder_is_prepared_once_and_a_bad_file_is_named(tmp_path, monkeypatch
     assert sorted(p.relative_to(tmp_path / "dst").as_posix() for p in (tmp_path / "dst").rglob("*.mp4")) == [
         "x/a.mp4", "y/b.mp4",
     ]  # fmt: skip
-    assert "2 of 3 videos prepared, 40 frames" in summary(rows, Speed(2, 1.0, 0.5))
+    assert "2 of 3 videos prepared, 40 frames" in prepare_summary(rows, ReadSpeed(2, 1.0, 0.5))
 
     seen: list[str] = []
     real = module._guarded
@@ -175,7 +175,7 @@ def test_the_command_prints_the_table_and_fails_on_a_bad_file(tmp_path):
 
 
 def test_nothing_prepared_has_no_table():
-    assert summary([Prepared("a", 0, 9, 0, 0.0, "a: bad")], Speed(0, 0.0, 0.0)).splitlines() == [
+    assert prepare_summary([Prepared("a", 0, 9, 0, 0.0, "a: bad")], ReadSpeed(0, 0.0, 0.0)).splitlines() == [
         "0 of 1 videos prepared, 0 frames", "failed: a: bad",
     ]  # fmt: skip
 

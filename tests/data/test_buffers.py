@@ -8,7 +8,7 @@ import torch
 
 from vidgn.data import buffers
 from vidgn.data.buffers import Buffers, resize_into
-from vidgn.data.clip_pixels import Cut
+from vidgn.data.clip_pixels import ClipCut
 from vidgn.data.readers.gather import ArrayPicture
 from vidgn.data.transforms import Box, TrainView, apply_train_view, resize
 
@@ -81,7 +81,7 @@ def test_a_clip_that_is_gathered_is_the_view_of_whole_frames_and_lasts(flip):
     wanted = np.array([0, 2, 4, 0])  # a short video loops
 
     def gathered(pictures: np.ndarray) -> torch.Tensor:
-        cut = Cut(view, (60, 80), wanted)
+        cut = ClipCut(view, (60, 80), wanted)
         for index, frame in enumerate(pictures):
             cut.take(index, ArrayPicture(frame))
         return cut.resized()

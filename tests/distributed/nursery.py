@@ -76,12 +76,12 @@ def start(request: Request, rank: int, port: int) -> int:
     step, action = request["at_step"].get(str(rank), [-1, ""])
     watch(f"{request['log']}.rank{rank}.jsonl", step=step, action=action)
     from vidgn.runs.command_line import command
-    from vidgn.training.train import train
+    from vidgn.training.train import run_training
 
     sys.argv = ["train.py", *request["words"]]
     status = 0
     try:
-        command("train")(train)()
+        command("train")(run_training)()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:

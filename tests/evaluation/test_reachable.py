@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.evaluation.reachable import IN_A_ROW, DataVanished, Watch
+from vidgn.evaluation.reachable import IN_A_ROW, DataVanished, ReachableRoot
 from vidgn.predictions import Prediction
 
 
@@ -28,7 +28,7 @@ def scored(video):
 
 def test_many_videos_in_a_row_that_vanish_are_an_error_and_a_few_are_not(tmp_path):
     manifest = manifest_of(tmp_path / "videos", 40)
-    watch = Watch(manifest)
+    watch = ReachableRoot(manifest)
     for video in range(30):
         (tmp_path / "videos" / manifest.video_id(video)).unlink()
     for video in range(IN_A_ROW - 1):
@@ -41,7 +41,7 @@ def test_many_videos_in_a_row_that_vanish_are_an_error_and_a_few_are_not(tmp_pat
 
 
 def test_a_root_that_is_gone_or_empty_is_an_error_at_once(tmp_path):
-    watch = Watch(manifest_of(tmp_path / "videos", 3))
+    watch = ReachableRoot(manifest_of(tmp_path / "videos", 3))
     shutil.rmtree(tmp_path / "videos")
     with pytest.raises(DataVanished, match="is gone or empty since the test began"):
         watch(failed(0))
@@ -51,6 +51,6 @@ def test_a_root_that_is_gone_or_empty_is_an_error_at_once(tmp_path):
 
 
 def test_videos_that_were_missing_from_the_start_or_are_broken_count_as_wrong(tmp_path):
-    watch = Watch(manifest_of(tmp_path / "videos", 60, missing=range(30)))
+    watch = ReachableRoot(manifest_of(tmp_path / "videos", 60, missing=range(30)))
     for video in range(60):
         watch(failed(video))

@@ -9,7 +9,7 @@ import torch
 
 from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
-from vidgn.inference.export import Exported, compare
+from vidgn.inference.export import Exported, compare_outputs
 from vidgn.inference.model import open_model
 
 pytestmark = [
@@ -95,11 +95,11 @@ def test_another_net_is_noticed(trained):
     with torch.inference_mode():
         right = net(torch.from_numpy(clip)).numpy()
     wrong = np.roll(right, 1, axis=1)
-    told = compare(net, lambda clips: np.repeat(wrong, len(clips), 0), [clip])
+    told = compare_outputs(net, lambda clips: np.repeat(wrong, len(clips), 0), [clip])
     assert told["agree"] == 0
     assert told["difference"] > 0
     with pytest.raises(RuntimeError, match="does not take a batch of two clips"):
-        compare(net, lambda clips: right, [clip])
+        compare_outputs(net, lambda clips: right, [clip])
 
 
 @pytest.mark.parametrize(

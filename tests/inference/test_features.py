@@ -8,7 +8,7 @@ from torch import nn
 from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
 from vidgn.inference.explain import grad_cam
-from vidgn.inference.features import extract, features_of, stages
+from vidgn.inference.features import extract, features_of, residual_stages
 from vidgn.inference.model import open_model
 from vidgn.models.registry import build_model
 from vidgn.norms import make_norm
@@ -135,7 +135,7 @@ def test_every_network_has_features_and_heat(name, res2, res5):
     net = build_model(name, num_classes=3, norm=make_norm("bn"), width=8).eval()
     clip = torch.randn(1, 3, 16, 32, 32, generator=torch.Generator().manual_seed(0))
     for layer, (channels, frames, rows) in {"res2": res2, "res5": res5}.items():
-        features, _ = features_of(net, stages(net)[layer], clip)
+        features, _ = features_of(net, residual_stages(net)[layer], clip)
         assert features.shape == (channels, frames, rows, rows)
     heat = grad_cam(net, clip, label=1)
     assert heat.shape == (16, 32, 32)

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from vidgn.report.compare import compare, run_compare
+from vidgn.report.compare import compare_runs, run_compare
 
 
 def write(folder, answers):
@@ -21,13 +21,13 @@ def runs(tmp_path):
 
 
 def test_two_runs_are_compared_on_the_videos_that_both_tested(runs):
-    result = compare(*runs)
+    result = compare_runs(*runs)
     assert (result.first, result.second, result.difference) == (25.0, 70.0, 45.0)
     assert (result.videos, result.only_first, result.only_second, result.left_out) == (20, 1, 10, 1)
     assert result.p == pytest.approx(0.01171875)  # 2 (1 + 11) / 2^11
     low, high = result.interval
     assert 10 < low < 45 < high < 75
-    back = compare(*reversed(runs))
+    back = compare_runs(*reversed(runs))
     assert (back.difference, back.p) == (-45.0, result.p)
 
 
@@ -42,16 +42,16 @@ def test_the_command_prints_it(runs):
 
 
 def test_a_run_compared_with_itself_is_no_better(runs):
-    result = compare(runs[0], runs[0])
+    result = compare_runs(runs[0], runs[0])
     assert (result.difference, result.p, result.interval) == (0.0, 1.0, (0.0, 0.0))
 
 
 def test_what_cannot_be_compared_is_said(runs, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no predictions.csv; give a run folder"):
-        compare(runs[0], tmp_path)
+        compare_runs(runs[0], tmp_path)
     other = write(tmp_path / "other", [("w.mp4", "a", "a")])
     with pytest.raises(ValueError, match="have no test video in common"):
-        compare(runs[0], other)
+        compare_runs(runs[0], other)
     labels = write(tmp_path / "labels", [("v1.mp4", "z", "a")])
     with pytest.raises(ValueError, match=r"1 videos, such as v1.mp4, have another label"):
-        compare(runs[0], labels)
+        compare_runs(runs[0], labels)

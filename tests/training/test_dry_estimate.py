@@ -1,6 +1,6 @@
 import pytest
 
-from vidgn.training.dry_estimate import GPUS, Job, memory_gib, needed_cores, predict
+from vidgn.training.dry_estimate import GPUS, Job, estimate_cost, memory_gib, needed_cores
 
 # The paper's 64-frame cell: 104 epochs of 246,535 videos, 65.66 G multiply-adds per clip, 30 views of 85.86 G each.
 JOB = Job(
@@ -12,7 +12,7 @@ MACHINE = {"gpus": 8, "cores": 96, "utilization": 0.25, "dollars": None, "half":
 
 def expect(**changes):
     machine = MACHINE | {"gpu": "A100-80GB", "read_seconds": 0.01, "test_read_seconds": 0.01} | changes
-    return predict(JOB, **machine)
+    return estimate_cost(JOB, **machine)
 
 
 def test_hours_follow_from_multiply_adds_where_the_net_limits():
@@ -43,7 +43,9 @@ def test_half_precision_is_faster_and_smaller():
 
 def test_a_job_that_does_not_fit_is_told():
     assert expect().fits
-    assert not predict(JOB._replace(batch=6), gpu="RTX4090-24GB", read_seconds=1, test_read_seconds=1, **MACHINE).fits
+    assert not estimate_cost(
+        JOB._replace(batch=6), gpu="RTX4090-24GB", read_seconds=1, test_read_seconds=1, **MACHINE
+    ).fits
 
 
 def test_a_price_of_ones_own_is_taken():

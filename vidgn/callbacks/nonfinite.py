@@ -33,7 +33,7 @@ class Seen(NamedTuple):
         return bool(self.spoilt) or not math.isfinite(self.loss)
 
 
-class Guard(L.Callback):
+class NonFiniteGuard(L.Callback):
     """Look at every loss and gradient before the optimizer does.
 
     All ranks of a run stop together, with one sentence, or leave the step out together.

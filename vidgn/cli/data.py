@@ -11,7 +11,7 @@ from vidgn.cli.options import Json, Overwrite, stdout
 Workers = Annotated[int, typer.Option(help="Processes; 0: one per core.")]
 
 
-def scan(
+def scan_command(
     source: Annotated[
         str, typer.Argument(metavar="DIR|LIST|PASSPORT", help="Videos (a folder may be an address), or a passport.")
     ],
@@ -44,7 +44,7 @@ def scan(
             raise ValueError("--duplicates goes without --verify and --compare; leave them out.")
         raise typer.Exit(tool.run_duplicates(source, out=stdout(), as_json=as_json))
     if compare is not None:
-        raise typer.Exit(tool.run_compare(source, compare, out=stdout(), as_json=as_json))
+        raise typer.Exit(tool.run_compare_passports(source, compare, out=stdout(), as_json=as_json))
     count = workers_or_cores(workers)
     if verify:
         status = tool.run_verify(source, out=stdout(), workers=count, seconds=deadline, as_json=as_json, root=root)
@@ -55,7 +55,7 @@ def scan(
     raise typer.Exit(status)
 
 
-def prepare(
+def prepare_command(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Folder of videos, or an address.")],
     target: Annotated[str, typer.Argument(metavar="DST", help="Folder of the new files.")],
     *,

@@ -11,18 +11,18 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 Words = Annotated[list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", help="See --options for the list.")]
 
 
-def train(words: Words = None) -> None:
+def train_command(words: Words = None) -> None:
     """Train a model, then score its best checkpoint: vidgn train data=folder data.root=DIR norm=gn."""
 
     def job(config: Any) -> object:
-        from vidgn.training.train import train as run  # torch is imported only after the options are checked
+        from vidgn.training.train import run_training as run  # torch is imported only after the options are checked
 
         return run(config)
 
     _run("train", words or [], job)
 
 
-def evaluate(words: Words = None) -> None:
+def eval_command(words: Words = None) -> None:
     """Score a checkpoint on its test: vidgn eval ckpt=runs/NAME."""
 
     def job(config: Any) -> object:

@@ -23,32 +23,33 @@ app = typer.Typer(
     epilog="Start with: vidgn doctor",
 )
 for name, job, example in (
-    ("train", jobs.train, "vidgn train data=folder data.root=DIR norm=gn"),
-    ("eval", jobs.evaluate, "vidgn eval ckpt=runs/NAME"),
+    ("train", jobs.train_command, "vidgn train data=folder data.root=DIR norm=gn"),
+    ("eval", jobs.eval_command, "vidgn eval ckpt=runs/NAME"),
 ):
     app.command(name, context_settings=jobs.PASS_ON, epilog=f"Example: {example}")(job)
 for command, example in (
-    (videos.predict, "vidgn predict clip.mp4 --ckpt runs/NAME"),
+    (videos.predict_command, "vidgn predict clip.mp4 --ckpt runs/NAME"),
     (videos.features, "vidgn features clip.mp4 --ckpt runs/NAME --layer res5 --window 64 --stride 32"),
-    (videos.explain, "vidgn explain clip.mp4 --ckpt runs/NAME --out explained"),
+    (videos.explain_command, "vidgn explain clip.mp4 --ckpt runs/NAME --out explained"),
     (videos.serve, "vidgn serve --ckpt runs/NAME"),
-    (data.scan, "vidgn scan DIR passport.parquet"),
-    (data.prepare, "vidgn prepare SRC DST --short-side 256 --gop 12"),
+    (data.scan_command, "vidgn scan DIR passport.parquet"),
+    (data.prepare_command, "vidgn prepare SRC DST --short-side 256 --gop 12"),
     (training.show_batch, "vidgn show-batch data=folder data.root=DIR mixup=0.8 randaugment=9"),
-    (training.probe, "vidgn probe ckpt=runs/NAME data=folder data.root=DIR"),
-    (training.compare, "vidgn compare runs/bn runs/gn"),
+    (training.probe_command, "vidgn probe ckpt=runs/NAME data=folder data.root=DIR"),
+    (training.compare_command, "vidgn compare runs/bn runs/gn"),
     (models.report, "vidgn report runs/gn runs/bn --out report"),
     (models.export, "vidgn export --ckpt runs/NAME --to onnx clip.mp4"),
-    (models.convert_weights, "vidgn convert-weights runs/bn --norm gn --out gn.ckpt"),
+    (models.convert_weights_command, "vidgn convert-weights runs/bn --norm gn --out gn.ckpt"),
     (models.push, "vidgn push me/i3d-gn --ckpt runs/NAME"),
     (models.pull, "vidgn pull me/i3d-gn --out model"),
     (models.model, "vidgn model --summary --model i3d_r50 --clip-len 64"),
     (models.bench, "vidgn bench --explain --model i3d_r50 --clip-len 32"),
-    (models.replay, "vidgn replay runs/NAME/nonfinite-step12.pt"),
+    (models.replay_command, "vidgn replay runs/NAME/nonfinite-step12.pt"),
     (models.doctor, "vidgn doctor"),
     (kinetics.reproduce, "vidgn reproduce --check data.root=DIR"),
 ):
-    app.command(epilog=f"Example: {example}")(command)
+    name = command.__name__.removesuffix("_command").replace("_", "-")
+    app.command(name, epilog=f"Example: {example}")(command)
 
 
 def run() -> None:

@@ -89,7 +89,7 @@ def report(
     )
 
 
-def convert_weights(
+def convert_weights_command(
     source: Annotated[str, typer.Argument(metavar="RUN|FILE", help="Batch-norm weights: a run, a checkpoint, a file.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="OPTION=VALUE...", help="data=, data.root=; of image weights model=.")
@@ -116,7 +116,7 @@ def convert_weights(
     raise typer.Exit(status)
 
 
-def replay(
+def replay_command(
     dump: Annotated[str, typer.Argument(metavar="DUMP", help="A file nonfinite-step*.pt of a run folder.")],
     *,
     as_json: Json = False,

@@ -28,7 +28,7 @@ def show_batch(
     raise typer.Exit(status)
 
 
-def compare(
+def compare_command(
     first: Annotated[str, typer.Argument(metavar="RUN", help="A run folder with a finished test.")],
     second: Annotated[str, typer.Argument(metavar="RUN", help="Another one, on the same test videos.")],
     *,
@@ -40,7 +40,7 @@ def compare(
     raise typer.Exit(run_compare(first, second, out=sys.stdout, as_json=as_json))
 
 
-def probe(
+def probe_command(
     options: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="ckpt=CKPT data=folder data.root=DIR.")
     ] = None,

@@ -7,7 +7,7 @@ import typer
 from vidgn.cli.options import Ckpt, Device, Json, Overwrite, Videos, stdout
 
 
-def predict(
+def predict_command(
     videos: Videos = None,
     *,
     ckpt: Ckpt,
@@ -88,7 +88,7 @@ def features(
     raise typer.Exit(status)
 
 
-def explain(
+def explain_command(
     video: Annotated[str, typer.Argument(metavar="VIDEO", help="One video file.")],
     *,
     ckpt: Ckpt,

@@ -19,7 +19,7 @@ from PIL import Image
 
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.readers.types import VideoDecodeError
-from vidgn.data.storage.byte_ranges import Piece
+from vidgn.data.storage.byte_ranges import FileRange
 from vidgn.data.storage.excerpt import Excerpt
 from vidgn.data.storage.remote import is_remote
 from vidgn.data.video import open_video
@@ -129,7 +129,7 @@ def _same_bytes(paths: Sequence[str]) -> Iterator[list[int]]:
     sizes: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, path in enumerate(paths):
         file = path.file if isinstance(path, Excerpt) else path
-        if isinstance(file, Piece) or is_remote(file) or not os.path.isfile(file):
+        if isinstance(file, FileRange) or is_remote(file) or not os.path.isfile(file):
             continue
         sizes[os.path.getsize(file)][os.path.realpath(file)].append(index)
     for size, files in sizes.items():

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vidgn.curation.pool import Engine, spread
 from vidgn.data.faults.child_process import Helper, HelperDied, HelperTimeout
-from vidgn.data.manifests.listing import find_videos
+from vidgn.data.manifests.listing import list_videos
 from vidgn.data.readers.plain_decode import check_order
 from vidgn.data.readers.pyav.reader import PyavReader
 from vidgn.data.readers.types import Reader, VideoDecodeError
@@ -183,7 +183,7 @@ def target_name(name: str) -> str:
 def _plan(base: str, out: Path) -> list[str]:
     if not is_url(base) and Path(base) in (out, *out.parents):
         raise ValueError(f"the target {out} lies in the source {base}; give a folder beside it")
-    names = find_videos(base)
+    names = list_videos(base)
     if not names:
         raise ValueError(f"there are no videos in {base}; give a folder of video files")
     seen: dict[str, str] = {}

@@ -22,7 +22,7 @@ _STARTS = (0.1, 0.5, 0.9)  # of the clips, as shares of what is possible
 _CLIP_LEN, _SPAN = 32, 64  # frames
 
 
-class Speed(NamedTuple):
+class ReadSpeed(NamedTuple):
     """CPU milliseconds to open a video and read a 32x2 clip to RGB: median over videos and starts."""
 
     videos: int
@@ -44,11 +44,11 @@ def run_prepare(
     if as_json:
         print(json.dumps({**totals(rows), **speed._asdict(), "failed": failed}), file=out)
     else:
-        print(summary(rows, speed), file=out)
+        print(prepare_summary(rows, speed), file=out)
     return int(bool(failed))
 
 
-def summary(rows: Sequence[Prepared], speed: Speed) -> str:
+def prepare_summary(rows: Sequence[Prepared], speed: ReadSpeed) -> str:
     """Return the table that a person reads."""
     good = [row for row in rows if row.error is None]
     lines = [f"{len(good):,} of {len(rows):,} videos prepared, {sum(row.frames for row in good):,} frames"]
@@ -79,7 +79,7 @@ def totals(rows: Sequence[Prepared]) -> dict[str, float]:
     }
 
 
-def measure_speed(source: str, target: str, rows: Sequence[Prepared]) -> Speed:
+def measure_speed(source: str, target: str, rows: Sequence[Prepared]) -> ReadSpeed:
     """Read clips of the same places of a few videos from both folders, by turns."""
     good = [row for row in rows if row.error is None]
     chosen = good[:: -(-len(good) // _TIMED)] if good else []
@@ -89,8 +89,8 @@ def measure_speed(source: str, target: str, rows: Sequence[Prepared]) -> Speed:
             before.append(_clip_seconds(path_of(source, row.name), share))
             after.append(_clip_seconds(path_of(target, target_name(row.name)), share))
     if not chosen:
-        return Speed(0, 0.0, 0.0)
-    return Speed(len(chosen), round(1000 * statistics.median(before), 2), round(1000 * statistics.median(after), 2))
+        return ReadSpeed(0, 0.0, 0.0)
+    return ReadSpeed(len(chosen), round(1000 * statistics.median(before), 2), round(1000 * statistics.median(after), 2))
 
 
 def _clip_seconds(path: str, share: float) -> float:

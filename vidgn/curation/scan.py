@@ -16,7 +16,7 @@ from vidgn.curation.duplicates import find_twins
 from vidgn.curation.figure import draw_histograms
 from vidgn.curation.inspect_file import NOT_READ, inspect
 from vidgn.curation.pool import spread
-from vidgn.data.manifests.listing import find_videos
+from vidgn.data.manifests.listing import list_videos
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES
 from vidgn.data.passports.compare import compare_with, describe_differences
@@ -139,7 +139,7 @@ def run_verify(
     return int(bool(wrong))
 
 
-def run_compare(first: str, second: str, *, out: TextIO, as_json: bool = False) -> int:
+def run_compare_passports(first: str, second: str, *, out: TextIO, as_json: bool = False) -> int:
     """Say in what a passport differs from another one or from a published list; 1 where they differ."""
     found = compare_with(read_passport(first), second)
     print(json.dumps(found) if as_json else describe_differences(found, first=first, second=second), file=out)
@@ -162,7 +162,7 @@ def run_duplicates(source: str, *, out: TextIO, as_json: bool = False) -> int:
 def _find(source: str) -> tuple[str, list[str]]:
     if is_url(source) or os.path.isdir(source):
         root = source.rstrip("/") if is_url(source) else str(Path(source).resolve())
-        names = find_videos(root)
+        names = list_videos(root)
     else:
         root = str(Path(source).resolve().parent)
         lines = Path(source).read_text(encoding="utf-8-sig").split("\n")

@@ -8,7 +8,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgn.data.readers.gather import ArrayPicture, as_pictures, distinct, gather
+from vidgn.data.readers.gather import ArrayPicture, as_pictures, distinct, gather_frames
 from vidgn.data.readers.types import Backend, Reader
 from vidgn.data.video import open_video
 
@@ -64,7 +64,7 @@ class ArrayReader:
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames by index: any shape (...) gives uint8 (..., H, W, 3)."""
-        return gather(indices, self.frames)
+        return gather_frames(indices, self.frames)
 
     def close(self) -> None:
         """Do nothing; the array stays."""

@@ -12,7 +12,7 @@ from vidgn.data.transforms import TrainView, source_box
 _buffers = Buffers()
 
 
-class Cut:
+class ClipCut:
     """One clip in the making.
 
     Args:

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidgn.data.batches import ClipBatch, ClipSample
-from vidgn.data.clip_pixels import Cut
+from vidgn.data.clip_pixels import ClipCut
 from vidgn.data.clips import ClipRule, ClipSpec, frame_indices, random_draws, segment_frames, train_start
 from vidgn.data.faults.child_process import Arrays
-from vidgn.data.faults.isolated_read import DEADLINE_SECONDS, Guard
+from vidgn.data.faults.isolated_read import DEADLINE_SECONDS, IsolatedRead
 from vidgn.data.faults.quarantine import BadVideo, Quarantine
 from vidgn.data.loading.worker_status import Board
 from vidgn.data.manifests.manifest import Manifest
@@ -99,7 +99,7 @@ class ClipDataset(Dataset[ClipSample]):
         self.deadline_seconds = deadline_seconds
         self.strict = strict
         self.board = Board()
-        self._guard = Guard(self._open, deadline_seconds=deadline_seconds)
+        self._guard = IsolatedRead(self._open, deadline_seconds=deadline_seconds)
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -169,12 +169,12 @@ class ClipDataset(Dataset[ClipSample]):
             indices = self._segments(len(reader), epoch=epoch, video=video, first=first)  # (K,T)
         else:
             indices = self._indices(draws, len(reader))  # (K,T)
-        cuts: list[Cut] = []
+        cuts: list[ClipCut] = []
         for index, picture in reader.pictures(np.unique(indices)):
             if not cuts:  # the first picture tells the size; asking before would decode one more
                 shape = picture.shape
                 cuts = [
-                    Cut(self._view(draw, shape), shape, wanted) for draw, wanted in zip(draws, indices, strict=True)
+                    ClipCut(self._view(draw, shape), shape, wanted) for draw, wanted in zip(draws, indices, strict=True)
                 ]
             for cut in cuts:
                 cut.take(index, picture)

@@ -19,7 +19,7 @@ from vidgn.data.faults.quarantine import Quarantine
 from vidgn.data.loading.loader import TrainLoader, VideoLoader, patience
 from vidgn.data.loading.sampler import EpochSampler, ShardSampler
 from vidgn.data.loading.shared_memory import require_room
-from vidgn.data.loading.workers import end_with_parent, explain
+from vidgn.data.loading.workers import end_with_parent, explain_failure
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.spec import DataSpec, Split, ViewSpec
 from vidgn.data.splits import cache_folder, mirror_changes, read_manifests
@@ -198,7 +198,7 @@ class VideoDataModule(L.LightningDataModule):
             died = loader.explain(exception)
             if died is not None:
                 raise died from exception
-        if self._loaders and (died := explain(exception, (), None)) is not None:
+        if self._loaders and (died := explain_failure(exception, (), None)) is not None:
             raise died from exception
 
     def _clips(self, manifest: Manifest, *, stream: Literal["train", "val"]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import get_args
 
 from vidgn.data.readers.types import MAX_PIXELS, Backend, Reader, VideoDecodeError
-from vidgn.data.storage.byte_ranges import Piece
+from vidgn.data.storage.byte_ranges import FileRange
 from vidgn.data.storage.excerpt import Excerpt
 from vidgn.data.storage.remote import Url, is_remote
 
@@ -51,8 +51,8 @@ def open_video(
     if isinstance(file, Excerpt):
         return _open_excerpt(file, backend=backend, num_threads=num_threads, max_pixels=max_pixels)
     if not is_remote(file):
-        _require_regular_file(file.container if isinstance(file, Piece) else file)
-    if backend != "pyav" and isinstance(file, (Url, Piece)):
+        _require_regular_file(file.container if isinstance(file, FileRange) else file)
+    if backend != "pyav" and isinstance(file, (Url, FileRange)):
         raise ValueError(f"backend ({backend}) reads whole files of this machine only, not {file}; use pyav.")
     if backend == "decord":
         from vidgn.data.readers.decord import DecordReader

@@ -23,7 +23,7 @@ from vidgn.data.batches import VideoViews
 from vidgn.data.buffers import Buffers, resize_into
 from vidgn.data.clips import ClipRule, ClipSpec, clip_frames
 from vidgn.data.faults.child_process import Arrays
-from vidgn.data.faults.isolated_read import DEADLINE_SECONDS, Guard
+from vidgn.data.faults.isolated_read import DEADLINE_SECONDS, IsolatedRead
 from vidgn.data.loading.worker_status import Board
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.readers.types import Backend, Reader, VideoDecodeError, refuse_notes
@@ -89,7 +89,7 @@ class ViewDataset(Dataset[VideoViews]):
         self._clips = piece_bounds(num_clips, clip_len=clip.clip_len)
         self.num_pieces = len(self._clips) - 1
         self._crops_per_clip = len(boxes)
-        self._guard = Guard(self._open, deadline_seconds=deadline_seconds)
+        self._guard = IsolatedRead(self._open, deadline_seconds=deadline_seconds)
 
     def __len__(self) -> int:
         return len(self.manifest) * self.num_pieces

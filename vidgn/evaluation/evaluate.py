@@ -15,7 +15,7 @@ from vidgn.classifier import VideoClassifier
 from vidgn.console import say
 from vidgn.data.clips import ClipSpec
 from vidgn.data.images.module import PictureDataModule, data_module
-from vidgn.data.images.module import protocol as picture_protocol
+from vidgn.data.images.module import image_protocol as picture_protocol
 from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import DataSpec, VideoDataModule
@@ -24,10 +24,10 @@ from vidgn.data.transforms import CropSpec
 from vidgn.evaluation.interrupted import open_journal, shown_differences
 from vidgn.evaluation.journal import Journal
 from vidgn.evaluation.published import open_checkpoint, respell
-from vidgn.evaluation.reachable import Watch
+from vidgn.evaluation.reachable import ReachableRoot
 from vidgn.evaluation.restore import restore
 from vidgn.evaluation.results import Result, print_result, write_result
-from vidgn.predictions import Begun, Prediction, accuracies, gather, merge_predictions
+from vidgn.predictions import Begun, Prediction, accuracies, gather_predictions, merge_predictions
 from vidgn.run_folder import check_run_inputs, checkpoint_of
 from vidgn.runs.command_line import is_typed, run_folder
 from vidgn.runs.environment import device_word
@@ -38,10 +38,10 @@ from vidgn.runs.speed import Speed, speed_spec, speed_up
 from vidgn.runs.split import described_split, video_names
 from vidgn.runs.trainer import build_trainer, check_devices
 
-__all__ = ["Result", "evaluate", "evaluate_checkpoint", "match_classes", "protocol"]
+__all__ = ["Result", "evaluate_checkpoint", "match_classes", "protocol", "score_test"]
 
 
-def evaluate(
+def score_test(
     trainer: L.Trainer,
     classifier: VideoClassifier,
     data: VideoDataModule,
@@ -145,7 +145,7 @@ def _score(
         return before
 
     data.done, data.begun = done, lambda: {video: part.views for video, part in begun.items()}
-    watch = Watch(data.manifests["test"])
+    watch = ReachableRoot(data.manifests["test"])
 
     def record(prediction: Prediction) -> None:
         if journal is not None:
@@ -157,7 +157,7 @@ def _score(
     classifier.predictions, classifier.earlier, classifier.begun = [], before, begun
     classifier.num_views = len(data.manifests["test"]) * data.test.num_views
     trainer.test(classifier, data, verbose=False)
-    return merge_predictions([list(before.values()), gather(classifier.predictions)])
+    return merge_predictions([list(before.values()), gather_predictions(classifier.predictions)])
 
 
 def _check(predictions: Sequence[Prediction], *, num_videos: int | None, num_views: int) -> None:
@@ -247,7 +247,7 @@ def _evaluate_checkpoint(config: DictConfig, stop: Stop) -> Result:
     with own_folder(folder, overwrite=config.overwrite):
         speed = Speed(spec=fast, clip=(clip.clip_len, crop.test_side, classifier.view_batch), frozen=True)
         trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=[stop, speed])
-        return evaluate(trainer, classifier, data, folder=folder, checkpoint=checkpoint.path)
+        return score_test(trainer, classifier, data, folder=folder, checkpoint=checkpoint.path)
 
 
 def match_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:

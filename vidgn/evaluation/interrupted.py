@@ -12,7 +12,7 @@ from vidgn.checkpoint import sum_of
 from vidgn.classifier import VideoClassifier
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import VideoDataModule
-from vidgn.data.storage.byte_ranges import Piece
+from vidgn.data.storage.byte_ranges import FileRange
 from vidgn.data.storage.remote import is_remote
 from vidgn.evaluation.journal import Journal
 from vidgn.runs.environment import versions
@@ -56,7 +56,7 @@ def file_stamp(manifest: Manifest, video: int) -> str | None:
     if is_remote(path):
         return None
     try:
-        status = os.stat(path.container if isinstance(path, Piece) else path)
+        status = os.stat(path.container if isinstance(path, FileRange) else path)
     except OSError:
         return None
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"

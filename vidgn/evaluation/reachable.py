@@ -13,7 +13,7 @@ class DataVanished(OSError):
     """The videos could be listed when the test began and cannot be opened any more."""
 
 
-class Watch:
+class ReachableRoot:
     """Looks at each prediction of a rank as it comes.
 
     Args:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vidgn.inference.model import choose_device
 from vidgn.models.fuse.rewrite import fuse
-from vidgn.models.fuse.tune import Choice, cache_file, explain, tune
+from vidgn.models.fuse.tune import Choice, cache_file, explain_forms, tune
 from vidgn.models.registry import MODELS, build_model, norm_options
 from vidgn.norms import make_norm
 
@@ -76,7 +76,7 @@ def run_bench(
             file=out,
         )
     if explained:
-        print(f"\nforms, milliseconds of each; * is taken ({cache_file()})\n{explain(choices)}", file=out)
+        print(f"\nforms, milliseconds of each; * is taken ({cache_file()})\n{explain_forms(choices)}", file=out)
     return 0
 
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from vidgn.data.clips import ClipSpec
 from vidgn.data.readers.camera import Camera
 from vidgn.data.transforms import crop, resize, scaled_size, test_boxes
-from vidgn.inference.model import Model, open_model
+from vidgn.inference.model import ScoringModel, open_model
 from vidgn.inference.predict import Answer
 
 _GAP = 3.0  # frame times: a window whose frames are further apart starts again
 
 
-class Seen(NamedTuple):
+class SeenWindow(NamedTuple):
     """`span` frames of a camera: when they begin and end (seconds), and every stride-th as uint8 (3, T, S, S)."""
 
     start: float
@@ -54,7 +54,7 @@ def run_camera(
     return 0
 
 
-def camera_windows(camera: Camera, *, clip: ClipSpec, side: int) -> Iterator[Seen]:
+def camera_windows(camera: Camera, *, clip: ClipSpec, side: int) -> Iterator[SeenWindow]:
     """Yield windows of consecutive frames, one after the other.
 
     While a window is scored the camera's few buffers fill up and it drops frames; a window with such a hole would
@@ -73,7 +73,7 @@ def camera_windows(camera: Camera, *, clip: ClipSpec, side: int) -> Iterator[See
             kept.append(_square(frame, side))
         before, count = moment, count + 1
         if count == clip.span:
-            yield Seen(start, moment, torch.stack(kept, 1))  # (3,T,S,S)
+            yield SeenWindow(start, moment, torch.stack(kept, 1))  # (3,T,S,S)
             kept, count = [], 0
 
 
@@ -83,13 +83,13 @@ def _square(frame: NDArray[np.uint8], side: int) -> Tensor:
     return crop(resize(frame[np.newaxis], size=size), box)[:, 0].contiguous()  # (3,S,S)
 
 
-def _scored(seen: Seen, model: Model) -> Answer:
+def _scored(seen: SeenWindow, model: ScoringModel) -> Answer:
     with torch.inference_mode():
         scores = model.classifier.net.scores(model.classifier.normalize(seen.clip[None].to(model.device)))[0]  # type: ignore[operator]
     return Answer("camera", tuple(scores.double().tolist()), None)
 
 
-def _print(seen: Seen, answer: Answer, model: Model, top: int, out: TextIO, as_json: bool) -> None:
+def _print(seen: SeenWindow, answer: Answer, model: ScoringModel, top: int, out: TextIO, as_json: bool) -> None:
     found = answer.top(model.classes, min(top, len(model.classes)))
     if as_json:
         record = {"start_seconds": round(seen.start, 3), "end_seconds": round(seen.end, 3)}

@@ -19,7 +19,7 @@ from vidgn.data.readers.types import Reader
 from vidgn.data.synthetic.motions import write_video
 from vidgn.escape import plot_label
 from vidgn.inference.fetch import local_videos
-from vidgn.inference.model import Model, find_checkpoint, open_model
+from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.windows import Window, moment, read_windows, shown_at, window_starts
 from vidgn.outputs import check_outputs, replacing
 
@@ -62,7 +62,7 @@ def run_explain(
         inputs: list[str | Path] = [path, find_checkpoint(ckpt)]
         check_outputs([strip, film], option=f"--out {target}", inputs=inputs, overwrite=overwrite)
         model = open_model(ckpt, device=device)
-        found = explain(path, model, name=name, at=at)
+        found = explain_video(path, model, name=name, at=at)
     blended = overlay(found)
     stride = model.clip.stride
     with replacing(strip) as part:
@@ -80,7 +80,9 @@ def run_explain(
     return 0
 
 
-def explain(video: str | Reader, model: Model, *, name: str | None = None, at: float | None = None) -> Explanation:
+def explain_video(
+    video: str | Reader, model: ScoringModel, *, name: str | None = None, at: float | None = None
+) -> Explanation:
     """Explain one window of a video.
 
     Args:
@@ -184,6 +186,6 @@ def _start(at: float, seconds: NDArray[np.float64], span: int) -> int:
     return min(max(0, frame - span // 2), max(num_frames - span, 0))
 
 
-def _pixels(window: Window, model: Model) -> Tensor:
+def _pixels(window: Window, model: ScoringModel) -> Tensor:
     normalized: Tensor = model.classifier.normalize(window.clip[None].to(model.device))
     return normalized

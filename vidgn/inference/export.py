@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidgn.data.video import open_video
-from vidgn.inference.model import Model, find_checkpoint, find_videos_of, open_model
+from vidgn.inference.model import ScoringModel, find_checkpoint, find_videos_of, open_model
 from vidgn.inference.windows import read_windows, window_starts
 from vidgn.outputs import check_outputs, replacing
 
@@ -60,7 +60,7 @@ def run_export(
     with replacing(file) as part:
         scorer = _WRITERS[to](net, model, part)
     clips = _random_clips(model) if not paths else _video_clips(paths, model)
-    told = compare(net, scorer, clips)
+    told = compare_outputs(net, scorer, clips)
     told = {"file": str(file), "bytes": file.stat().st_size, **told, "on": "videos" if paths else "random clips"}
     if as_json:
         print(json.dumps(told, indent=1), file=out)
@@ -72,7 +72,7 @@ def run_export(
     return int(told["agree"] != told["clips"])
 
 
-def compare(net: nn.Module, scorer: Scorer, clips: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
+def compare_outputs(net: nn.Module, scorer: Scorer, clips: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
     """Return the largest difference of scores, and on how many clips the best class is the same.
 
     Raises:
@@ -91,7 +91,7 @@ def compare(net: nn.Module, scorer: Scorer, clips: Sequence[NDArray[np.uint8]]) 
     return {"difference": difference, "agree": agree, "clips": len(clips)}
 
 
-def description(model: Model) -> dict[str, str]:
+def description(model: ScoringModel) -> dict[str, str]:
     """Return what a runner must know, as the texts that the file carries."""
     described = model.description
     return {
@@ -105,7 +105,7 @@ def description(model: Model) -> dict[str, str]:
     }
 
 
-def _write_onnx(net: Exported, model: Model, file: Path) -> Scorer:
+def _write_onnx(net: Exported, model: ScoringModel, file: Path) -> Scorer:
     onnx, runtime = _optional("onnx"), _optional("onnxruntime")
     _optional("onnxscript")
     program: Any = torch.onnx.export(
@@ -124,7 +124,7 @@ def _write_onnx(net: Exported, model: Model, file: Path) -> Scorer:
     return lambda clips: np.asarray(session.run(["scores"], {"clips": clips})[0], np.float32)
 
 
-def _write_torch_export(net: Exported, model: Model, file: Path) -> Scorer:
+def _write_torch_export(net: Exported, model: ScoringModel, file: Path) -> Scorer:
     program = torch.export.export(net, (_example(model),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     with file.open("wb") as handle:
         torch.export.save(program, handle, extra_files=dict(description(model)))
@@ -138,7 +138,7 @@ def _write_torch_export(net: Exported, model: Model, file: Path) -> Scorer:
     return score
 
 
-def _write_safetensors(net: Exported, model: Model, file: Path) -> Scorer:
+def _write_safetensors(net: Exported, model: ScoringModel, file: Path) -> Scorer:
     safetensors = _optional("safetensors.torch")
     state = {name: tensor.contiguous() for name, tensor in model.classifier.net.state_dict().items()}
     safetensors.save_file(state, file, metadata=description(model))
@@ -156,25 +156,25 @@ def _write_safetensors(net: Exported, model: Model, file: Path) -> Scorer:
     return score
 
 
-_WRITERS: dict[str, Callable[[Exported, Model, Path], Scorer]] = {
+_WRITERS: dict[str, Callable[[Exported, ScoringModel, Path], Scorer]] = {
     "onnx": _write_onnx,
     "torch-export": _write_torch_export,
     "safetensors": _write_safetensors,
 }
 
 
-def _example(model: Model) -> Tensor:
+def _example(model: ScoringModel) -> Tensor:
     side = model.crop.test_side
     return torch.zeros(2, 3, model.clip.clip_len, side, side, dtype=torch.uint8)
 
 
-def _random_clips(model: Model) -> list[NDArray[np.uint8]]:
+def _random_clips(model: ScoringModel) -> list[NDArray[np.uint8]]:
     shape = (1, *_example(model).shape[1:])
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, shape, np.uint8) for _ in range(_RANDOM_CLIPS)]
 
 
-def _video_clips(paths: Sequence[str], model: Model) -> list[NDArray[np.uint8]]:
+def _video_clips(paths: Sequence[str], model: ScoringModel) -> list[NDArray[np.uint8]]:
     """Return the window in the middle of each video."""
     found = []
     for path in paths:

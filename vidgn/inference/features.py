@@ -18,7 +18,7 @@ from vidgn.data.array import as_reader
 from vidgn.data.clips import ClipSpec
 from vidgn.data.readers.types import Reader, VideoDecodeError
 from vidgn.inference.fetch import local_videos
-from vidgn.inference.model import Model, find_checkpoint, open_model
+from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.windows import read_windows, window_starts
 from vidgn.models.builders.slowfast import JoinPaths
 from vidgn.outputs import check_outputs, folded, replacing
@@ -62,7 +62,7 @@ def run_features(
     return int(any(record["error"] for record in records))
 
 
-def window_clip(model: Model, window: int | None) -> ClipSpec:
+def window_clip(model: ScoringModel, window: int | None) -> ClipSpec:
     """Return the clip of a window of so many raw frames: the checkpoint's number of frames, spread over it.
 
     Raises:
@@ -79,7 +79,7 @@ def window_clip(model: Model, window: int | None) -> ClipSpec:
 
 
 def extract(
-    video: str | Reader, model: Model, *, layer: str, clip: ClipSpec, stride: int, pool: bool = True
+    video: str | Reader, model: ScoringModel, *, layer: str, clip: ClipSpec, stride: int, pool: bool = True
 ) -> dict[str, NDArray[Any]]:
     """Return features of the windows of a video, from their middle square.
 
@@ -121,13 +121,13 @@ def write_npz(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
         np.savez(handle, **arrays)  # type: ignore[arg-type]
 
 
-def find_stage(model: Model, layer: str) -> nn.Module:
+def find_stage(model: ScoringModel, layer: str) -> nn.Module:
     """Return a stage of the checkpoint's net.
 
     Raises:
         ValueError: the net has no such stage.
     """
-    known = stages(model.classifier.net)
+    known = residual_stages(model.classifier.net)
     if layer not in known:
         name, choices = model.description.net_name, ", ".join(known)
         told = f"use one of {choices}." if known else "use a net of the ResNet family, such as i3d."
@@ -135,7 +135,7 @@ def find_stage(model: Model, layer: str) -> nn.Module:
     return known[layer]
 
 
-def stages(net: nn.Module) -> dict[str, nn.Module]:
+def residual_stages(net: nn.Module) -> dict[str, nn.Module]:
     """Return the blocks of a net that are stages of bottleneck blocks: `res2` first, in every net of the table."""
     blocks = net.get_submodule("blocks").children()
     found = [block for block in blocks if any(name.endswith("conv_c") for name, _ in block.named_modules())]

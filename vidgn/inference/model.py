@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifests.folder import FRAMES_HINT
-from vidgn.data.manifests.listing import find_videos
+from vidgn.data.manifests.listing import list_videos
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES
 from vidgn.data.transforms import CropSpec
 from vidgn.description import Description
@@ -23,7 +23,7 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pyth", ".pt", ".pkl", ".npz", ".safetensors")
 
 
-class Model(NamedTuple):
+class ScoringModel(NamedTuple):
     """A checkpoint, ready to score."""
 
     path: Path
@@ -47,7 +47,7 @@ class Model(NamedTuple):
         return CropSpec(self.description.crop)
 
 
-def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) -> Model:
+def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) -> ScoringModel:
     """Build the classifier of a checkpoint on a device, in evaluation mode; `fused` as `eval.py` has it by default.
 
     Standardized kernels are plain ones in it, and its description says so.
@@ -67,7 +67,7 @@ def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) ->
     classifier.description = dataclasses.replace(checkpoint.description, model=model)
     if fused:
         speed_up(classifier.net, SpeedSpec(), accelerator=place.type)
-    return Model(checkpoint.path, classifier.eval().to(place), classifier.description, place)
+    return ScoringModel(checkpoint.path, classifier.eval().to(place), classifier.description, place)
 
 
 def find_checkpoint(ckpt: str | Path) -> Path:
@@ -142,4 +142,4 @@ def _check_name(name: str, path: Path) -> None:
 
 
 def _videos_below(folder: Path) -> list[Path]:
-    return [folder / name for name in find_videos(str(folder))]
+    return [folder / name for name in list_videos(str(folder))]

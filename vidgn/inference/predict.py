@@ -19,7 +19,7 @@ from vidgn.data.readers.types import Reader
 from vidgn.data.storage.excerpt import Excerpt
 from vidgn.data.views import ViewDataset
 from vidgn.evaluation.evaluate import protocol
-from vidgn.inference.model import Model
+from vidgn.inference.model import ScoringModel
 from vidgn.inference.windows import moment, read_windows, window_starts
 from vidgn.predictions import Prediction
 from vidgn.runs.specs import check_view_spec, data_spec
@@ -59,7 +59,7 @@ class Segment(NamedTuple):
 
 
 def choose_test(
-    model: Model, *, num_clips: int | None = None, num_crops: int | Literal["full"] | None = None
+    model: ScoringModel, *, num_clips: int | None = None, num_crops: int | Literal["full"] | None = None
 ) -> ViewSpec:
     """Return the views of the checkpoint's own test, with what was asked for instead.
 
@@ -74,7 +74,9 @@ def choose_test(
     )
 
 
-def predict(videos: Sequence[str], model: Model, *, test: ViewSpec, num_workers: int | None = None) -> Iterator[Answer]:
+def predict(
+    videos: Sequence[str], model: ScoringModel, *, test: ViewSpec, num_workers: int | None = None
+) -> Iterator[Answer]:
     """Score videos one by one; one that cannot be read is an answer with an error.
 
     Args:
@@ -104,7 +106,7 @@ def predict(videos: Sequence[str], model: Model, *, test: ViewSpec, num_workers:
             yield Answer(videos[said.video], None if said.scores is None else tuple(said.scores), said.error)
 
 
-def predict_open(reader: Reader, model: Model, *, test: ViewSpec) -> tuple[float, ...]:
+def predict_open(reader: Reader, model: ScoringModel, *, test: ViewSpec) -> tuple[float, ...]:
     """Return the scores (Q,) of one video that is open already, or of an array (`vidgn.data.array.ArrayReader`).
 
     Raises:
@@ -123,19 +125,19 @@ def predict_open(reader: Reader, model: Model, *, test: ViewSpec) -> tuple[float
     return tuple(float(score) for score in prediction.scores)
 
 
-def protocol_of(model: Model, test: ViewSpec) -> str:
+def protocol_of(model: ScoringModel, test: ViewSpec) -> str:
     """Return in words how a video is scored."""
     spec = data_spec(model.description.data)
     return protocol(VideoDataModule({}, spec=spec, clip=model.clip, crop=model.crop, test=test, batch=1))
 
 
-def _rate(model: Model) -> float | None:
+def _rate(model: ScoringModel) -> float | None:
     """Return the frame rate that the checkpoint was trained at; None: frame by frame."""
     spec = data_spec(model.description.data)
     return (spec.fps or 0.0) if spec.time == "seconds" else None
 
 
-def timeline(video: str | Reader, model: Model, *, stride: int | None = None) -> Iterator[WindowAnswer]:
+def timeline(video: str | Reader, model: ScoringModel, *, stride: int | None = None) -> Iterator[WindowAnswer]:
     """Score a window that slides over the video, one crop in the middle, in memory that does not grow.
 
     Args:

@@ -17,7 +17,7 @@ from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
 from vidgn.escape import plain_cell, printable
 from vidgn.inference.fetch import Given, local_videos
-from vidgn.inference.model import Model, find_checkpoint, open_model
+from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.predict import (
     Answer,
     Segment,
@@ -137,7 +137,7 @@ class _Scored(NamedTuple):
     error: str | None
 
 
-def _scored(path: str, model: Model, stride: int | None) -> _Scored:
+def _scored(path: str, model: ScoringModel, stride: int | None) -> _Scored:
     windows: list[WindowAnswer] = []
     try:
         with open_video(path) as reader:
@@ -152,7 +152,7 @@ def _scored(path: str, model: Model, stride: int | None) -> _Scored:
     return _Scored(windows, fps, seconds, None)
 
 
-def _write_text(answers: Sequence[Answer], model: Model, count: int, words: str, out: TextIO) -> None:
+def _write_text(answers: Sequence[Answer], model: ScoringModel, count: int, words: str, out: TextIO) -> None:
     wide = max(len(printable(name)) for name in model.classes)
     for answer in answers:
         print(printable(answer.video), file=out)
@@ -164,7 +164,7 @@ def _write_text(answers: Sequence[Answer], model: Model, count: int, words: str,
     print(f"{len(answers) - failed} scored / {failed} failed; {words}", file=out)
 
 
-def _write_csv(answers: Sequence[Answer], model: Model, count: int, out: TextIO) -> None:
+def _write_csv(answers: Sequence[Answer], model: ScoringModel, count: int, out: TextIO) -> None:
     writer = csv.writer(out)
     writer.writerow(["video", *(f"{part}{k}" for k in range(1, count + 1) for part in ("class", "score")), "error"])
     for answer in answers:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
-from vidgn.inference.model import Model, open_model
+from vidgn.inference.model import ScoringModel, open_model
 from vidgn.inference.network.server import LimitedHandler, LimitedServer, Limits, TooSlow
 from vidgn.inference.windows import moment
 from vidgn.temporary import temporary_folder
@@ -55,7 +55,7 @@ def run_serve(*, ckpt: str, host: str, port: int, limit_mb: int, out: TextIO, de
     return 0
 
 
-def make_server(model: Model, *, host: str, port: int, limit: int, folder: Path | None = None) -> LimitedServer:
+def make_server(model: ScoringModel, *, host: str, port: int, limit: int, folder: Path | None = None) -> LimitedServer:
     """Bind a server to an address.
 
     Args:
@@ -74,7 +74,7 @@ def make_server(model: Model, *, host: str, port: int, limit: int, folder: Path 
     return LimitedServer(host, port, BoundHandler, limits=Limits(body=limit))
 
 
-def describe_model(model: Model) -> str:
+def describe_model(model: ScoringModel) -> str:
     """Return the name of a model: its net, norm, clip, number of classes and file."""
     described = model.description
     net = f"{described.net_name} with {described.norm['name']}"
@@ -137,7 +137,7 @@ class Desk:
             self._turn.release()
 
 
-def answer(path: Path, model: Model) -> dict[str, Any]:
+def answer(path: Path, model: ScoringModel) -> dict[str, Any]:
     """Return what the page shows of a video: top classes, scores over time, frames and film with their heat.
 
     A film is written beside `path`.
@@ -145,7 +145,7 @@ def answer(path: Path, model: Model) -> dict[str, Any]:
     Raises:
         VideoDecodeError: the upload is not a whole video.
     """
-    from vidgn.inference.explain import explain, overlay, strip_png, write_film
+    from vidgn.inference.explain import explain_video, overlay, strip_png, write_film
     from vidgn.inference.predict import choose_test, predict, protocol_of, timeline
 
     test = choose_test(model)
@@ -157,7 +157,7 @@ def answer(path: Path, model: Model) -> dict[str, Any]:
     windows = list(timeline(str(path), model, stride=max(1, model.clip.span // 2)))
     shown = [name for name, _ in said.top(model.classes, _TOP)]
     index = [model.classes.index(name) for name in shown]
-    found = explain(str(path), model, name=shown[0])
+    found = explain_video(str(path), model, name=shown[0])
     heated = overlay(found)
     picture = strip_png(found, heated, stride=model.clip.stride, paper="none", ink=_INK)
     film = path.with_name("film.mp4")

@@ -31,7 +31,7 @@ class Clip(NamedTuple):
     crop: int
 
 
-class Model(NamedTuple):
+class ModelRow(NamedTuple):
     """One network.
 
     Attributes:
@@ -126,27 +126,27 @@ def _build_i3d(*, depth: int, pool1: str, norm: NormFactory, **options: Any) -> 
 
 _ZOO = "pytorchvideo docs/source/model_zoo.md"
 
-MODELS: Mapping[str, Model] = {
-    "i3d_r50": Model(
+MODELS: Mapping[str, ModelRow] = {
+    "i3d_r50": ModelRow(
         partial(_build_i3d, depth=50), Clip(32, 64, 224), 64, 0.5, "video-nonlocal-net, 32x2", pool1="nonlocal"
     ),
-    "i3d_r101": Model(
+    "i3d_r101": ModelRow(
         partial(_build_i3d, depth=101), Clip(32, 64, 224), 64, 0.5, "video-nonlocal-net, 32x2", pool1="nonlocal"
     ),
-    "i3d_r50_8x8": Model(
+    "i3d_r50_8x8": ModelRow(
         partial(_build_i3d, depth=50), Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8", pool1="pytorchvideo"
     ),
-    "c2d_r50": Model(build_c2d_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
-    "c2d_r101": Model(build_c2d_r101, Clip(8, 64, 224), 64, 0.5, "Non-local Neural Networks, Table 1, with 101 layers"),
-    "slow_r50": Model(build_slow_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
-    "slowfast_r50": Model(build_slowfast_r50, Clip(32, 64, 224), 64, 0.5, f"{_ZOO}, 8x8: 8 and 32 frames of 64"),
-    "r2plus1d_r50": Model(build_r2plus1d_r50, Clip(16, 64, 224), 64, 0.5, f"{_ZOO}, 16x4"),
-    "csn_r101": Model(build_csn_r101, Clip(32, 64, 224), 64, 0.0, f"{_ZOO}, 32x2; dropout models/csn.py"),
-    "x3d_s": Model(build_x3d, Clip(13, 78, 160), 24, 0.5, f"{_ZOO}, 13x6; crop models/hub/x3d.py"),
-    "x3d_xs": Model(build_x3d, Clip(4, 48, 160), 24, 0.5, f"{_ZOO}, 4x12; crop models/hub/x3d.py"),
-    "x3d_m": Model(build_x3d, Clip(16, 80, 224), 24, 0.5, f"{_ZOO}, 16x5; crop models/hub/x3d.py"),
-    "x3d_l": Model(build_x3d_l, Clip(16, 80, 312), 24, 0.5, f"{_ZOO}, 16x5; crop models/hub/x3d.py"),
-    "vgg16": Model(build_vgg16, Clip(8, 64, 224), 64, 0.5, "arXiv 1409.1556, net D, on each frame of c2d_r50's clip"),
+    "c2d_r50": ModelRow(build_c2d_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
+    "c2d_r101": ModelRow(build_c2d_r101, Clip(8, 64, 224), 64, 0.5, "Non-local Neural Networks, Table 1, 101 layers"),
+    "slow_r50": ModelRow(build_slow_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
+    "slowfast_r50": ModelRow(build_slowfast_r50, Clip(32, 64, 224), 64, 0.5, f"{_ZOO}, 8x8: 8 and 32 frames of 64"),
+    "r2plus1d_r50": ModelRow(build_r2plus1d_r50, Clip(16, 64, 224), 64, 0.5, f"{_ZOO}, 16x4"),
+    "csn_r101": ModelRow(build_csn_r101, Clip(32, 64, 224), 64, 0.0, f"{_ZOO}, 32x2; dropout models/csn.py"),
+    "x3d_s": ModelRow(build_x3d, Clip(13, 78, 160), 24, 0.5, f"{_ZOO}, 13x6; crop models/hub/x3d.py"),
+    "x3d_xs": ModelRow(build_x3d, Clip(4, 48, 160), 24, 0.5, f"{_ZOO}, 4x12; crop models/hub/x3d.py"),
+    "x3d_m": ModelRow(build_x3d, Clip(16, 80, 224), 24, 0.5, f"{_ZOO}, 16x5; crop models/hub/x3d.py"),
+    "x3d_l": ModelRow(build_x3d_l, Clip(16, 80, 312), 24, 0.5, f"{_ZOO}, 16x5; crop models/hub/x3d.py"),
+    "vgg16": ModelRow(build_vgg16, Clip(8, 64, 224), 64, 0.5, "arXiv 1409.1556, net D, on each frame of its clip"),
 }  # fmt: skip
 
 PUBLISHED_GROUPS, PUBLISHED_WIDTH = 32, 64  # groups of group norm, and channels of the stem they belong to

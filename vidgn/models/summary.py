@@ -33,7 +33,7 @@ class Stage(NamedTuple):
     activations: int
 
 
-class Published(NamedTuple):
+class PublishedCost(NamedTuple):
     """What others say of a net at its full width.
 
     Attributes:
@@ -55,19 +55,20 @@ class Published(NamedTuple):
 
 _NONLOCAL = "the layers of video-nonlocal-net's resnet_video_org.py"
 _ZOO = "pytorchvideo docs/source/model_zoo.md, counted by fvcore"
-PUBLISHED: Mapping[str, tuple[Published, ...]] = {
+PUBLISHED: Mapping[str, tuple[PublishedCost, ...]] = {
     "i3d_r50": (
-        Published(32, 224, 400, 28_043_472, 32.83, _NONLOCAL), Published(64, 224, 400, 28_043_472, 65.66, _NONLOCAL),
+        PublishedCost(32, 224, 400, 28_043_472, 32.83, _NONLOCAL),
+        PublishedCost(64, 224, 400, 28_043_472, 65.66, _NONLOCAL),
     ),
-    "i3d_r50_8x8": (Published(8, 256, 400, 28_040_000, 37.53, _ZOO),),
-    "c2d_r50": (Published(8, 256, 400, 24_330_000, 25.89, _ZOO),),
-    "slow_r50": (Published(8, 256, 400, 32_450_000, 54.52, _ZOO),),
-    "slowfast_r50": (Published(32, 256, 400, 34_570_000, 65.71, _ZOO),),
-    "r2plus1d_r50": (Published(16, 256, 400, 28_110_000, 76.45, _ZOO),),
-    "csn_r101": (Published(32, 256, 400, 22_210_000, 75.62, _ZOO),),
-    "x3d_s": (Published(13, 182, 400, 3_790_000, 2.96, _ZOO),),
-    "c2d_r101": (Published(1, 224, 1000, 44_549_160, 7.80, "torchvision resnet101"),),
-    "vgg16": (Published(1, 224, 1000, 138_365_992, 15.47, "torchvision vgg16_bn"),),
+    "i3d_r50_8x8": (PublishedCost(8, 256, 400, 28_040_000, 37.53, _ZOO),),
+    "c2d_r50": (PublishedCost(8, 256, 400, 24_330_000, 25.89, _ZOO),),
+    "slow_r50": (PublishedCost(8, 256, 400, 32_450_000, 54.52, _ZOO),),
+    "slowfast_r50": (PublishedCost(32, 256, 400, 34_570_000, 65.71, _ZOO),),
+    "r2plus1d_r50": (PublishedCost(16, 256, 400, 28_110_000, 76.45, _ZOO),),
+    "csn_r101": (PublishedCost(32, 256, 400, 22_210_000, 75.62, _ZOO),),
+    "x3d_s": (PublishedCost(13, 182, 400, 3_790_000, 2.96, _ZOO),),
+    "c2d_r101": (PublishedCost(1, 224, 1000, 44_549_160, 7.80, "torchvision resnet101"),),
+    "vgg16": (PublishedCost(1, 224, 1000, 138_365_992, 15.47, "torchvision vgg16_bn"),),
 }  # fmt: skip
 
 
@@ -106,7 +107,7 @@ class Told(NamedTuple):
 
     stages: list[Stage]
     groups: list[int]
-    published: tuple[Published, bool] | None
+    published: tuple[PublishedCost, bool] | None
 
 
 def groups_of(net: nn.Module) -> list[int]:
@@ -114,7 +115,9 @@ def groups_of(net: nn.Module) -> list[int]:
     return sorted({module.num_groups for module in net.modules() if isinstance(module, nn.GroupNorm)})
 
 
-def _published(model: str, width: int, num_classes: int, *, frames: int, side: int) -> tuple[Published, bool] | None:
+def _published(
+    model: str, width: int, num_classes: int, *, frames: int, side: int
+) -> tuple[PublishedCost, bool] | None:
     """Return the published numbers of this net of this clip, else of another clip; of another width there are none."""
     rows = [row for row in PUBLISHED.get(model, ()) if width == MODELS[model].width and row.num_classes == num_classes]
     same = [row for row in rows if (row.clip_len, row.side) == (frames, side)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from vidgn.norms.fit import Line, Moments, Sums, clip_moments, fit_scale, normalize_moments
+from vidgn.norms.fit import FitMoments, Line, Sums, clip_moments, fit_scale, normalize_moments
 
 SCALE_CLIPS = 1024  # clips whose moments are kept to fit the scales of a layer: 40 bytes per clip and channel
 
@@ -108,7 +108,7 @@ def _fit_layer(
     return LayerFit(name, best, lines[best].r2, scaled)
 
 
-def _fit_lines(batches: Iterable[Moments], choices: Sequence[int], *, eps: float) -> dict[int, Line]:
+def _fit_lines(batches: Iterable[FitMoments], choices: Sequence[int], *, eps: float) -> dict[int, Line]:
     sums = {number: Sums() for number in choices}
     for moments in batches:
         for number, total in sums.items():
@@ -116,7 +116,7 @@ def _fit_lines(batches: Iterable[Moments], choices: Sequence[int], *, eps: float
     return {number: total.fit() for number, total in sums.items()}
 
 
-def _fit_scaled(kept: Moments, choices: Sequence[int], *, eps: float) -> tuple[dict[int, Line], dict[int, Tensor]]:
+def _fit_scaled(kept: FitMoments, choices: Sequence[int], *, eps: float) -> tuple[dict[int, Line], dict[int, Tensor]]:
     """Try no scale, equal standard deviations, and what the search makes of the better of them."""
     lines, scales = {}, {}
     std = (kept.xx.mean(0) - kept.x.mean(0).square()).clamp(min=0).sqrt()
@@ -131,12 +131,12 @@ def _fit_scaled(kept: Moments, choices: Sequence[int], *, eps: float) -> tuple[d
     return lines, scales
 
 
-def _scaled(moments: Moments, scale: Tensor) -> Moments:
+def _scaled(moments: FitMoments, scale: Tensor) -> FitMoments:
     return moments._replace(x=moments.x * scale, xx=moments.xx * scale.square(), xt=moments.xt * scale)
 
 
-def _first_clips(batches: Iterable[Moments], limit: int) -> Moments:
-    kept: list[Moments] = []
+def _first_clips(batches: Iterable[FitMoments], limit: int) -> FitMoments:
+    kept: list[FitMoments] = []
     count = 0
     for moments in batches:
         kept.append(moments)
@@ -145,7 +145,7 @@ def _first_clips(batches: Iterable[Moments], limit: int) -> Moments:
             break
     if not kept:
         raise ValueError("calibrate gave no batch; give at least one clip.")
-    return Moments(*(torch.cat(values)[:limit] for values in zip(*kept, strict=True)))
+    return FitMoments(*(torch.cat(values)[:limit] for values in zip(*kept, strict=True)))
 
 
 def _write_line(norm: nn.GroupNorm, line: Line) -> None:

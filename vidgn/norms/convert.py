@@ -12,7 +12,7 @@ from torch import nn
 from vidgn.norms.calibrate import Calibration, LayerFit, calibrate_net
 from vidgn.norms.layers import ConfiguredNorm, finish_net, is_norm, make_norm
 from vidgn.norms.swap import Misfit, Stay, replace_layer
-from vidgn.norms.weight_norm import check_weights
+from vidgn.norms.weight_norm import check_normalizable
 from vidgn.norms.weight_standardization import (
     check_kernels,
     find_standardization,
@@ -115,7 +115,7 @@ def convert_norm(
     if calibrate is None and (scales != "keep" or groups):
         raise ValueError(f"scales={scales} and groups={list(groups)} need clips to fit to; give calibrate=LOADER.")
     if norm.name == "wn":
-        check_weights(model)
+        check_normalizable(model)
     how = find_standardization(weight_standardization)
     if how is not None:
         _check_standardized(model, norm, calibrated=calibrate is not None)

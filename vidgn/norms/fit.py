@@ -16,7 +16,7 @@ from torch import Tensor
 TINY = 1e-12  # share of a variance below which a channel counts as constant
 
 
-class Moments(NamedTuple):
+class FitMoments(NamedTuple):
     """Averages over the positions of each clip and channel, float64 (N, C)."""
 
     x: Tensor
@@ -34,23 +34,23 @@ class Line(NamedTuple):
     r2: float
 
 
-def clip_moments(x: Tensor, t: Tensor) -> Moments:
+def clip_moments(x: Tensor, t: Tensor) -> FitMoments:
     """Average one batch, x and t of one shape (N, C, ...), clip by clip, so that little memory is needed."""
     rows = []
     for one, other in zip(x, t, strict=True):
         a, b = (_exact(values).flatten(1) if values.dim() > 1 else _exact(values)[:, None] for values in (one, other))
         rows.append(torch.stack([a.mean(1), a.square().mean(1), (a * b).mean(1), b.mean(1), b.square().mean(1)]))
-    return Moments(*torch.stack(rows, 1))  # (5, N, C)
+    return FitMoments(*torch.stack(rows, 1))  # (5, N, C)
 
 
-def normalize_moments(moments: Moments, *, num_groups: int, eps: float, scale: Tensor | None = None) -> Moments:
+def normalize_moments(moments: FitMoments, *, num_groups: int, eps: float, scale: Tensor | None = None) -> FitMoments:
     """Turn the moments of x into those of the group norm of scale * x, before its weight and bias."""
     x, xx, xt, t, tt = moments
     if scale is not None:
         x, xx, xt = x * scale, xx * scale.square(), xt * scale
     mean = _group_mean(x, num_groups)
     rate = (_group_mean(xx, num_groups) - mean.square()).clamp(min=0).add(eps).rsqrt()
-    return Moments(
+    return FitMoments(
         (x - mean) * rate, (xx - 2 * x * mean + mean.square()) * rate.square(), (xt - mean * t) * rate, t, tt
     )
 
@@ -62,7 +62,7 @@ class Sums:
         self._sums: Tensor | None = None  # (5, C)
         self._count = 0
 
-    def add(self, moments: Moments) -> None:
+    def add(self, moments: FitMoments) -> None:
         """Count the clips of a batch."""
         sums = torch.stack(list(moments)).sum(1)
         self._sums = sums if self._sums is None else self._sums + sums
@@ -78,16 +78,16 @@ class Sums:
             raise ValueError("calibrate gave no batch; give at least one clip.")
         if not bool(self._sums.isfinite().all()):
             raise ValueError("a value of the net is infinite or not a number on the calibration clips; check both.")
-        return _solve(Moments(*(self._sums / self._count)))
+        return _solve(FitMoments(*(self._sums / self._count)))
 
 
-def fit_scale(moments: Moments, *, num_groups: int, eps: float, start: Tensor, steps: int = 60) -> Tensor:
+def fit_scale(moments: FitMoments, *, num_groups: int, eps: float, start: Tensor, steps: int = 60) -> Tensor:
     """Find the scale (C,) of the channels under which the group norm explains most of t, by L-BFGS on its logarithm.
 
     A scale decides which channels dominate the statistics of their group. The geometric mean of each group's scales is
     that of `start`.
     """
-    moments = Moments(*(values.detach() for values in moments))
+    moments = FitMoments(*(values.detach() for values in moments))
     first = start.log()
     change = torch.zeros_like(first, requires_grad=True)
     optimizer = torch.optim.LBFGS([change], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
@@ -105,7 +105,7 @@ def fit_scale(moments: Moments, *, num_groups: int, eps: float, start: Tensor, s
     return found if bool(found.isfinite().all()) else start
 
 
-def _unexplained(moments: Moments) -> Tensor:
+def _unexplained(moments: FitMoments) -> Tensor:
     """Return the share of the variance of t that the best lines leave, over all channels."""
     x, xx, xt, t, tt = (values.mean(0) for values in moments)
     var_x, var_t, cov = xx - x.square(), tt - t.square(), xt - x * t
@@ -113,7 +113,7 @@ def _unexplained(moments: Moments) -> Tensor:
     return left.sum() / var_t.sum().clamp(min=TINY)
 
 
-def _solve(means: Moments) -> Line:
+def _solve(means: FitMoments) -> Line:
     x, xx, xt, t, tt = means
     var_x, var_t, cov = (xx - x.square()).clamp(min=0), (tt - t.square()).clamp(min=0), xt - x * t
     varies = var_x > TINY * xx.clamp(min=TINY)

@@ -41,7 +41,7 @@ def normalize_weights(net: nn.Module) -> tuple[str, ...]:
     Raises:
         ValueError: see `check_weights`; nothing is changed.
     """
-    check_weights(net)
+    check_normalizable(net)
     changed = []
     for name, layer in list(net.named_modules()):
         if isinstance(layer, _LAYERS) and not is_parametrized(layer, "weight"):
@@ -52,7 +52,7 @@ def normalize_weights(net: nn.Module) -> tuple[str, ...]:
     return tuple(changed)
 
 
-def check_weights(net: nn.Module) -> None:
+def check_normalizable(net: nn.Module) -> None:
     """Check that `normalize_weights` can change every layer of a net.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import numpy as np
 
-from vidgn.report.run_files import parsed, read_table
+from vidgn.report.run_files import parsed, read_run_table
 from vidgn.statistics import Interval, bootstrap, mcnemar
 
 _COLUMNS = ("video", "label", "class1")
@@ -41,7 +41,7 @@ class Comparison:
     left_out: int
 
 
-def compare(first: str | Path, second: str | Path) -> Comparison:
+def compare_runs(first: str | Path, second: str | Path) -> Comparison:
     """Compare the tests of two run folders, of train.py or eval.py.
 
     Raises:
@@ -78,7 +78,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
 
 def run_compare(first: str, second: str, *, out: TextIO, as_json: bool = False) -> int:
     """Print the comparison; return 0."""
-    result = compare(first, second)
+    result = compare_runs(first, second)
     if as_json:
         print(json.dumps(asdict(result)), file=out)
         return 0
@@ -99,7 +99,7 @@ def _answers(folder: Path) -> Mapping[str, tuple[str, str]]:
     file = folder / "predictions.csv"
     if not file.is_file():
         raise FileNotFoundError(f"{folder} has no predictions.csv; give a run folder with a finished test.")
-    rows = read_table(file, columns=_COLUMNS)
+    rows = read_run_table(file, columns=_COLUMNS)
     answers: Mapping[str, tuple[str, str]] = parsed(
         file, lambda: {row["video"]: (row["label"], row["class1"]) for row in rows}
     )

@@ -22,7 +22,7 @@ GENERATOR = '<meta name="generator" content="vidgn report">'  # tells a page tha
 _NONE = "\N{EN DASH}"
 
 
-class Picture(NamedTuple):
+class PageFigure(NamedTuple):
     """One picture: what it shows in words, and the PNG files for light and dark pages."""
 
     alt: str
@@ -34,7 +34,7 @@ class Section(NamedTuple):
     """A heading with HTML and pictures below."""
 
     title: str
-    parts: Sequence[str | Picture]
+    parts: Sequence[str | PageFigure]
 
 
 def page(sections: Sequence[Section]) -> str:
@@ -105,25 +105,25 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _grouped(parts: Sequence[str | Picture]) -> list[list[str | Picture]]:
+def _grouped(parts: Sequence[str | PageFigure]) -> list[list[str | PageFigure]]:
     """Put pictures after one another into one row."""
-    groups: list[list[str | Picture]] = []
+    groups: list[list[str | PageFigure]] = []
     for part in parts:
-        if groups and isinstance(part, Picture) and isinstance(groups[-1][0], Picture):
+        if groups and isinstance(part, PageFigure) and isinstance(groups[-1][0], PageFigure):
             groups[-1].append(part)
         else:
             groups.append([part])
     return groups
 
 
-def _block(parts: Sequence[str | Picture]) -> str:
-    pictures = [part for part in parts if isinstance(part, Picture)]
+def _block(parts: Sequence[str | PageFigure]) -> str:
+    pictures = [part for part in parts if isinstance(part, PageFigure)]
     if not pictures:
         return "".join(str(part) for part in parts)
     return f'<div class="row">{"".join(_figure(picture) for picture in pictures)}</div>'
 
 
-def _figure(picture: Picture) -> str:
+def _figure(picture: PageFigure) -> str:
     light, dark = (
         f"data:image/png;base64,{base64.b64encode(image).decode()}" for image in (picture.light, picture.dark)
     )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from vidgn.bounds import text
 from vidgn.callbacks.percentiles import PERCENTILE
-from vidgn.report.run_files import number, parsed, position, read_config, read_metrics, read_table
+from vidgn.report.run_files import number, parsed, position, read_config, read_metrics, read_run_table
 
 Points = Sequence[tuple[int, float]]  # (optimizer step, value)
 
@@ -84,8 +84,8 @@ def read_run(folder: str | Path) -> Run:
         raise FileNotFoundError(f"{path} holds no config.yaml, so it is no run folder; give one such as runs/NAME.")
     tables = {name: path / f"{name}.csv" for name in ("metrics", "pace", "predictions")}
     config = read_config(path / "config.yaml")
-    rows, measured = read_table(tables["metrics"]), read_table(tables["pace"])
-    answers = read_table(tables["predictions"], columns=("video", "label", "class1", "score1", "error"))
+    rows, measured = read_run_table(tables["metrics"]), read_run_table(tables["pace"])
+    answers = read_run_table(tables["predictions"], columns=("video", "label", "class1", "score1", "error"))
     scored = parsed(tables["predictions"], lambda: [_scored(row) for row in answers])
     curves = parsed(tables["metrics"], lambda: _curves(rows))
     pace = parsed(tables["pace"], lambda: _pace(measured))

@@ -74,7 +74,7 @@ def read_metrics(file: Path) -> dict[str, Any]:
         return metrics
 
 
-def read_table(file: Path, *, columns: tuple[str, ...] = ()) -> list[dict[str, str]]:
+def read_run_table(file: Path, *, columns: tuple[str, ...] = ()) -> list[dict[str, str]]:
     """Read a CSV with a header; no rows where there is no file.
 
     Raises:

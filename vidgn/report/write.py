@@ -17,7 +17,7 @@ from vidgn.data.video import open_video
 from vidgn.outputs import check_outputs, replacing
 from vidgn.report import curves, theme
 from vidgn.report import figures as figures
-from vidgn.report.page import GENERATOR, Picture, Section, page, paragraph, runs_table, table_8
+from vidgn.report.page import GENERATOR, PageFigure, Section, page, paragraph, runs_table, table_8
 from vidgn.report.read_run import Run, Scored, class_accuracy, confusion, num_names, read_run, reliability
 
 MAX_CONFUSED = 2_000  # classes of a confusion matrix, which has their square
@@ -95,14 +95,14 @@ class _Drawer:
         self.files = files
         self.count = 0
 
-    def __call__(self, name: str, alt: str, figure: Callable[..., Figure]) -> Picture:
+    def __call__(self, name: str, alt: str, figure: Callable[..., Figure]) -> PageFigure:
         """Draw `figure(theme=...)` for each theme."""
         images = [theme.as_png(figure(theme=colours)) for colours in theme.THEMES]
         for colours, image in zip(theme.THEMES, images, strict=True):
             suffix = "" if colours.name == "light" else f"-{colours.name}"
             self.files[f"{name}{suffix}.png"] = image
         self.count += 1
-        return Picture(alt, *images)
+        return PageFigure(alt, *images)
 
 
 def _curves(runs: Sequence[Run], draw: _Drawer) -> list[Section]:
@@ -123,7 +123,7 @@ def _curves(runs: Sequence[Run], draw: _Drawer) -> list[Section]:
     return [Section("Error curves", [note, *panels])]
 
 
-def training_sections(run: Run, number: int, draw: Callable[..., Picture]) -> list[Section]:
+def training_sections(run: Run, number: int, draw: Callable[..., PageFigure]) -> list[Section]:
     """Return speed and memory over time, and the percentiles of a layer where they were recorded."""
     found = []
     for name, label in {**curves.PACE, **curves.PACE_GPU}.items():
@@ -160,13 +160,13 @@ def _run_sections(run: Run, number: int, draw: _Drawer, *, videos: str | None) -
     return found + ([Section(f"{run.title}: examples", strips)] if strips else [])
 
 
-def _strips(run: Run, number: int, draw: _Drawer, *, root: Path | None) -> list[str | Picture]:
+def _strips(run: Run, number: int, draw: _Drawer, *, root: Path | None) -> list[str | PageFigure]:
     """Return film strips of the surest right and wrong answers, of videos below `root` alone."""
     if root is None:
         return [paragraph("Frames are shown with --videos DIR, the folder of the videos on this machine.")]
     sure = sorted((row for row in run.predictions if row.best), key=lambda row: -row.score)
     rows = [row for row in sure if row.right][:_STRIPS] + [row for row in sure if not row.right][:_STRIPS]
-    found: list[str | Picture] = []
+    found: list[str | PageFigure] = []
     for place, row in enumerate(rows):
         path = root / row.video
         if not path.is_file() or not path.resolve().is_relative_to(root.resolve()):

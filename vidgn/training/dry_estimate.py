@@ -47,7 +47,7 @@ class Job(NamedTuple):
     batch: int
 
 
-class Prediction(NamedTuple):
+class CostEstimate(NamedTuple):
     """What to expect. Rates are clips per second of the whole machine, memory is GiB of one GPU."""
 
     hours: float
@@ -60,7 +60,7 @@ class Prediction(NamedTuple):
     limit: str
 
 
-def predict(
+def estimate_cost(
     job: Job,
     *,
     gpu: str,
@@ -71,7 +71,7 @@ def predict(
     half: bool,
     read_seconds: float,
     test_read_seconds: float,
-) -> Prediction:
+) -> CostEstimate:
     """Predict a run: reading and the net overlap, so the slower of the two decides.
 
     Args:
@@ -102,7 +102,7 @@ def predict(
     hours = job.train_clips / min(net_rate, read_rate) / 3600
     test_hours = job.test_views / test_rate / 3600
     memory = memory_gib(job, half=half)
-    return Prediction(
+    return CostEstimate(
         hours=hours,
         test_hours=test_hours,
         dollars=(hours + test_hours) * gpus * (kind.dollars if dollars is None else dollars),
@@ -125,11 +125,11 @@ def memory_gib(job: Job, *, half: bool) -> float:
     return (activations + 3 * job.parameter_bytes) / 2**30
 
 
-def needed_cores(prediction: Prediction, *, read_seconds: float) -> int:
+def needed_cores(prediction: CostEstimate, *, read_seconds: float) -> int:
     """Return how many cores read as fast as the net takes clips."""
     return math.ceil(prediction.net_rate * read_seconds)
 
 
-def as_record(prediction: Prediction) -> dict[str, Any]:
+def estimate_record(prediction: CostEstimate) -> dict[str, Any]:
     """Return the prediction as a file has it."""
     return {key: round(value, 3) if isinstance(value, float) else value for key, value in prediction._asdict().items()}

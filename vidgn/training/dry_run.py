@@ -35,7 +35,7 @@ from vidgn.runs.command_line import run_folder
 from vidgn.runs.defaults import check_task, fill_clip, fill_standardization
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
-from vidgn.training.dry_estimate import STEP_COST, Job, Prediction, as_record, needed_cores, predict
+from vidgn.training.dry_estimate import STEP_COST, CostEstimate, Job, estimate_cost, estimate_record, needed_cores
 
 _CPU_SHARE = 0.3  # of the rate of matrix products that a training step reaches on a CPU; seen: 0.2 to 0.5
 MADE_CLASSES = 400  # of the net, where there is no data
@@ -76,10 +76,15 @@ def dry_run(config: DictConfig) -> dict[str, Any]:
         found = _measure(config, videos)
         job = job._replace(test_views=videos.num_test * found.views_per_video)
     wanted = {key: words[key] for key in ("gpu", "gpus", "cores", "utilization", "dollars")}
-    prediction = predict(
+    prediction = estimate_cost(
         job, **wanted, half=half, read_seconds=found.read_seconds, test_read_seconds=found.view_read_seconds
     )
-    record = {"measured": found._asdict(), "job": job._asdict(), "words": wanted, "predicted": as_record(prediction)}
+    record = {
+        "measured": found._asdict(),
+        "job": job._asdict(),
+        "words": wanted,
+        "predicted": estimate_record(prediction),
+    }
     (run_folder() / "dry.json").write_text(json.dumps(record, indent=1) + "\n")
     say(_text(config, found, job, prediction))
     return record
@@ -240,7 +245,7 @@ def _matmul_rate() -> float:
     return side**3 / min(_seconds(lambda: matrix @ matrix) for _ in range(5))
 
 
-def _text(config: DictConfig, found: Measured, job: Job, expected: Prediction) -> str:
+def _text(config: DictConfig, found: Measured, job: Job, expected: CostEstimate) -> str:
     words = config.trainer.dry
     clips, rate = config.batch, config.batch / found.step_seconds
     fit = "fits" if expected.fits else f"does NOT fit into a {words.gpu}: take a smaller batch"

@@ -17,7 +17,7 @@ from vidgn.callbacks.averaging import WeightAverage
 from vidgn.callbacks.checkpointing import BEST, Keep
 from vidgn.callbacks.early_stop import EarlyStop, Monitor, monitor
 from vidgn.callbacks.freeze import Freeze
-from vidgn.callbacks.nonfinite import Guard
+from vidgn.callbacks.nonfinite import NonFiniteGuard
 from vidgn.callbacks.precise_bn import PreciseBN
 from vidgn.callbacks.preemption import Stop
 from vidgn.checkpoint import read_checkpoint
@@ -32,7 +32,7 @@ from vidgn.data.module import Split, VideoDataModule, mirror_changes
 from vidgn.data.transforms import CropSpec
 from vidgn.description import Description
 from vidgn.distillation import DistillSpec, Teacher, class_order
-from vidgn.evaluation.evaluate import Result, check_test_limit, evaluate
+from vidgn.evaluation.evaluate import Result, check_test_limit, score_test
 from vidgn.evaluation.published import open_checkpoint, respell
 from vidgn.evaluation.restore import restore
 from vidgn.losses import ClipLoss, LossSpec
@@ -63,7 +63,7 @@ from vidgn.training.watch import watchers
 FEW_VIDEOS = 50  # of the validation, below which one video changes the error by more than 2 %
 
 
-def train(config: DictConfig) -> Result | None:
+def run_training(config: DictConfig) -> Result | None:
     """Run the words of `configs/train.yaml`; return the result of the final test, None without one.
 
     With `trainer=dry` nothing is trained; see `vidgn.training.dry_run`.
@@ -93,7 +93,7 @@ def train(config: DictConfig) -> Result | None:
         classifier, data, start = _parts(config, first)
         keep.by = _best_by(config, num_videos=len(data.manifests["val"]))
         callbacks: list[L.Callback] = [
-            Guard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
+            NonFiniteGuard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
             *averages(classifier.net, config),  # before keep, which saves the trained weights
             *([EarlyStop(config.early_stop, by=keep.by)] if config.early_stop is not None else []),  # before keep
             *([keep] if config.trainer.enable_checkpointing else []),  # before all that log
@@ -134,7 +134,7 @@ def train(config: DictConfig) -> Result | None:
         if best is not None:
             _announce_best(keep, num_videos=len(data.manifests["val"]))
             classifier.net.load_state_dict(read_checkpoint(best).net)
-        result = evaluate(trainer, classifier, data, folder=folder, checkpoint=best)
+        result = score_test(trainer, classifier, data, folder=folder, checkpoint=best)
         names = ("video_top1", "video_top5", "clip_top1", "clip_top5")
         metrics = {f"test/{name}": float(getattr(result, name)) for name in names}
         log_config(trainer.loggers, _plain(config), metrics=metrics)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from vidgn.data.batches import ClipBatch, ViewBatch
 from vidgn.data.faults import isolated_read
-from vidgn.data.faults.isolated_read import Guard, ReaderKilled
+from vidgn.data.faults.isolated_read import IsolatedRead, ReaderKilled
 from vidgn.data.faults.quarantine import Quarantine, TooManyBadVideos
 from vidgn.data.loading.loader import VideoLoader
 from vidgn.data.loading.sampler import EpochSampler
@@ -160,7 +160,7 @@ def late(*, disk: bool, failures: int = 0):
 def test_a_stalled_disk_is_no_bad_video(monkeypatch, disk, failures, text):
     monkeypatch.setattr(isolated_read, "Helper", late(disk=disk, failures=failures))
     with pytest.raises(TimeoutError, match=text) as caught:
-        Guard(lambda path: ([], None), deadline_seconds=2)("a.mp4")
+        IsolatedRead(lambda path: ([], None), deadline_seconds=2)("a.mp4")
     assert caught.value.errno == errno.ETIMEDOUT
 
 
@@ -176,5 +176,5 @@ def test_network_errors_are_tried_again(monkeypatch, seconds):
             raise errors.pop()
         return [], path
 
-    assert Guard(read, deadline_seconds=seconds)("a.mp4") == ([], "a.mp4")
+    assert IsolatedRead(read, deadline_seconds=seconds)("a.mp4") == ([], "a.mp4")
     assert len(errors) == (0 if seconds is None else 2)  # the helper has a copy

@@ -6,7 +6,7 @@ from PIL import Image
 from vidgn.data.clips import ClipSpec
 from vidgn.data.faults.quarantine import Quarantine, TooManyBadVideos
 from vidgn.data.images.dataset import CentreDataset, PictureDataset, PictureDecodeError, read_picture
-from vidgn.data.images.module import PictureDataModule, data_module, protocol
+from vidgn.data.images.module import PictureDataModule, data_module, image_protocol
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import VideoDataModule
 from vidgn.data.readers.types import VideoDecodeError
@@ -181,7 +181,7 @@ def test_loaders_give_clips_of_one_frame(folder):
     assert sorted(video for batch in batches for video in batch.videos.tolist()) == list(range(6))
     assert [batch.videos.tolist() for batch in data.val_dataloader()] == [[0, 1], [2, 3], [4, 5]]
     assert [batch.videos.tolist() for batch in data.test_dataloader()] == [[0, 1], [2, 3], [4, 5]]
-    assert protocol(data) == "pictures: 1 centre crop of 32, short side 37, softmax averaged over positions"
+    assert image_protocol(data) == "pictures: 1 centre crop of 32, short side 37, softmax averaged over positions"
 
 
 def test_pictures_have_one_frame_and_one_view(folder):

@@ -10,7 +10,7 @@ import pytest
 from vidgn.data.loading import worker_status as board_module
 from vidgn.data.loading.loader import VideoLoader
 from vidgn.data.loading.worker_status import Board
-from vidgn.data.loading.workers import end_with_parent, explain, kill_daemons
+from vidgn.data.loading.workers import end_with_parent, explain_failure, kill_daemons
 
 KILLED = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
 
@@ -26,7 +26,7 @@ def board_of(pid: int, path: str, monkeypatch: pytest.MonkeyPatch) -> Board:
 
 
 def test_a_worker_that_dies_while_others_start_is_on_the_board(monkeypatch):
-    died = explain(KILLED, [], board_of(7, "train/one.mp4", monkeypatch))
+    died = explain_failure(KILLED, [], board_of(7, "train/one.mp4", monkeypatch))
     assert str(died) == (
         "worker 7 was killed by signal 9 (SIGKILL) while it read train/one.mp4; 1 workers; signal 9 is most often lack "
         "of memory: use fewer workers (data.num_workers) or a smaller batch"
@@ -34,7 +34,7 @@ def test_a_worker_that_dies_while_others_start_is_on_the_board(monkeypatch):
 
 
 def test_a_worker_of_another_loader_is_left_to_that(monkeypatch):
-    assert explain(KILLED, [], board_of(8, "train/one.mp4", monkeypatch)) is None
+    assert explain_failure(KILLED, [], board_of(8, "train/one.mp4", monkeypatch)) is None
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_a_worker_of_another_loader_is_left_to_that(monkeypatch):
     ],
 )
 def test_a_death_before_any_video_has_torchs_words(text, said):
-    died = explain(RuntimeError(text), (), None)
+    died = explain_failure(RuntimeError(text), (), None)
     assert str(died).startswith(f"worker 7 {said} while it read an unknown video; ")
 
 
 def test_something_else_is_no_death():
-    assert explain(RuntimeError("CUDA out of memory"), (), None) is None
-    assert explain(ValueError(str(KILLED)), (), None) is None
+    assert explain_failure(RuntimeError("CUDA out of memory"), (), None) is None
+    assert explain_failure(ValueError(str(KILLED)), (), None) is None
 
 
 def be_killed_while_a_worker_begins(told: int) -> None:

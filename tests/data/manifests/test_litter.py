@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from vidgn.curation.scan import scan
-from vidgn.data.manifests.listing import find_videos
+from vidgn.data.manifests.listing import list_videos
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.inference.model import find_videos_of
 
@@ -27,7 +27,7 @@ def names(manifest):
 def test_one_rule_says_what_a_video_of_a_folder_is(tmp_path):
     split = [f"{part}/{label}/{part}.mp4" for part in ("train", "val") for label in ("run", "sit")]
     fill(tmp_path, *split, *LITTER, *(f"train/run/{name}" for name in LITTER), *(f"train/{name}" for name in LITTER))
-    assert find_videos(str(tmp_path)) == sorted(split)
+    assert list_videos(str(tmp_path)) == sorted(split)
     assert find_videos_of([str(tmp_path)]) == [str(tmp_path / name) for name in sorted(split)]
     found = [name for part in ("train", "val") for name in names(Manifest.from_folder(tmp_path, split=part))]
     assert sorted(found) == sorted(split)

@@ -21,7 +21,7 @@ from vidgn.data.manifests.shards import read_shards
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.spec import DataSpec
 from vidgn.data.splits import read_manifests
-from vidgn.data.storage.byte_ranges import Piece
+from vidgn.data.storage.byte_ranges import FileRange
 from vidgn.data.transforms import CropSpec
 from vidgn.data.video import open_video
 
@@ -154,12 +154,12 @@ def test_without_a_test_the_test_is_val_and_rows_can_be_chosen(tars: Path) -> No
 def test_a_piece_travels_and_names_its_tar(tars: Path) -> None:
     piece = read_shards(str(tars), split="val").path(0)
     again = pickle.loads(pickle.dumps(piece))
-    assert isinstance(again, Piece)
+    assert isinstance(again, FileRange)
     assert (again, again.start, again.container) == (piece, piece.start, str(tars / "val-000000.tar"))
     with pytest.raises(VideoDecodeError, match=r"val-000000\.tar:val/.*mp4: not a video"):
-        open_video(Piece.of(again.container, start=again.start + 64, size=100, name=again.partition(":")[2]))
+        open_video(FileRange.of(again.container, start=again.start + 64, size=100, name=again.partition(":")[2]))
     with pytest.raises(OSError, match=r"val-000000\.tar ends before .*has changed since it was indexed"):
-        open_video(Piece.of(again.container, start=10**7, size=100, name="a.mp4"))
+        open_video(FileRange.of(again.container, start=10**7, size=100, name="a.mp4"))
     with pytest.raises(ValueError, match="reads whole files of this machine only"):
         open_video(piece, backend="decord")
 

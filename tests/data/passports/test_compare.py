@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from vidgn.curation.scan import run_compare
-from vidgn.data.passports.compare import compare, compare_with, describe_differences, pair, read_published
+from vidgn.curation.scan import run_compare_passports
+from vidgn.data.passports.compare import compare_passports, compare_with, describe_differences, pair, read_published
 from vidgn.data.passports.passport import VideoFacts, write_passport
 
 
@@ -28,7 +28,7 @@ def test_each_kind_of_difference_is_named():
         facts("e.mp4", width=320, height=240, sha256="e"),
         facts("theirs.mp4"),
     ]
-    found = compare(ours, theirs)
+    found = compare_passports(ours, theirs)
     assert found == {
         "only in the first": ["mine.mp4"],
         "only in the second": ["theirs.mp4"],
@@ -39,7 +39,7 @@ def test_each_kind_of_difference_is_named():
         "other size": ["e.mp4"],
         "other file": ["b.mp4", "c.mp4", "e.mp4"],
     }
-    assert compare(theirs, ours)["bad in the first alone"] == ["b.mp4"]
+    assert compare_passports(theirs, ours)["bad in the first alone"] == ["b.mp4"]
 
 
 def test_copies_in_other_folders_are_matched_by_file_names_that_stand_once():
@@ -89,11 +89,11 @@ def test_the_command_counts_and_names(tmp_path):
     write_passport([facts(f"{i:02d}.mp4") for i in range(12)], first)
     write_passport([facts("00.mp4")], second)
     out = io.StringIO()
-    assert run_compare(first, second, out=out) == 1
+    assert run_compare_passports(first, second, out=out) == 1
     assert "       11 only in the first\n            01.mp4\n" in out.getvalue()
     assert "            and 1 more\n" in out.getvalue()
     out = io.StringIO()
-    assert run_compare(second, second, out=out, as_json=True) == 0
+    assert run_compare_passports(second, second, out=out, as_json=True) == 0
     assert not any(json.loads(out.getvalue()).values())
 
 

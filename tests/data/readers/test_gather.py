@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vidgn.data.readers.gather import distinct, gather
+from vidgn.data.readers.gather import distinct, gather_frames
 
 
 def stills(indices):
@@ -19,16 +19,16 @@ def test_a_frame_that_does_not_exist_is_refused(index):
 
 
 def test_frames_are_put_where_they_are_wanted():
-    got = gather(np.array([[4, 2, 4], [0, 2, 7]]), stills)
+    got = gather_frames(np.array([[4, 2, 4], [0, 2, 7]]), stills)
     assert got.shape == (2, 3, 2, 3, 3)
     assert got[..., 0, 0, 0].tolist() == [[4, 2, 4], [0, 2, 7]]
 
 
 def test_no_indices_are_refused():
     with pytest.raises(ValueError, match=r"indices of shape \(0, 4\) name no frame"):
-        gather(np.zeros((0, 4), dtype=np.int64), stills)
+        gather_frames(np.zeros((0, 4), dtype=np.int64), stills)
 
 
 def test_fractional_indices_are_refused():
     with pytest.raises(TypeError, match=r"indices \(float64\) must be integers"):
-        gather(np.array([0.5]), stills)
+        gather_frames(np.array([0.5]), stills)

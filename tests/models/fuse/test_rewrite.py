@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from vidgn.models.fuse.compile import compile_net
-from vidgn.models.fuse.conv import FORMS, ViewConv3d, applicable_forms, prepare
+from vidgn.models.fuse.conv import FORMS, ViewConv3d, applicable_forms, prepare_kernels
 from vidgn.models.fuse.fold import fold_batch_norms
 from vidgn.models.fuse.rewrite import FusedResBlock, fuse
-from vidgn.models.fuse.tune import explain, tune
+from vidgn.models.fuse.tune import explain_forms, tune
 from vidgn.models.registry import build_model
 from vidgn.norms.fused import GroupNormAct3d
 from vidgn.norms.kernels.layout import channels_last
@@ -217,7 +217,7 @@ def test_every_form_gives_the_same_numbers(arguments, forms):
     y = conv(x)
     dy = torch.randn_like(y)
     wanted = [y, *torch.autograd.grad(y, [x, *conv.parameters()], dy)]
-    prepare(conv)
+    prepare_kernels(conv)
     assert applicable_forms(conv) == forms
     for form in forms:
         y = FORMS[form].run(conv, channels_last(x))
@@ -227,7 +227,7 @@ def test_every_form_gives_the_same_numbers(arguments, forms):
 
 def test_autocast_gives_bfloat16_and_the_fold_reads_it():
     conv = nn.Conv3d(3, 4, (5, 7, 7), (2, 2, 2), (2, 3, 3))
-    prepare(conv)
+    prepare_kernels(conv)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = [FORMS[form].run(conv, clips(4, 16)) for form in ("fold", "conv3d")]
     assert [y.dtype for y in outputs] == [torch.bfloat16] * 2
@@ -337,7 +337,7 @@ def test_the_table_of_forms_names_layer_shape_and_times(plain, tmp_path, monkeyp
         "vidgn.models.fuse.tune._time_forms",
         lambda site, backward: {name: times[name] for name in applicable_forms(site.conv)},
     )
-    table = explain(tune(fuse(copy.deepcopy(plain)).eval(), clips(), cache=tmp_path / "c.json")).splitlines()
+    table = explain_forms(tune(fuse(copy.deepcopy(plain)).eval(), clips(), cache=tmp_path / "c.json")).splitlines()
     assert " ".join(table[0].split()) == "blocks.0.conv 2x3x8x64x64 float32 *conv3d 1.50 ms, fold 9.00 ms"
 
 

@@ -29,7 +29,7 @@ class ReaderKilled(RuntimeError):
     """The process that read a video was killed by the system, not by the video."""
 
 
-class Guard:
+class IsolatedRead:
     """Calls `read(path, ...)` in a helper process.
 
     Args:

@@ -74,7 +74,7 @@ def data_module(name: str) -> type[VideoDataModule]:
     return PictureDataModule if name in PICTURES else VideoDataModule
 
 
-def protocol(module: PictureDataModule) -> str:
+def image_protocol(module: PictureDataModule) -> str:
     """Return in words how a picture is scored."""
     side = module.crop.crop
     return f"pictures: 1 centre crop of {side}, short side {module.crop.test_side}, softmax averaged over positions"

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from vidgn.data.faults.child_process import held_signals, run_seconds
 from vidgn.data.loading.sampler import EpochSampler
-from vidgn.data.loading.workers import WorkerDied, explain, kill_at_exit, plain, require_answer
+from vidgn.data.loading.workers import WorkerDied, explain_failure, kill_at_exit, plain, require_answer
 
 GRACE = 3.0  # seconds beyond the deadline of a video, in which its worker says so
 _POLL = 1.5  # seconds
@@ -47,7 +47,7 @@ class VideoLoader(DataLoader[Any]):
     def explain(self, err: BaseException) -> WorkerDied | None:
         """Turn what torch says of a dead worker, anywhere in the main process, into what it was reading."""
         workers = getattr(getattr(self, "_batches", None), "_workers", [])
-        return explain(err, workers, getattr(self.dataset, "board", None))
+        return explain_failure(err, workers, getattr(self.dataset, "board", None))
 
     def _watched(self, batches: Iterator[Any]) -> Iterator[Any]:
         while True:

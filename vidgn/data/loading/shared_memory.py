@@ -48,7 +48,7 @@ def share(*tensors: Tensor) -> None:
     wait for ever. Here it is an error of the batch.
 
     Raises:
-        RuntimeError: There is no room; `vidgn.data.loading.workers.explain` says what to do.
+        RuntimeError: There is no room; `vidgn.data.loading.workers.explain_failure` says what to do.
     """
     if get_worker_info() is not None:
         for tensor in tensors:

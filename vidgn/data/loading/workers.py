@@ -66,7 +66,7 @@ def kill_daemons(owner: int) -> None:
         _kill([child for child in multiprocessing.active_children() if child.daemon])
 
 
-def explain(err: BaseException, workers: Workers, board: Board | None) -> WorkerDied | None:
+def explain_failure(err: BaseException, workers: Workers, board: Board | None) -> WorkerDied | None:
     """Turn what torch says of a dead worker into what it was reading; None where it is about something else.
 
     A worker that died while the others were being started is not among `workers` yet; what it read is on the `board`.

@@ -61,7 +61,7 @@ class Folders:
         return self._known[folder]
 
 
-def find_videos(root: str) -> list[str]:
+def list_videos(root: str) -> list[str]:
     """Return the names of all videos below a folder or address, relative to it and sorted; links are followed.
 
     Hidden names and what operating systems leave everywhere are passed over; see `is_visible`.

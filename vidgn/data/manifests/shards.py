@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vidgn.data.manifests.classes import read_classes
 from vidgn.data.manifests.manifest import Manifest, Split
 from vidgn.data.manifests.shard_index import ShardIndex, index_of
-from vidgn.data.storage.byte_ranges import Piece
+from vidgn.data.storage.byte_ranges import FileRange
 from vidgn.data.storage.remote import Url, is_url, list_url
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -50,7 +50,7 @@ class ShardManifest(Manifest):
         """Return where the video lies: a piece of a tar."""
         container = self.shards[int(self.shard[index])]
         place = {"start": int(self.starts[index]), "size": int(self.sizes[index])}
-        return Piece.of(Url(container) if is_url(container) else container, **place, name=self.video_id(index))
+        return FileRange.of(Url(container) if is_url(container) else container, **place, name=self.video_id(index))
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return a manifest of these rows, in this order, with the same classes."""

@@ -13,7 +13,7 @@ from vidgn.data.passports.passport import VideoFacts, read_passport
 _SHOWN = 10  # names per kind of difference
 
 
-def compare(ours: Sequence[VideoFacts], theirs: Sequence[VideoFacts]) -> dict[str, list[str]]:
+def compare_passports(ours: Sequence[VideoFacts], theirs: Sequence[VideoFacts]) -> dict[str, list[str]]:
     """Say in what two copies of a data set differ: ids that only one has, that are bad in one, or not the same.
 
     Videos are the same by their ids or, where folders differ, by a file name that stands once in each copy.
@@ -37,7 +37,7 @@ def compare(ours: Sequence[VideoFacts], theirs: Sequence[VideoFacts]) -> dict[st
 def compare_with(rows: Sequence[VideoFacts], file: str | Path) -> dict[str, list[str]]:
     """Compare a passport with another one, or with a published list of names."""
     if Path(file).suffix in (".parquet", ".jsonl"):
-        return compare(rows, read_passport(file))
+        return compare_passports(rows, read_passport(file))
     names = read_published(file)
     pairs = pair([row.id for row in rows], names)
     return {

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from vidgn.data.readers.gather import ArrayPicture, as_pictures, distinct, gather
+from vidgn.data.readers.gather import ArrayPicture, as_pictures, distinct, gather_frames
 from vidgn.data.readers.preflight import (
     EIGHT_BITS,
     first_line,
@@ -85,7 +85,7 @@ class DecordReader:
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""
-        return gather(indices, self.frames)
+        return gather_frames(indices, self.frames)
 
     def close(self) -> None:
         """Let decord free the file."""

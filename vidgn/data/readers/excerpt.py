@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgn.data.readers.gather import distinct, gather
+from vidgn.data.readers.gather import distinct, gather_frames
 from vidgn.data.readers.image_folder import ImageFolderReader
 from vidgn.data.readers.pyav.reader import PyavReader
 from vidgn.data.readers.types import Picture, Reader, VideoDecodeError
@@ -101,7 +101,7 @@ class ExcerptReader:
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.readers.types.Reader.read`."""
-        return gather(indices, self.frames)
+        return gather_frames(indices, self.frames)
 
     def close(self) -> None:
         """Close the video."""

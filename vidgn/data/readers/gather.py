@@ -46,7 +46,7 @@ def distinct(indices: Iterable[int], *, num_frames: int, path: str) -> list[int]
     return wanted
 
 
-def gather(indices: NDArray[np.int64], frames: Callable[[Iterable[int]], Frames]) -> NDArray[np.uint8]:
+def gather_frames(indices: NDArray[np.int64], frames: Callable[[Iterable[int]], Frames]) -> NDArray[np.uint8]:
     """Put frames where they are wanted: indices of any shape (...) give uint8 (..., H, W, 3).
 
     Raises:

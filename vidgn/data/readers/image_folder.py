@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgn.data.readers.gather import ArrayPicture, as_pictures, distinct, gather
+from vidgn.data.readers.gather import ArrayPicture, as_pictures, distinct, gather_frames
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.storage.excerpt import ImageFolder
 
@@ -68,7 +68,7 @@ class ImageFolderReader:
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.readers.types.Reader.read`."""
-        return gather(indices, self.frames)
+        return gather_frames(indices, self.frames)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

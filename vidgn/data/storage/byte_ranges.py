@@ -6,10 +6,10 @@ from abc import abstractmethod
 from typing import Any
 
 
-class Piece(str):
+class FileRange(str):
     """The path or address of a container, with the place of one member; as text it names both.
 
-    >>> piece = Piece.of("/data/train-000000.tar", start=512, size=9000, name="run/a.mp4")
+    >>> piece = FileRange.of("/data/train-000000.tar", start=512, size=9000, name="run/a.mp4")
     >>> piece, piece.container, piece.start, piece.size
     ('/data/train-000000.tar:run/a.mp4', '/data/train-000000.tar', 512, 9000)
     """
@@ -19,7 +19,7 @@ class Piece(str):
     size: int
 
     @classmethod
-    def of(cls, container: str, *, start: int, size: int, name: str) -> "Piece":
+    def of(cls, container: str, *, start: int, size: int, name: str) -> "FileRange":
         """Make the path of a member; `start` and `size` in bytes."""
         piece = cls(f"{container}:{name}")
         piece.container, piece.start, piece.size = container, start, size
@@ -78,7 +78,7 @@ class PieceFile(RangeFile):
         OSError: The container cannot be opened, or is shorter than it was.
     """
 
-    def __init__(self, piece: Piece) -> None:
+    def __init__(self, piece: FileRange) -> None:
         super().__init__()
         self._file = open(piece.container, "rb", buffering=0)  # noqa: SIM115 - closed by close()
         self._start, self.size = piece.start, piece.size

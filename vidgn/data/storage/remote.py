@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote
 
-from vidgn.data.storage.byte_ranges import Piece, PieceFile, RangeFile
+from vidgn.data.storage.byte_ranges import FileRange, PieceFile, RangeFile
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ def about(url: str) -> dict[str, Any]:
 def open_file(path: str) -> BinaryIO:
     """Open a file or a piece of one for reading, here or, where the path is a `Url`, elsewhere."""
     file: Any
-    if isinstance(path, Piece):
+    if isinstance(path, FileRange):
         is_here = not isinstance(path.container, Url)
         file = PieceFile(path) if is_here else RemoteFile(path.container, start=path.start, size=path.size)
     else:
@@ -118,7 +118,7 @@ def open_file(path: str) -> BinaryIO:
 
 def is_remote(path: str) -> bool:
     """Whether the bytes of a path come over a network."""
-    return isinstance(path.container if isinstance(path, Piece) else path, Url)
+    return isinstance(path.container if isinstance(path, FileRange) else path, Url)
 
 
 class RemoteFile(RangeFile):

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidgn.data.synthetic.drawing import Trajectory, draw_look, render
-from vidgn.data.synthetic.motions import cache_name, check_sizes, draw_trajectory, locked
+from vidgn.data.synthetic.motions import cache_name, check_counts, draw_trajectory, locked
 
 _WAYS = {
     "horizontally": ("move_left", "move_right"),
@@ -60,7 +60,7 @@ class ExposuresSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_sizes("exposures", asdict(self))
+        check_counts("exposures", asdict(self))
 
     @property
     def folder_name(self) -> str:

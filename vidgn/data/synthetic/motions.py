@@ -70,7 +70,7 @@ class MotionsSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_sizes("motions", asdict(self))
+        check_counts("motions", asdict(self))
         if self.side % 2:
             raise ValueError(f"motions: side ({self.side}) must be even for 4:2:0 video; use {self.side + 1}")
 
@@ -80,7 +80,7 @@ class MotionsSpec:
         return cache_name("motions1", asdict(self))
 
 
-def check_sizes(data: str, sizes: Mapping[str, int]) -> None:
+def check_counts(data: str, sizes: Mapping[str, int]) -> None:
     """Check the numbers of a data set that is drawn.
 
     Raises:

@@ -74,7 +74,7 @@ class Form(NamedTuple):
         return self.compute(conv, x, conv.kernel if kernel is None else kernel)
 
 
-def prepare(conv: nn.Conv3d) -> None:
+def prepare_kernels(conv: nn.Conv3d) -> None:
     """Make a convolution a `ViewConv3d`, its kernel channels-last; parameters, hooks and name stay.
 
     A standardized kernel stays standardized.

@@ -15,7 +15,7 @@ from typing import Literal, TypeGuard, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from vidgn.models.fuse.conv import ViewConv3d, prepare
+from vidgn.models.fuse.conv import ViewConv3d, prepare_kernels
 from vidgn.models.fuse.step import Unit, block_step, can_step, pair_pool, stem_step
 from vidgn.norms.fused import GroupNormAct3d
 from vidgn.norms.layers import GroupNorm3d
@@ -48,7 +48,7 @@ def fuse(net: ModuleT, *, memory: Literal["normal", "low"] = "normal") -> Module
         elif _is_group_norm(module):
             _become(module, GroupNormAct3d).relu = False
         elif _is_plain_convolution(module):
-            prepare(module)
+            prepare_kernels(module)
         elif type(module) is nn.MaxPool3d:
             _become(module, ExactMaxPool3d)
     return net

@@ -67,7 +67,7 @@ def tune(net: nn.Module, clip: Tensor, *, cache: Path | None = None) -> list[Cho
     return list(choices.values())
 
 
-def explain(choices: list[Choice]) -> str:
+def explain_forms(choices: list[Choice]) -> str:
     """Write the choices as a table: first layer, its input, what each form took, and which was taken."""
     lines = []
     for choice in choices:

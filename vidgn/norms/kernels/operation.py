@@ -70,7 +70,7 @@ def group_norm_act(
     if uses_operation(x):
         y: Tensor = torch.ops.vidgn.group_norm_act(x, weight, bias, residual, groups, eps, relu)[0]
         return y
-    return torch_reference.group_norm_act(x, weight, bias, groups, eps, residual, relu)
+    return torch_reference.reference_group_norm_act(x, weight, bias, groups, eps, residual, relu)
 
 
 def uses_triton(x: Tensor) -> bool:

@@ -13,7 +13,7 @@ from vidgn.norms.kernels.layout import is_channels_last, statistics_dtype
 from vidgn.norms.kernels.torch_ops import channels_last_norm
 
 
-def group_norm_act(
+def reference_group_norm_act(
     x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, residual: Tensor | None, relu: bool
 ) -> Tensor:
     """Compute what the kernels compute: float32 inside (float64 for float64), rounded once at the end."""

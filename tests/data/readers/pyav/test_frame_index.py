@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidgn.data.readers.pyav.frame_index import (
+    DecodeRun,
     FrameIndex,
-    Run,
     index_by_output,
     index_by_time,
     reorder_depth,
@@ -99,26 +99,26 @@ def test_an_index_by_output_keeps_the_order_of_output():
 
 
 def test_one_run_reads_neighbouring_frames():
-    assert index_by_time(CLOSED).runs([1, 2, 3]) == [Run(start=0, last=3, frames=[1, 2, 3])]
+    assert index_by_time(CLOSED).runs([1, 2, 3]) == [DecodeRun(start=0, last=3, frames=[1, 2, 3])]
 
 
 def test_a_run_ends_with_the_last_wanted_packet():
     # Frame 1 is packet 2: packet 3 is not needed; packet 1 is, as B-frames refer to it.
-    assert index_by_time(CLOSED).runs([1]) == [Run(0, 2, [1])]
+    assert index_by_time(CLOSED).runs([1]) == [DecodeRun(0, 2, [1])]
 
 
 def test_a_new_run_begins_where_that_saves_packets():
-    assert index_by_time(CLOSED).runs([0, 5]) == [Run(0, 0, [0]), Run(4, 6, [5])]
+    assert index_by_time(CLOSED).runs([0, 5]) == [DecodeRun(0, 0, [0]), DecodeRun(4, 6, [5])]
 
 
 def test_a_run_goes_on_where_a_new_one_would_save_nothing():
-    assert index_by_time(CLOSED).runs([2, 5]) == [Run(0, 6, [2, 5])]
+    assert index_by_time(CLOSED).runs([2, 5]) == [DecodeRun(0, 6, [2, 5])]
 
 
 def test_a_later_frame_in_an_earlier_packet_moves_the_start_back():
     # Packet 2 is a key shown before packet 1, which is a key as well.
     index = FrameIndex(order=[0, 2, 1], rank=[0, 2, 1], keys=[0, 1, 2])
-    assert index.runs([1, 2]) == [Run(1, 2, [1, 2])]
+    assert index.runs([1, 2]) == [DecodeRun(1, 2, [1, 2])]
 
 
 def test_no_frames_need_no_runs():

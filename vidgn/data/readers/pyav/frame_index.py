@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vidgn.data.readers.pyav.packet_table import PacketTable, column
 
 
-class Run(NamedTuple):
+class DecodeRun(NamedTuple):
     """Packets `start`..`last` are decoded in one go for the sake of `frames` (ascending)."""
 
     start: int
@@ -70,15 +70,15 @@ class FrameIndex:
         first_shown = np.minimum.accumulate(rank[::-1])[::-1]  # of a packet and all after it, (P,)
         return bool((first_shown[keys] < rank[keys]).any())
 
-    def runs(self, frames: Iterable[int]) -> list[Run]:
+    def runs(self, frames: Iterable[int]) -> list[DecodeRun]:
         """Plan one forward pass over ascending frames that starts again only where that saves packets."""
-        runs: list[Run] = []
+        runs: list[DecodeRun] = []
         for frame in frames:
-            run = Run(self.start(frame), self.order[frame], [frame])
+            run = DecodeRun(self.start(frame), self.order[frame], [frame])
             while runs and run.start <= runs[-1].last + 1:
                 before = runs.pop()
                 before.frames.extend(run.frames)
-                run = Run(min(before.start, run.start), max(before.last, run.last), before.frames)
+                run = DecodeRun(min(before.start, run.start), max(before.last, run.last), before.frames)
             runs.append(run)
         return runs
 

@@ -11,12 +11,12 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from vidgn.data.readers.gather import distinct, gather
+from vidgn.data.readers.gather import distinct, gather_frames
 from vidgn.data.readers.pyav.color_converter import Converter
 from vidgn.data.readers.pyav.demuxer import PacketSource
 from vidgn.data.readers.pyav.frame_index import (
+    DecodeRun,
     FrameIndex,
-    Run,
     index_by_output,
     index_by_time,
     reorder_depth,
@@ -137,7 +137,7 @@ class PyavReader:
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read frames in any order and shape; see `vidgn.data.video.Reader.read`."""
-        return gather(indices, self.frames)
+        return gather_frames(indices, self.frames)
 
     def close(self) -> None:
         """Close the container and the file."""
@@ -198,7 +198,7 @@ class PyavReader:
             for frame, picture in self.decode_run(run):
                 yield frame, self._to_picture(picture)
 
-    def decode_run(self, run: Run) -> Iterator[tuple[int, VideoFrame]]:
+    def decode_run(self, run: DecodeRun) -> Iterator[tuple[int, VideoFrame]]:
         """Decode a run's frames in ascending order, from an earlier key where the first one does not serve.
 
         A key packet may promise too much (gradual refresh, a wrong flag); the first packet cannot.
