@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -54,6 +55,7 @@ from vidgn.runs.speed import Speed, speed_spec, speed_up
 from vidgn.runs.split import earlier_split, split_of_run, write_split
 from vidgn.runs.trainer import build_trainer, check_devices
 from vidgn.training.batch_strip import BatchStrip
+from vidgn.training.cpu_time import long_job_note, training_hours
 from vidgn.training.data_checks import check_data
 from vidgn.training.drop_path import DropPathDraws
 from vidgn.training.dry_run import dry_run
@@ -267,6 +269,7 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
         f"batch {config.batch} x {trainer.world_size}\n"
         f"optim {_chosen_recipe()}: {_rate(config, trainer)}"
     )
+    _announce_time(config, num_videos=len(manifests["train"]), trainer=trainer)
     sided = mirror_changes(manifests["train"].classes)
     if config.data.flip is None and sided:
         say(f"note: clips are not mirrored, since that would change {', '.join(sided[:5])}; data.flip=true forces it")
@@ -285,6 +288,20 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
         say("note: optim=scratch has a high rate meant for random weights, but init= is given; see optim=finetune")
     if recipe in ("paper", "finetune") and config.init is None:
         say(f"note: optim={recipe} is meant for weights to start from, but init= is not given; see optim=scratch")
+
+
+def _announce_time(config: DictConfig, *, num_videos: int, trainer: L.Trainer) -> None:
+    """Print a note where the job takes many hours on a CPU."""
+    if trainer.strategy.root_device.type != "cpu" or trainer.max_steps > 0 or config.task.name == "image":
+        return
+    hours = training_hours(
+        num_videos=num_videos, epochs=config.epochs, width=config.model.width, clip_len=config.clip_len,
+        crop=config.crop, num_threads=torch.get_num_threads() * trainer.world_size,
+        frozen=config.train_only == "head",
+    )  # fmt: skip
+    note = long_job_note(hours)
+    if note is not None:
+        say(note)
 
 
 def _best_by(config: DictConfig, *, num_videos: int) -> Monitor:
