@@ -15,7 +15,8 @@ from vidgn.models.builders import I3DSpec, build_i3d
 from vidgn.models.fuse.rewrite import fuse
 from vidgn.norms import make_norm
 from vidgn.norms.fused import GroupNormAct3d
-from vidgn.norms.kernels.operation import group_norm_act, operation, triton_cuts
+from vidgn.norms.kernels import operation, triton_cuts
+from vidgn.norms.kernels.operation import group_norm_act
 from vidgn.norms.kernels.triton_cuts import Cut, Direction, Site, row_key
 
 BIG_BYTES = 60e6  # what does not fit the second-level cache of an H200

@@ -11,7 +11,9 @@ from typing import Any
 from experiments.run import Cell
 from experiments.settings import Setting
 from experiments.videos import VideoSpec
+from vidgn.optim import OptimSpec
 
+_LATER = ("name", "betas", "layer_decay", "rates")  # fields of OptimSpec that the first results did not know
 RESULTS = Path(__file__).parent / "results"
 
 TABLE8 = tuple(Cell(norm, clip_len, batch) for clip_len, batch in ((32, 8), (32, 4), (64, 4)) for norm in ("bn", "gn"))
@@ -55,7 +57,17 @@ def jobs(seeds: int) -> Iterator[Job]:
 
 def digest(what: Setting | VideoSpec) -> str:
     """Return a mark of a setting, which every result carries, or of what decides the pixels."""
-    return sha256(json.dumps(asdict(what), sort_keys=True).encode()).hexdigest()[:12]
+    return sha256(json.dumps(_first_fields(asdict(what)), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _first_fields(plain: dict[str, Any]) -> dict[str, Any]:
+    """Leave out options of a recipe that came later and have their default: they change no result."""
+    later = {key: value for key, value in asdict(OptimSpec()).items() if key in _LATER}
+    return {
+        key: _first_fields(value) if isinstance(value, dict) else value
+        for key, value in plain.items()
+        if key not in later or value != later[key]
+    }
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from vidgn.runs.command_line import check_words
 
 WORDS = [
     ("clp_len=64", "unknown option 'clp_len'; did you mean 'clip_len'"),
-    ("bach=4", "did you mean batch"),
+    ("bach=4", "did you mean 'batch'"),
     ("nrm=gn", "unknown option 'nrm'; did you mean 'norm'"),
     ("norm=[1,2]", "'norm=[1,2]' is unknown; norm takes one value"),
     ("norm=gnn", "'norm=gnn' is unknown; it must be one of"),
@@ -32,9 +32,9 @@ WORDS = [
     ("logger=tb", "'logger=tb' is unknown"),
     ("norm.groups=4", "norm has"),
     ("optim.learning_rate=1", "optim has"),
-    ("trainer.max_step=2", "did you mean max_steps"),
+    ("trainer.max_step=2", "did you mean 'max_steps'"),
     ("data.workers=2", "data has"),
-    ("model.depht=50", "did you mean depth"),
+    ("model.widht=50", "did you mean 'width'"),
     ("gn", "is not of the form WORD=VALUE"),
     ("clip_len=[1,", "cannot be read"),
     ("clip_len={a", "cannot be read"),

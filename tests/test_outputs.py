@@ -54,8 +54,11 @@ WRITERS = {
     "pull": (["pull", "pushed", "--out", "out"], "out/README.md"),
 }
 # Those that need a real checkpoint or run before they look at their outputs; they have tests of their own below.
-WITH_RUN = {"push", "report"}
-READ_ONLY = {"bench", "doctor", "model", "replay", "reproduce", "serve", "train", "eval"}  # train, eval: run folders
+WITH_RUN = {"push", "report", "convert-weights", "show-batch"}
+READ_ONLY = {"bench", "compare", "doctor", "model", "probe", "replay", "reproduce", "serve"} | {
+    "train",
+    "eval",
+}  # run folders
 
 
 def test_every_command_is_covered():

@@ -47,8 +47,8 @@ def test_what_is_no_path_and_what_is_quoted_already_stays():
         (["label_smoothing=high"], r"label_smoothing=high must be a number"),
         (["strict=yes"], r"strict=yes must be true or false, such as strict=true"),
         (["save_every_minutes=often"], r"save_every_minutes=often must be a number"),
-        (["lr=0.001"], r"'lr' .* did you mean optim\.lr\?"),
-        (["width=8"], r"'width' .* did you mean model\.width\?"),
+        (["lr=0.001"], r"'lr'.* did you mean 'optim\.lr'\?"),
+        (["width=8"], r"'width'.* did you mean 'model\.width'\?"),
         (["data=folder"], r"data\.root must be given; set data\.root=VALUE"),
         (["data=kinetics400"], r"data\.root must be given"),
     ],
@@ -95,4 +95,4 @@ def test_a_typo_is_answered_without_torch(script, words):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "False", "False"], done.stderr
-    assert "did you mean clip_len?" in done.stderr
+    assert "did you mean 'clip_len'?" in done.stderr

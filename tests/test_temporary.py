@@ -32,7 +32,9 @@ def test_a_signal_leaves_no_folder(tmp_path, number, status):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_leaves_no_folder_and_the_signal_as_it_was():
+def test_an_error_leaves_no_folder_and_the_signal_as_it_was(request):
+    earlier = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what another test left there is put back
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, earlier))
     before = signal.getsignal(signal.SIGTERM)
     seen = []
 

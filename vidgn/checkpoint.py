@@ -55,11 +55,15 @@ class Checkpoint:
         return self.net if which == "averaged" or self.trained is None else self.trained
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, *, must_be_finite: bool = True) -> Checkpoint:
     """Read a checkpoint that `train.py` wrote.
 
     Everything is checked before anything is built: the description against its bounds, the tensors for holding
     finite numbers and no more of them than the file has.
+
+    Args:
+        path: the file.
+        must_be_finite: refuse weights that are not finite; false for the dump of a step that went wrong.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -77,7 +81,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         description = Description.from_plain(state[KEY])
     except ValueError as err:
         raise ValueError(f"ckpt={path} {err}; take another checkpoint") from err
-    net = check_weights(_net_tensors(state.get("state_dict"), path), path)
+    net = check_weights(_net_tensors(state.get("state_dict"), path), path, must_be_finite=must_be_finite)
     counts = (_count(state, "global_step", path), _count(state, "epoch", path))
     averaged = state.get(AVERAGED, {}).get("tensors") if isinstance(state.get(AVERAGED, {}), dict) else None
     if not averaged:
@@ -86,14 +90,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         name: _shape(value) for name, value in net.items()
     }:
         raise ValueError(f"ckpt={path} has an average that is not one of its weights; take another checkpoint")
-    return Checkpoint(path, check_weights(averaged, path), description, *counts, trained=net)
+    return Checkpoint(
+        path, check_weights(averaged, path, must_be_finite=must_be_finite), description, *counts, trained=net
+    )
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
-def check_weights(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+def check_weights(tensors: Mapping[str, Tensor], path: Path, *, must_be_finite: bool = True) -> Mapping[str, Tensor]:
     """Return the tensors of a net if the file stores all their numbers and these are finite.
 
     Raises:
@@ -107,7 +113,7 @@ def check_weights(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Ten
             f"ckpt={path}: {which} would have {sum(sizes.values()):,} bytes and the file has "
             f"{path.stat().st_size:,}; take another checkpoint"
         )
-    return check_finite(tensors, path)
+    return check_finite(tensors, path) if must_be_finite else tensors
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:

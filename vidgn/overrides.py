@@ -12,7 +12,7 @@ PATHS = (
 _SPLITS = ("data.train", "data.val", "data.test")  # a number of videos for embedded data sets
 _PLAIN = re.compile(r"[A-Za-z_/][\w./:-]*", re.ASCII)  # what Hydra's grammar takes for one text
 _TIMES = ("_minutes", "_seconds")
-_ALSO_TEXT = ("num_crops",)  # 3, 1 or full
+_ALSO_TEXT = ("num_crops", "data.folds")  # full; groups
 
 
 def quote_paths(overrides: Sequence[str]) -> list[str]:

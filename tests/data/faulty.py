@@ -25,6 +25,8 @@ from vidgn.data.views import ViewDataset
 class Faulty:
     """A reader of gray pictures; the name of the file says what goes wrong."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: str) -> None:
         self.path = path
 

@@ -96,6 +96,7 @@ def test_a_rank_that_is_killed_ends_the_other_and_the_next_start_goes_on(ranks, 
 def test_weights_that_are_shared_out_go_on_to_the_same_bits(ranks, two, tmp_path):
     """trainer.strategy=fsdp: half of the weights on each rank, from the checkpoint of ddp to the one it would leave."""
     (tmp_path / "checkpoints").mkdir()
+    shutil.copy(two[0] / ".vidgn-run", tmp_path)
     shutil.copy(two[0] / "checkpoints" / "last.2.ckpt", tmp_path / "checkpoints" / "last.ckpt")  # after a step of three
     shared = ranks(2, tmp_path, "batch=4", strategy="fsdp")
     assert shared.statuses == [0, 0], shared.says

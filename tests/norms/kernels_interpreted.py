@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidgn.norms.kernels.operation import group_norm_act, operation, triton_launch
+from vidgn.norms.kernels import operation, triton_launch
+from vidgn.norms.kernels.operation import group_norm_act
 from vidgn.norms.kernels.triton_cuts import Cut
 
 # (shape, groups)

@@ -103,11 +103,6 @@ def test_folding_leaves_a_line_per_channel():
         (nn.BatchNorm2d(64), "wn", "weight dropped, running statistics dropped"),
         (nn.InstanceNorm2d(64), "ln", "weight new, bias new"),
         (nn.GroupNorm(32, 64), "sub_bn", "running statistics start from their initial values"),
-        (
-            nn.InstanceNorm2d(64, track_running_stats=True),
-            "batch_renorm",
-            "weight new, bias new, running statistics start from their initial values",
-        ),
         (nn.BatchNorm2d(64, momentum=None), "sub_bn", "the cumulative average became one of momentum 0.1"),
         (nn.BatchNorm2d(64, momentum=None), "sync_bn", ""),
         (nn.GroupNorm(32, 64), "in", ""),

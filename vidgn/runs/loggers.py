@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.logger import _flatten_dict, _sanitize_params
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -145,9 +146,9 @@ def log_config(
         metrics: of the test; None at the start of a run.
     """
     for log in loggers:
-        if isinstance(log, TensorBoardLogger):
+        if isinstance(log, Events):
             if metrics is not None:
-                log.log_hyperparams(dict(config), dict(metrics))
+                log.log_job(config, metrics)
         elif not isinstance(log, History):
             log.log_hyperparams(dict(config))
             if metrics is not None:
@@ -173,6 +174,20 @@ class Events(TensorBoardLogger):
         """Add points; TensorBoard's thread tells of a full disk at some later one."""
         with said(Path(self.log_dir)):
             super().log_metrics(metrics, step)
+
+    def log_job(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Write what the HPARAMS page shows: the configuration, and the names of the curves with the results.
+
+        Lightning's `log_hyperparams` would draw the results a second time, at step 0.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        options = _sanitize_params(_flatten_dict(dict(config)))
+        with said(Path(self.log_dir)):
+            writer = self.experiment._get_file_writer()
+            for summary in hparams(options, dict(metrics)):  # type: ignore[no-untyped-call]
+                writer.add_summary(summary)
+            self.experiment.flush()
 
     def place(self) -> dict[str, Any]:
         """Return the sizes of the files (bytes), all that was logged in them."""

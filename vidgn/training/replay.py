@@ -29,7 +29,7 @@ def replay(dump: str | Path) -> Replay:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or no dump of a step.
     """
-    checkpoint = read_checkpoint(dump)
+    checkpoint = read_checkpoint(dump, must_be_finite=False)
     step = read_state(dump).get("replay")
     if not isinstance(step, dict):
         raise ValueError(f"{dump} is a checkpoint without a step to replay; give a file nonfinite-step*.pt")

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vidgn.models.fuse.rewrite import ExactMaxPool3d, fuse, step
+from vidgn.models.fuse import step
+from vidgn.models.fuse.rewrite import ExactMaxPool3d, fuse
 from vidgn.models.registry import build_model
 from vidgn.norms.layers import make_norm
 

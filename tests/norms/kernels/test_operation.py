@@ -220,7 +220,7 @@ def test_autocast_leaves_bfloat16_alone():
     x = torch.randn(SHAPE).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         assert group_norm_act(x, torch.ones(12), torch.zeros(12), 4).dtype == torch.bfloat16
-        assert operation.kernels_torch.group_norm_act(
+        assert operation.torch_reference.reference_group_norm_act(
             x, torch.ones(12), torch.zeros(12), 4, 1e-5, x, True
         ).dtype == torch.bfloat16  # fmt: skip
 

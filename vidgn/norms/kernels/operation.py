@@ -6,9 +6,9 @@ torch runs this as three operations, and under autocast in float32 (docs/kernels
 one: bfloat16 or float16 in and out, float32 inside, float32 weight and bias, in the layout of x. Where x is decides
 what computes it:
 
-    CUDA                                   Triton kernels (`kernels_launch`)
-    CPU                                    torch's operations, arranged (`kernels_cpu`)
-    CPU inside torch.compile or export     torch's operations, for the compiler to fuse (`kernels_torch`)
+    CUDA                                   Triton kernels (`triton_launch`)
+    CPU                                    torch's operations, arranged (`cpu`)
+    CPU inside torch.compile or export     torch's operations, for the compiler to fuse (`torch_reference`)
     elsewhere, or no Triton                torch's operations
 
 `VIDGN_KERNELS`, read once at import, is `auto` for that, `off` for torch's operations everywhere, and `on` to fail
