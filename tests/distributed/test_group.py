@@ -33,7 +33,7 @@ def main():
 
     if int(number):
         setattr(owner, where, step)
-    command("train")(train.train)()
+    command("train")(train.run_training)()
 
 if __name__ == "__main__":
     main()

@@ -106,8 +106,10 @@ def test_batches_are_in_shared_memory_when_they_leave_a_worker(tmp_path):
     assert seen == [(True, True)]
 
 
-def test_a_death_that_torch_tells_elsewhere_is_explained(tmp_path):
+def test_a_death_that_torch_tells_elsewhere_is_explained(tmp_path, monkeypatch):
     """Torch raises from a signal handler, wherever the main process is at that moment."""
+    # It installs the handler once; a test before this one in the same process may have put another in its place.
+    monkeypatch.setattr("torch.utils.data._utils.signal_handling._SIGCHLD_handler_set", False)
     ours = loader(clips(tmp_path, ["ok0", "ok1", "ok2", "ok3"]), persistent_workers=True)
     others = {child.pid for child in torch.multiprocessing.active_children()}
     batches = iter(ours)
