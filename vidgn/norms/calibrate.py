@@ -6,7 +6,7 @@ a net of L norms costs about L forward passes of all clips.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -192,9 +192,8 @@ def _output_of(net: nn.Module, name: str, batch: Any) -> Tensor:
 
 def _run_until(net: nn.Module, batch: Any, caught: list[Tensor], hook: Any) -> Tensor:
     try:
-        _run(net, batch)
-    except _Reached:
-        pass
+        with suppress(_Reached):  # raised by the hook, so that the rest of the net is not computed
+            _run(net, batch)
     finally:
         hook.remove()
     if not caught:

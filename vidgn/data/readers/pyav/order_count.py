@@ -99,8 +99,8 @@ class OrderCounter:
                 count = self._count_hevc(unit) if self._is_hevc else self._count_h264(unit)
                 if count is not None:
                     return self._group * _NEW_SEQUENCE + count
-        except (ValueError, IndexError, KeyError):
-            pass
+        except (ValueError, IndexError, KeyError):  # a damaged or unknown header: the decoder has to tell the order
+            return NO_COUNT
         return NO_COUNT
 
     def _read_extradata(self, extradata: bytes) -> None:
