@@ -9,6 +9,9 @@ from tqdm import tqdm
 from vidgn.escape import escaped
 
 
+SECONDS_IN_FILES = 30  # between two states of a progress bar where the output goes into a file
+
+
 class ProgressBar:
     """A progress bar that appears with the first call."""
 
@@ -19,7 +22,8 @@ class ProgressBar:
     def __call__(self, done: int, total: int) -> None:
         """Show `done` of `total`."""
         if self._bar is None:
-            self._bar = tqdm(total=total, desc=self._title, unit="video")
+            interval = 0.1 if sys.stderr.isatty() else SECONDS_IN_FILES
+            self._bar = tqdm(total=total, desc=self._title, unit="video", mininterval=interval)
         self._bar.update(done - self._bar.n)
         if done == total:
             self._bar.close()

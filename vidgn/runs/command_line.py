@@ -93,11 +93,12 @@ def hide_noise() -> None:
     """Keep from the screen what a user can do nothing about."""
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_warning)
 
 
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip: " not in record.getMessage()
+def _is_warning(record: logging.LogRecord) -> bool:
+    """Leave out what Lightning says of devices, loaders and the last epoch: the lines of the run say it once."""
+    return record.levelno >= logging.WARNING
 
 
 _NOISE = (
