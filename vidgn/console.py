@@ -8,7 +8,6 @@ from tqdm import tqdm
 
 from vidgn.escape import escaped
 
-
 SECONDS_IN_FILES = 30  # between two states of a progress bar where the output goes into a file
 
 
