@@ -12,6 +12,7 @@ SOURCES = sorted([*(ROOT / "vidgn").rglob("*.py"), ROOT / "train.py", ROOT / "ev
 # Layers from the top: a part may import parts of lower lines, and itself.
 LAYERS = (
     ("vidgn.cli", "vidgn.api", "vidgn.__main__", "train", "eval"),
+    ("vidgn.detection",),
     ("vidgn.conversion",),
     ("vidgn.inference",),
     ("vidgn.training",),
@@ -29,6 +30,8 @@ LAYERS = (
 
 # What is stricter than its line, longest prefix wins: all that the part may import of the package besides itself.
 STRICTER = {
+    "vidgn.detection.network": ("vidgn.norms",),
+    "vidgn.detection.data": ("vidgn.data", "vidgn.outputs"),
     "vidgn.callbacks": ("vidgn.norms", "vidgn.checkpoint", "vidgn.escape", "vidgn.description"),
     "vidgn.models": ("vidgn.norms", "vidgn.description"),
     "vidgn.models.weights.inflate": (),
@@ -85,6 +88,7 @@ DOORS = {
         "vidgn.evaluation",
         "vidgn.training",
         "vidgn.inference",
+        "vidgn.detection",
         "vidgn.cli",
         "train",
         "eval",
@@ -96,10 +100,12 @@ DOORS = {
         "vidgn.evaluation",
         "vidgn.inference",
         "vidgn.conversion",
+        "vidgn.detection",
         "train",
         "eval",
     ),
-    "torchmetrics": ("vidgn.classifier",),
+    "torchmetrics": ("vidgn.classifier", "vidgn.detection.metric"),
+    "faster_coco_eval": ("vidgn.detection.metric", "vidgn.detection.data.coco"),
 }
 
 
