@@ -8,12 +8,23 @@ import torch
 from torch import nn
 
 from vidgn.models.builders import I3DSpec, build_i3d
+from vidgn.models.fuse import choose
 from vidgn.models.fuse.conv import ViewConv3d
 from vidgn.models.fuse.int8 import Int8Conv3d
 from vidgn.models.fuse.rewrite import ExactMaxPool3d, FusedResBlock
 from vidgn.norms import make_norm
+from vidgn.norms.fused import GroupNormAct3d
+from vidgn.norms.kernels.record import KernelCheck, machine_key, write_check
 from vidgn.runs import speed
-from vidgn.runs.speed import Speed, SpeedSpec, default_precision, device_type, speed_spec, speed_up
+from vidgn.runs.speed import (
+    Speed,
+    SpeedSpec,
+    default_precision,
+    device_type,
+    kernels_line,
+    speed_spec,
+    speed_up,
+)
 
 WORDS = {"fuse": "auto", "compile": False, "cuda_graphs": False, "memory": "normal"}
 
@@ -69,15 +80,69 @@ def test_cuda_graphs_need_a_gpu(monkeypatch):
             True,
             marks=pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no VNNI"),
         ),
-        (SpeedSpec(), "cuda", True),
+        (SpeedSpec(), "cuda", False),  # torch's own path until `vidgn doctor` has checked the kernels
+        (SpeedSpec(compile=True, half=True), "cuda", False),
+        (SpeedSpec(memory="low"), "cuda", True),
+        (SpeedSpec(fuse=True), "cuda", True),
         (SpeedSpec(compile=True), "mps", False),
         (SpeedSpec(fuse=True), "mps", True),
         (SpeedSpec(fuse=False, compile=True), "cuda", False),
     ],
 )
-def test_auto_fuses_where_that_is_faster(net, spec, accelerator, fused):
+def test_auto_fuses_where_that_is_faster(net, spec, accelerator, fused, monkeypatch, tmp_path):
+    monkeypatch.setenv("VIDGN_CACHE", str(tmp_path))
     speed_up(net, spec, accelerator=accelerator)
     assert any(isinstance(module, FusedResBlock) for module in net.modules()) == fused
+
+
+@pytest.fixture
+def gpu(monkeypatch, tmp_path):
+    """A GPU with Triton and no record of a check."""
+    monkeypatch.setenv("VIDGN_CACHE", str(tmp_path))
+    monkeypatch.setattr(choose, "gpu_name", lambda: "Test GPU")
+    monkeypatch.setattr(choose.operation, "HAS_TRITON", True)
+    monkeypatch.setattr(choose.operation, "MODE", "auto")
+
+
+@pytest.mark.parametrize(
+    ("check", "triton", "reason"),
+    [
+        (None, False, "kernels: torch's own operations (vidgn's Triton kernels are not checked on this Test GPU"),
+        (KernelCheck(True, 0.93, "ok"), False, "kernels: torch's own operations (`vidgn doctor` measured vidgn's"),
+        (KernelCheck(False, 0.0, "dx is off"), False, "failed the check of `vidgn doctor` on this Test GPU: dx is off"),
+        (KernelCheck(False, 2.0, "dx is off"), False, "failed the check"),
+        (KernelCheck(True, 1.8, "ok"), True, "kernels: vidgn's Triton kernels (checked by `vidgn doctor`, 1.80x"),
+    ],
+)
+@pytest.mark.usefixtures("gpu")
+def test_only_a_passed_and_faster_check_lets_auto_take_the_kernels(net, check, triton, reason):
+    if check is not None:
+        write_check(machine_key("Test GPU"), check)
+        write_check(machine_key("Other GPU"), KernelCheck(not check.passed, 3.0, "another machine"))
+    assert reason in kernels_line(SpeedSpec(), accelerator="cuda")
+    speed_up(net, SpeedSpec(), accelerator="cuda")
+    assert any(isinstance(module, FusedResBlock) for module in net.modules()) == triton
+
+
+@pytest.mark.parametrize(("fuse", "triton"), [("auto", False), (True, True)])
+@pytest.mark.usefixtures("gpu")
+def test_low_memory_without_a_check_keeps_torchs_operations(net, fuse, triton):
+    speed_up(net, SpeedSpec(fuse=fuse, memory="low"), accelerator="cuda")
+    assert {module.triton for module in net.modules() if isinstance(module, GroupNormAct3d)} == {triton}
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_the_user_says_counts_more_than_the_record(monkeypatch):
+    write_check(machine_key("Test GPU"), KernelCheck(True, 1.8, "ok"))
+    assert kernels_line(SpeedSpec(fuse=False), accelerator="cuda") == "kernels: torch's own operations (fuse=false)"
+    assert kernels_line(SpeedSpec(fuse=True), accelerator="cuda") == "kernels: vidgn's Triton kernels (fuse=true)"
+    assert kernels_line(SpeedSpec(), accelerator="cpu") is None
+    monkeypatch.setattr(choose.operation, "MODE", "off")
+    assert kernels_line(SpeedSpec(fuse=True), accelerator="cuda").endswith("(VIDGN_KERNELS=off)")
+    monkeypatch.setattr(choose.operation, "MODE", "on")
+    assert kernels_line(SpeedSpec(), accelerator="cuda").endswith("(VIDGN_KERNELS=on)")
+    monkeypatch.setattr(choose.operation, "HAS_TRITON", False)
+    assert kernels_line(SpeedSpec(), accelerator="cuda").endswith("(triton is not installed)")
 
 
 def test_eight_bit_convolutions_are_for_a_cpu(net):

@@ -31,8 +31,9 @@ def run_doctor(*, out: TextIO, as_json: bool = False, quick: bool = False) -> in
     Args:
         out: where the report goes.
         as_json: print one JSON object instead of lines.
-        quick: leave out the measurement of speed.
+        quick: leave out the measurements of speed, with them the check of the Triton kernels.
     """
+    from vidgn.doctor.kernel_check import check_gpu_kernels
     from vidgn.doctor.self_tests import measure, self_tests
 
     console = Console(file=sys.stderr)
@@ -44,7 +45,9 @@ def run_doctor(*, out: TextIO, as_json: bool = False, quick: bool = False) -> in
             checks.append(run_test(name, test))
     if not quick:
         with console.status("measuring clips per second (half a minute)"):
-            checks += [Check(*found) for found in measure()]
+            checks += [Check(*line) for line in measure()]
+        with console.status("checking and timing the Triton kernels"):
+            checks += [Check(*line) for line in check_gpu_kernels()]
     broken = any(check.status == "broken" for check in checks)
     if as_json:
         print(json.dumps({"broken": broken, "checks": [check._asdict() for check in checks]}, indent=1), file=out)

@@ -34,7 +34,7 @@ from vidgn.runs.environment import device_word
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import own_folder
 from vidgn.runs.specs import check_view_spec, data_spec
-from vidgn.runs.speed import Speed, speed_spec, speed_up
+from vidgn.runs.speed import Speed, kernels_line, speed_spec, speed_up
 from vidgn.runs.split import described_split, video_names
 from vidgn.runs.trainer import build_trainer, check_devices
 
@@ -228,6 +228,8 @@ def _evaluate_checkpoint(config: DictConfig, stop: Stop) -> Result:
     classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, described.test.view_batch))
     fast = speed_spec(config)
     speed_up(classifier.net, fast, accelerator=config.trainer.accelerator)
+    if (kernels := kernels_line(fast, accelerator=config.trainer.accelerator)) is not None:
+        say(kernels)
     found = find_videos(spec, splits=("test",), num_classes=len(classifier.classes), record=record)["test"]
     if record is None and found.drawn_seed is not None and described.data_name == spec.name:
         say(f"warning: {path} does not say which videos it was trained on: some of the drawn test may be among them")

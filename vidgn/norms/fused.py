@@ -19,10 +19,13 @@ class GroupNormAct3d(GroupNorm3d):
     """
 
     relu = True  # whether the ReLU is part of the layer
+    triton = True  # whether CUDA may run the Triton kernels; else torch's operations
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """Give relu(norm(input) + residual), or without the ReLU if `relu` is off."""
-        return group_norm_act(input, self.weight, self.bias, self.num_groups, self.eps, residual, self.relu)
+        return group_norm_act(
+            input, self.weight, self.bias, self.num_groups, self.eps, residual, self.relu, triton=self.triton
+        )
 
     def extra_repr(self) -> str:
         """Say what `nn.GroupNorm` says, and whether the ReLU is included."""

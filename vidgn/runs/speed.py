@@ -13,12 +13,14 @@ import torch
 from torch import nn
 
 from vidgn.classifier import VideoClassifier
+from vidgn.models.fuse.choose import choose_kernels
 from vidgn.models.fuse.compile import compile_net
 from vidgn.models.fuse.conv import ViewConv3d
 from vidgn.models.fuse.fold import fold_batch_norms
 from vidgn.models.fuse.int8 import check_processor, quantize
 from vidgn.models.fuse.rewrite import fuse
 from vidgn.models.fuse.tune import tune
+from vidgn.norms.fused import GroupNormAct3d
 from vidgn.norms.weight_standardization import fold_standardization
 from vidgn.runs.allocator import give_back_memory, keep_memory
 
@@ -27,9 +29,10 @@ class SpeedSpec(NamedTuple):
     """The words, checked.
 
     Args:
-        fuse: `auto` rewrites the net (`vidgn.models.fuse`) on CUDA, and on the CPU where it is compiled, keeps little
-            or computes in less than float32; True does so anywhere and measures, once per machine, which form of each
-            convolution is fastest; False never does.
+        fuse: `auto` rewrites the net (`vidgn.models.fuse`) on a CUDA GPU where `vidgn doctor` found the Triton kernels
+            right and faster, on the CPU where it is compiled or computes in less than float32, and on both where it
+            keeps little; True does so anywhere and measures, once per machine, which form of each convolution is
+            fastest; False never does.
         compile: by torch.compile, as one graph.
         cuda_graphs: replayed as one launch.
         memory: `low` computes what norms give to the next layer again in the backward pass.
@@ -96,9 +99,21 @@ def speed_up(net: nn.Module, spec: SpeedSpec, *, accelerator: str) -> None:
             raise ValueError(f"quantize=int8 is for a CPU, but the device is {kind}; add trainer.accelerator=cpu.")
         check_processor()
     # On a CPU a step in float32 takes as long fused as not, if it is not compiled (benchmarks/net.md).
-    gains = kind == "cuda" or (kind == "cpu" and (spec.compile or spec.half or spec.memory == "low" or spec.quantize))
-    if spec.fuse is True or (spec.fuse == "auto" and gains):
+    gains = kind == "cpu" and (spec.compile or spec.half or spec.quantize)
+    triton = kind == "cuda" and choose_kernels(spec.fuse).triton
+    low = spec.memory == "low" and kind in ("cpu", "cuda")
+    if spec.fuse is True or (spec.fuse == "auto" and (gains or triton or low)):
         fuse(net, memory=spec.memory)
+        for module in net.modules():
+            if isinstance(module, GroupNormAct3d):
+                module.triton = triton
+
+
+def kernels_line(spec: SpeedSpec, *, accelerator: str) -> str | None:
+    """Return the line that says which kernels a run on a CUDA GPU takes and why; None on other devices."""
+    if device_type(accelerator) != "cuda":
+        return None
+    return f"kernels: {choose_kernels(spec.fuse).reason}"
 
 
 def device_type(accelerator: str) -> str:

@@ -51,7 +51,7 @@ from vidgn.runs.loggers import log_config
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import bring_best, check_same_job, find_start, job, own_folder
 from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
-from vidgn.runs.speed import Speed, speed_spec, speed_up
+from vidgn.runs.speed import Speed, kernels_line, speed_spec, speed_up
 from vidgn.runs.split import earlier_split, split_of_run, write_split
 from vidgn.runs.trainer import build_trainer, check_devices
 from vidgn.training.batch_strip import BatchStrip
@@ -269,6 +269,8 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
         f"batch {config.batch} x {trainer.world_size}\n"
         f"optim {_chosen_recipe()}: {_rate(config, trainer)}"
     )
+    if (kernels := kernels_line(speed_spec(config), accelerator=config.trainer.accelerator)) is not None:
+        say(kernels)
     _announce_time(config, num_videos=len(manifests["train"]), trainer=trainer)
     sided = mirror_changes(manifests["train"].classes)
     if config.data.flip is None and sided:

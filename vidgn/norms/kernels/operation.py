@@ -39,6 +39,8 @@ def group_norm_act(
     eps: float = 1e-5,
     residual: Tensor | None = None,
     relu: bool = True,
+    *,
+    triton: bool = True,
 ) -> Tensor:
     """Normalize groups of channels, add the residual, apply ReLU.
 
@@ -53,6 +55,7 @@ def group_norm_act(
         eps: added to the variance.
         residual: of the shape and dtype of x, added before the ReLU.
         relu: whether to apply it.
+        triton: whether CUDA may run the Triton kernels; if not, torch's operations compute.
 
     Returns:
         A tensor with the shape, dtype and layout of x.
@@ -67,7 +70,7 @@ def group_norm_act(
     exact = statistics_dtype(x)
     weight = torch.ones(x.shape[1], dtype=exact, device=x.device) if weight is None else weight
     bias = torch.zeros(x.shape[1], dtype=exact, device=x.device) if bias is None else bias
-    if uses_operation(x):
+    if uses_operation(x) and (triton or not x.is_cuda):
         y: Tensor = torch.ops.vidgn.group_norm_act(x, weight, bias, residual, groups, eps, relu)[0]
         return y
     return torch_reference.reference_group_norm_act(x, weight, bias, groups, eps, residual, relu)
