@@ -24,7 +24,7 @@ LAYERS = (
     (
         "vidgn.norms", "vidgn.checkpoint", "vidgn.description", "vidgn.bounds", "vidgn.escape", "vidgn.losses",
         "vidgn.optim", "vidgn.predictions", "vidgn.statistics", "vidgn.outputs", "vidgn.temporary",
-        "vidgn.distillation", "vidgn.terminal", "vidgn.overrides",
+        "vidgn.distillation", "vidgn.terminal", "vidgn.overrides", "vidgn.lightning_internals",
     ),
 )  # fmt: skip
 
@@ -32,7 +32,13 @@ LAYERS = (
 STRICTER = {
     "vidgn.detection.network": ("vidgn.norms",),
     "vidgn.detection.data": ("vidgn.data", "vidgn.outputs"),
-    "vidgn.callbacks": ("vidgn.norms", "vidgn.checkpoint", "vidgn.escape", "vidgn.description"),
+    "vidgn.callbacks": (
+        "vidgn.norms",
+        "vidgn.checkpoint",
+        "vidgn.escape",
+        "vidgn.description",
+        "vidgn.lightning_internals",
+    ),
     "vidgn.models": ("vidgn.norms", "vidgn.description"),
     "vidgn.models.weights.inflate": (),
     "vidgn.models.weights.load": (
@@ -68,6 +74,7 @@ STRICTER = {
     "vidgn.bounds": (),
     "vidgn.escape": (),
     "vidgn.temporary": (),
+    "vidgn.lightning_internals": (),
     "vidgn.description": ("vidgn.bounds",),
     "vidgn.checkpoint": ("vidgn.description", "vidgn.bounds"),
     "vidgn.predictions": (),
@@ -82,6 +89,7 @@ DOORS = {
         "vidgn.data.module",
         "vidgn.classifier",
         "vidgn.checkpoint",
+        "vidgn.lightning_internals",
         "vidgn.callbacks",
         "vidgn.console",
         "vidgn.runs",

@@ -59,6 +59,6 @@ def test_the_progress_bar_counts_from_1_and_shows_no_version(tmp_path):
         default_root_dir=tmp_path,
     )  # fmt: skip
     bar.setup(trainer, Module(), "fit")
-    assert bar._get_train_description(0).split() == ["epoch", "1/8"]
+    assert bar.epoch_title(0).split() == ["epoch", "1/8"]
     trainer.callback_metrics.update({})
     assert "v_num" not in bar.get_metrics(trainer, Module())

@@ -14,11 +14,11 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
 from vidgn.callbacks.checkpointing import Keep
+from vidgn.lightning_internals import slurm_job_id
 
 EXIT = 143  # 128 + SIGTERM, what a job that was asked to end returns
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -155,7 +155,7 @@ def resume_line(argv: Sequence[str], folder: Path) -> str:
 
 def _requeue() -> None:
     """Put this SLURM job back into the queue; where that fails say so, since what is saved is saved."""
-    job = SLURMEnvironment.job_id()
+    job = slurm_job_id()
     if job is None:
         return
     array = os.environ.get("SLURM_ARRAY_JOB_ID")

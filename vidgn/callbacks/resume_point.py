@@ -1,4 +1,4 @@
-"""Where a run stands, written so that Lightning goes on from exactly there.
+"""Where a run stands, written so that Lightning resumes exactly there.
 
     step 0 | step 1 | ... | step N-1 | validation | step N ...
            ^ STEP          ^ VALIDATION           ^ VALIDATED
@@ -10,6 +10,8 @@ is not where Lightning's own is, so the counters are put into the state that it 
 
 import math
 from typing import Any, Literal
+
+from vidgn.lightning_internals import loader_states, train_counters, uncount_step, validation_counters
 
 Place = Literal["step", "validation", "validated"]
 
@@ -27,13 +29,12 @@ def settle(checkpoint: dict[str, Any], place: Place, *, accumulate: int, world_b
         world_batch: videos per batch of all ranks.
     """
     checkpoint[WORLD_BATCH] = world_batch
-    loops = checkpoint["loops"]["fit_loop"]
     if place == "step":
-        _unfetch(loops, accumulate=accumulate)
+        _unfetch(checkpoint, accumulate=accumulate)
         for order in _orders(checkpoint):
             order["start"] -= world_batch
     elif place == "validation":
-        _await_validation(loops)
+        _await_validation(checkpoint)
 
 
 def rescale(checkpoint: dict[str, Any], *, accumulate: int, world_batch: int, by_steps: bool) -> float:
@@ -54,8 +55,7 @@ def rescale(checkpoint: dict[str, Any], *, accumulate: int, world_batch: int, by
     before, orders = checkpoint.get(WORLD_BATCH) or 0, _orders(checkpoint)
     if before in (0, world_batch) or not orders:
         return 1.0
-    loops = checkpoint["loops"]["fit_loop"]
-    progress = loops["epoch_loop.batch_progress"]
+    progress = train_counters(checkpoint)
     videos, start = orders[0]["num_items"], orders[0]["start"]
     per_epoch = max(1, videos // world_batch)
     left = 0 if progress["is_last_batch"] else max(0, videos - start) // world_batch
@@ -63,7 +63,7 @@ def rescale(checkpoint: dict[str, Any], *, accumulate: int, world_batch: int, by
         progress["current"]["completed"] += 1  # what _unfetch took
         progress["total"]["completed"] += 1
         progress["is_last_batch"] = True
-        _await_validation(loops)
+        _await_validation(checkpoint)
     done, now = max(0, per_epoch - left), progress["current"]["processed"]
     progress["current"].update({name: count + done - now for name, count in progress["current"].items()})
     for order in orders:
@@ -79,28 +79,26 @@ def rescale(checkpoint: dict[str, Any], *, accumulate: int, world_batch: int, by
 
 def _orders(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the places in the order of videos: of the data module, whatever its class, and of Lightning's loaders."""
-    loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
-    parts = [*loaders, *checkpoint.values()]
+    parts = [*loader_states(checkpoint), *checkpoint.values()]
     return [part for part in parts if isinstance(part, dict) and {"start", "num_items"} <= part.keys()]
 
 
-def _await_validation(loops: dict[str, Any]) -> None:
+def _await_validation(checkpoint: dict[str, Any]) -> None:
     """Make the state that of a validation that has begun (RESTARTED_MID_EVALUATION)."""
     begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-    progress = loops["epoch_loop.val_loop.batch_progress"]
-    progress.update(total=dict(begun), current=dict(begun), is_last_batch=False)
+    validation_counters(checkpoint).update(total=dict(begun), current=dict(begun), is_last_batch=False)
 
 
-def _unfetch(loops: dict[str, Any], *, accumulate: int) -> None:
+def _unfetch(checkpoint: dict[str, Any], *, accumulate: int) -> None:
     """Make the state that of `on_train_batch_end` of the batch before (RESTARTED_ON_TRAIN_BATCH_END)."""
-    progress = loops["epoch_loop.batch_progress"]
+    progress = train_counters(checkpoint)
     for counts in (progress["total"], progress["current"]):
         counts["ready"] -= 1
         counts["completed"] -= 1
     progress["is_last_batch"] = False
-    loops["epoch_loop.val_loop.batch_progress"]["is_last_batch"] = False
+    validation_counters(checkpoint)["is_last_batch"] = False
     if progress["current"]["ready"] % accumulate == 0:
-        loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1  # Lightning counts it again when it restarts
+        uncount_step(checkpoint)
 
 
 def _scale_rates(checkpoint: dict[str, Any], ratio: float) -> None:

@@ -16,12 +16,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from vidgn.callbacks.process_memory import descendants, proportional_bytes
 from vidgn.escape import printable
+from vidgn.lightning_internals import EpochTitleBar
 
 DATA_BOUND = 10.0  # percent of the time
 COLUMNS = (
@@ -140,7 +140,7 @@ class Pace(L.Callback):
             self._bad = int(found["pace/bad_videos"])
 
 
-class Bar(RichProgressBar):
+class Bar(EpochTitleBar):
     """Lightning's progress bar, with what bounds the run and how many videos are bad."""
 
     def __init__(self, pace: Pace) -> None:
@@ -154,7 +154,7 @@ class Bar(RichProgressBar):
         found.pop("v_num", None)
         return {**found, **self._pace.bar()}
 
-    def _get_train_description(self, current_epoch: int) -> str:
+    def epoch_title(self, current_epoch: int) -> str:
         """Count epochs from 1 to the last."""
         last = self.trainer.max_epochs
         text = f"epoch {current_epoch + 1}" + (f"/{last}" if last is not None and last > 0 else "")

@@ -91,9 +91,11 @@ def _keep_traceback() -> str:
 
 def hide_noise() -> None:
     """Keep from the screen what a user can do nothing about."""
+    from vidgn.lightning_internals import filter_rank_zero_log  # a typo must be answered without Lightning's seconds
+
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_warning)
+    filter_rank_zero_log(_is_warning)
 
 
 def _is_warning(record: logging.LogRecord) -> bool:

@@ -38,8 +38,6 @@ class Sharded(DDPStrategy):
         """Keep a plain copy of the net in main memory, then share out the net itself."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._plain = copy.deepcopy(self._classifier.net)
-            # Weights that are gathered in inference mode could not be trained on afterwards.
-            trainer.fit_loop.epoch_loop.val_loop.inference_mode = False
         super().setup(trainer)
 
     def configure_ddp(self) -> None:
@@ -53,7 +51,10 @@ class Sharded(DDPStrategy):
         return super().training_step(*args, **kwargs)
 
     def on_validation_start(self) -> None:
-        """Gather the net, for ranks that are not in step."""
+        """Gather the net, for ranks that are not in step.
+
+        Lightning validates within training under `no_grad`: weights gathered in inference mode could not be trained.
+        """
         same_everywhere(self._classifier.net.buffers())
         for part in _parts(self._classifier.net):
             part.set_reshard_after_forward(False, recurse=False)

@@ -8,10 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.logger import _flatten_dict, _sanitize_params
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+
+from vidgn.lightning_internals import as_hparams, reopen_events
 
 FLUSH = 100  # rows in memory at most
 
@@ -182,7 +183,7 @@ class Events(TensorBoardLogger):
         """
         from torch.utils.tensorboard.summary import hparams
 
-        options = _sanitize_params(_flatten_dict(dict(config)))
+        options = as_hparams(config)
         with said(Path(self.log_dir)):
             writer = self.experiment._get_file_writer()
             for summary in hparams(options, dict(metrics)):  # type: ignore[no-untyped-call]
@@ -198,8 +199,7 @@ class Events(TensorBoardLogger):
     def go_back(self, place: dict[str, Any]) -> None:
         """Cut the files to the sizes of `place`, and remove later ones."""
         self.finalize("going back")
-        self._experiment = None
-        self._kwargs.pop("purge_step", None)
+        reopen_events(self)
         for path in self._files():
             if path.name not in place:
                 path.unlink()

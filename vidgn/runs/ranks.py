@@ -4,13 +4,13 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
 import torch.distributed as dist
 from lightning.pytorch.strategies import Strategy
 
+from vidgn.lightning_internals import set_rank_timeout
 from vidgn.runs.fsdp import Sharded
 
 PATIENCE = 3.0  # seconds that a rank gives another one to say why it failed
@@ -42,8 +42,7 @@ def limit_waiting(trainer: L.Trainer, *, minutes: float) -> None:
     """
     if not minutes > 0:
         raise ValueError(f"rank_timeout_minutes ({minutes}) must be above 0; 10 covers a slow validation.")
-    if hasattr(trainer.strategy, "_timeout"):  # DDPStrategy; the one place to say so where the strategy is auto
-        trainer.strategy._timeout = timedelta(minutes=minutes)
+    set_rank_timeout(trainer, minutes=minutes)
 
 
 @contextmanager
