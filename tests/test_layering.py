@@ -25,6 +25,7 @@ LAYERS = (
         "vidgn.norms", "vidgn.checkpoint", "vidgn.description", "vidgn.bounds", "vidgn.escape", "vidgn.losses",
         "vidgn.optim", "vidgn.predictions", "vidgn.statistics", "vidgn.outputs", "vidgn.temporary",
         "vidgn.distillation", "vidgn.terminal", "vidgn.overrides", "vidgn.lightning_internals",
+        "vidgn.shipped",
     ),
 )  # fmt: skip
 
@@ -39,7 +40,7 @@ STRICTER = {
         "vidgn.description",
         "vidgn.lightning_internals",
     ),
-    "vidgn.models": ("vidgn.norms", "vidgn.description"),
+    "vidgn.models": ("vidgn.norms", "vidgn.description", "vidgn.shipped"),
     "vidgn.models.weights.inflate": (),
     "vidgn.models.weights.load": (
         "vidgn.models.weights.inflate",
@@ -70,7 +71,8 @@ STRICTER = {
     "vidgn.distillation": (),
     "vidgn.optim": (),
     "vidgn.outputs": (),
-    "vidgn.run_folder": ("vidgn.outputs",),
+    "vidgn.run_folder": ("vidgn.outputs", "vidgn.shipped"),
+    "vidgn.shipped": (),
     "vidgn.bounds": (),
     "vidgn.escape": (),
     "vidgn.temporary": (),

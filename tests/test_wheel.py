@@ -53,6 +53,7 @@ def test_it_holds_the_package_with_its_page_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
     assert {"vidgn/inference/static/serve.html", "vidgn/configs/train.yaml", "vidgn/py.typed"} <= set(names)
+    assert {f"vidgn/weights/motions.{end}" for end in ("ckpt", "ckpt.sha256", "json")} <= set(names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"vidgn"}
     assert not [name for name in names if "__pycache__" in name]
 
@@ -60,6 +61,14 @@ def test_it_holds_the_package_with_its_page_and_nothing_else(wheel):
 def test_the_norm_comes_from_the_wheel(installed):
     done = installed("python", "-c", "import vidgn; from vidgn import GroupNorm3d; print(vidgn.__file__)")
     assert done.returncode == 0, done.stderr
+    assert "/venv/lib/python" in done.stdout
+
+
+def test_its_weights_come_from_the_wheel(installed):
+    code = "import vidgn; print(vidgn.load('motions', device='cpu').classes[0], vidgn.__file__)"
+    done = installed("python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("move_down")
     assert "/venv/lib/python" in done.stdout
 
 

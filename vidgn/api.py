@@ -19,6 +19,7 @@ from vidgn.description import KEY
 from vidgn.models.net import VideoNet
 from vidgn.models.registry import MODELS, build_net
 from vidgn.norms import NORMS
+from vidgn.shipped import SHIPPED, shipped_checkpoint
 
 if TYPE_CHECKING:
     from vidgn.data.readers.types import Reader
@@ -45,7 +46,8 @@ def create_model(
         name: one of `list_models()`.
         norm: one of `list_norms()`.
         num_classes: classes Q.
-        weights: what to start from: `torchvision`, `timm` or a file (2-D weights are inflated); None: random.
+        weights: what to start from: `torchvision`, `timm`, `motions` (comes with the package; sets width, norm and
+            the other options to its own) or a file (2-D weights are inflated); None: random.
         num_groups: groups of `gn`; None: 32 at the published width, in proportion at other widths.
         **options: of the model: `width` (channels of the stem), `dropout`, `pool1` (of an I3D), `crop` (side of the
             training crop in pixels, which sets the window of the head), `weight_standardization` (of the kernels: True,
@@ -61,6 +63,7 @@ def create_model(
         >>> net(torch.zeros(1, 3, 8, 32, 32)).shape
         torch.Size([1, 5])
     """
+    own = _shipped_options(name, norm=norm, num_groups=num_groups) if str(weights) in SHIPPED else {}
     info = model_info(name)
     defaults = {"width": info.width, "dropout": info.dropout} | ({} if info.pool1 is None else {"pool1": info.pool1})
     known = [*defaults, "crop", "weight_standardization"]
@@ -71,14 +74,39 @@ def create_model(
         raise ValueError(f"norm ({norm!r}) must be one of {', '.join(list_norms())}.")
     if num_groups is not None and norm != "gn":
         raise ValueError(f"num_groups ({num_groups}) is an option of norm='gn', not of norm={norm!r}; leave it out.")
-    crop = options.pop("crop", info.crop)
+    crop = options.pop("crop", own.get("crop", info.crop))
     norm_options = {"name": norm} | ({"num_groups": num_groups} if norm == "gn" else {})
-    net = build_net(model={"name": name, **defaults, **options}, norm=norm_options, crop=crop, num_classes=num_classes)
+    net = build_net(
+        model={"name": name, **defaults, **own.get("model", {}), **options},
+        norm=own.get("norm", norm_options),
+        crop=crop,
+        num_classes=num_classes,
+    )
     if weights is not None:
         from vidgn.models.weights.load import load_weights
 
         load_weights(net, str(weights))
     return net
+
+
+def _shipped_options(name: str, *, norm: str, num_groups: int | None) -> dict[str, Any]:
+    """Return `model`, `norm` and `crop` of weights that come with the package.
+
+    Raises:
+        ValueError: they are of another model or norm.
+    """
+    from vidgn.checkpoint import read_checkpoint
+
+    described = read_checkpoint(shipped_checkpoint("motions")).description
+    wanted = {"name": name, "norm": norm, "num_groups": num_groups}
+    theirs = {"name": described.net_name, "norm": described.norm["name"], "num_groups": described.norm["num_groups"]}
+    for option, value in theirs.items():
+        if wanted[option] not in (value, *([None] if option == "num_groups" else [])):
+            raise ValueError(
+                f"{option} ({wanted[option]!r}) is not that of weights='motions'; use {option}={value!r}, or other"
+                " weights."
+            )
+    return {"model": dict(described.model), "norm": dict(described.norm), "crop": described.crop}
 
 
 def list_models() -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from vidgn.outputs import check_outputs
+from vidgn.shipped import SHIPPED, shipped_checkpoint
 
 MARKER = ".vidgn-run"
 _EXPORTED = (".onnx", ".pt2", ".tflite", ".engine", ".mlmodel", ".mlpackage", ".xml")
@@ -73,13 +74,15 @@ def checkpoint_of(given: str | Path, *, option: str = "ckpt=") -> Path:
     """Return a checkpoint file; of a run folder its best one, or its last.
 
     Args:
-        given: a file or a run folder.
+        given: a file, a run folder, or a name of `vidgn.shipped.SHIPPED` (a file of that name is `./motions`).
         option: as the user typed it, up to the value: `ckpt=` or `--ckpt `.
 
     Raises:
         FileNotFoundError: a folder without checkpoints.
         ValueError: a net that was exported for other programs.
     """
+    if str(given) in SHIPPED:
+        return shipped_checkpoint(str(given))
     path = Path(given).expanduser()
     if path.suffix.lower() in _EXPORTED:
         raise ValueError(

@@ -11,7 +11,9 @@ Videos = Annotated[
     list[str] | None,
     typer.Argument(metavar="VIDEO|DIR|URL...", help="Files, folders, http(s) addresses."),
 ]
-Ckpt = Annotated[str, typer.Option(metavar="PATH", help="A checkpoint of train.py, or its run folder.")]
+Ckpt = Annotated[
+    str, typer.Option(metavar="PATH", help="A checkpoint, a run folder, or motions, which comes with the package.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing files that this command did not write; inputs never.")

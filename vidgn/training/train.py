@@ -54,6 +54,7 @@ from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
 from vidgn.runs.speed import Speed, kernels_line, speed_spec, speed_up
 from vidgn.runs.split import earlier_split, split_of_run, write_split
 from vidgn.runs.trainer import build_trainer, check_devices
+from vidgn.shipped import SHIPPED
 from vidgn.training.batch_strip import BatchStrip
 from vidgn.training.cpu_time import long_job_note, training_hours
 from vidgn.training.data_checks import check_data
@@ -70,7 +71,7 @@ def run_training(config: DictConfig) -> Result | None:
 
     With `trainer=dry` nothing is trained; see `vidgn.training.dry_run`.
     """
-    if config.init is not None and Path(str(config.init)).expanduser().is_dir():
+    if config.init is not None and (str(config.init) in SHIPPED or Path(str(config.init)).expanduser().is_dir()):
         config.init = str(checkpoint_of(str(config.init), option="init="))
     if config.trainer.get("dry") is not None:
         adopt_shape(config)

@@ -16,6 +16,7 @@ from torch import Tensor
 from vidgn.description import KEY, Description
 from vidgn.models.weights.formats import FORMATS, Channels, Format, recognise
 from vidgn.models.weights.pickles import read_pickle
+from vidgn.shipped import SHIPPED, shipped_checkpoint
 
 
 class Source(NamedTuple):
@@ -31,7 +32,9 @@ class Source(NamedTuple):
 
 
 def open_source(source: str | Path, *, depth: int | None) -> Source:
-    """Open `torchvision`, `timm` or the path of a file, for a ResNet of `depth` layers (None: another net).
+    """Open `torchvision`, `timm`, `motions` (in the package) or a file, for a ResNet of `depth` layers.
+
+    `depth` None is another net.
 
     A `.pkl` is read as Caffe2's pickle, a `.npz` as numpy's archive, all others as torch's.
 
@@ -42,6 +45,7 @@ def open_source(source: str | Path, *, depth: int | None) -> Source:
         ValueError: the file holds no weights of a known format, or of one that no net here can use; or there
             are none of this depth.
     """
+    source = shipped_checkpoint(str(source)) if str(source) in SHIPPED else source
     content = _download(str(source), depth) if str(source) in _DOWNLOADS else _read(source)
     own = _description(content, source)
     mean, std = (None, None) if own is None else (own.mean, own.std)
