@@ -65,16 +65,16 @@ def run_grid(todo: list[Job], *, setting: Setting, results: Path, cache: Path) -
     for job in todo:
         if job.path(results).exists():
             continue
-        with _claimed(cache / "claims" / f"{mark}-{job.cell.name}-{job.seed}") as mine:
+        with claimed(cache / "claims" / f"{mark}-{job.cell.name}-{job.seed}") as mine:
             if mine and not job.path(results).exists():
                 numbers = run_job(job, setting=setting, mark=mark, results=results, cache=cache)
-                write_json(job.path(results), {"setting": mark, "versions": _versions(), **numbers})
+                write_json(job.path(results), {"setting": mark, "versions": main_versions(), **numbers})
                 print(f"{job.cell.name} seed {job.seed}: {numbers['test']}, {numbers['cpu_seconds']} s", flush=True)
 
 
 def run_job(job: Job, *, setting: Setting, mark: str, results: Path, cache: Path) -> dict[str, Any]:
     """Run one cell with one seed, which draws the training videos, their order, the clips and the classifier."""
-    with _claimed(cache / "claims" / f"{mark}-data", wait=True):
+    with claimed(cache / "claims" / f"{mark}-data", wait=True):
         weights = start_weights(job.cell, setting=setting, mark=mark, cache=cache, results=results)
         data = splits(setting.videos, seed=job.seed, shared_seed=TEST_SEED, cache=cache)
     course = Course(setting.epochs, setting.optim, (SPAN,), setting.test_clips)
@@ -126,7 +126,7 @@ def _check_marks(results: Path, mark: str) -> None:
 
 
 @contextmanager
-def _claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
+def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
     """Tell whether this process may do a piece of work; the claim ends with the process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -138,7 +138,8 @@ def _claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
         yield True
 
 
-def _versions() -> dict[str, str]:
+def main_versions() -> dict[str, str]:
+    """Return the versions that decide a run of the experiments."""
     found = versions()
     return {name: found[name] for name in ("python", "vidgn", "torch", "lightning", "numpy")}
 
