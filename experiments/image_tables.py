@@ -22,7 +22,7 @@ PAGE = """# Figure 1 and Tables 1 to 3 in miniature
     python -m experiments.images --tables   # this page and its pictures, from experiments/results-images/
 
 Five classes of drawn pictures (`data=exposures`), a ResNet-50 of an eighth of the width, 32 px, 200 training pictures
-per class, 10 epochs in every cell, from random weights. The rate at 32 pictures per step is chosen for each norm from
+per class, 15 epochs in every cell, from random weights. The rate at 32 pictures per step is chosen for each norm from
 {rates} by the validation error of a run with a seed of its own, and follows the linear rule below. It says nothing
 about ImageNet. Errors are those of the last epoch on 500 test pictures, mean of the seeds and Student's 95 % interval.
 

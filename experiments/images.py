@@ -56,7 +56,7 @@ class Setting:
     side: int = 40
     crop: int = 32
     width: int = 8
-    epochs: int = 10
+    epochs: int = 15
     optim: OptimSpec = _RECIPE
 
 
