@@ -16,6 +16,7 @@ _SEGMENT, _TRACKS, _CLUSTER, _TRACK = 0x18538067, 0x1654AE6B, 0x1F43B675, 0xAE  
 _TRACK_TYPE, _VIDEO, _IS_VIDEO, _STREAM_TYPES = 0x83, 0xE0, 1, (1, 2, 17, 33)  # 5.1.4.1
 _CROP_BOTTOM, _CROP_TOP, _CROP_LEFT, _CROP_RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
 _MOST_BYTES = 1 << 24
+_START_BYTES = 4096
 
 
 class Cropping(NamedTuple):
@@ -90,21 +91,27 @@ def _checked(found: Cropping, *, height: int, width: int) -> Cropping | None:
 def _tracks(file: BinaryIO) -> bytes:
     """Return the body of the element of tracks; nothing where it does not come before the pictures."""
     file.seek(0)
-    if file.read(4) != EBML:
+    start = file.read(_START_BYTES)  # it holds the tracks of most files
+    if start[:4] != EBML:
         return b""
     at, parts = 0, 16  # a few elements precede the tracks: seek head, info, void, tags
     while parts:
-        file.seek(at)
-        head = file.read(12)
-        number, size, width = _head(head)
+        number, size, width = _head(_read(file, start, at, 12))
         if not width or number == _CLUSTER:
             return b""
         if number == _TRACKS:
-            file.seek(at + width)
-            return file.read(min(size, _MOST_BYTES))
+            return _read(file, start, at + width, min(size, _MOST_BYTES))
         at += width if number == _SEGMENT else width + size
         parts -= 1
     return b""
+
+
+def _read(file: BinaryIO, start: bytes, at: int, size: int) -> bytes:
+    """Return `size` bytes of a file from `at`, without reading where they lie in its `start`."""
+    if at + size <= len(start):
+        return start[at : at + size]
+    file.seek(at)
+    return file.read(size)
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:

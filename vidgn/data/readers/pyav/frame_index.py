@@ -102,11 +102,12 @@ def index_by_time(packets: PacketTable, *, left_out: Collection[int] = ()) -> Fr
     if not len(packets) or not packets.has_all_times() or not packets.keys:
         return None
     times, is_frame = np.asarray(packets.times), packets.is_shown()
-    is_frame[list(left_out)] = False
+    if left_out:
+        is_frame[list(left_out)] = False
     shown = np.flatnonzero(is_frame)
     order = shown[np.argsort(times[shown], kind="stable")]
     seen = times[order]
-    if (seen[1:] == seen[:-1]).any() or not _keys_divide(times, is_frame, np.asarray(packets.keys)):
+    if (seen[1:] == seen[:-1]).any() or not _keys_divide(order, shown, np.asarray(packets.keys)):
         return None
     if not left_out and (not packets[0].is_key or (seen[:1] < times[0]).any()):
         return None
@@ -115,15 +116,18 @@ def index_by_time(packets: PacketTable, *, left_out: Collection[int] = ()) -> Fr
     )
 
 
-def _keys_divide(times: NDArray[np.int64], is_frame: NDArray[np.bool_], keys: NDArray[np.int64]) -> bool:
-    """Tell whether every frame before a key packet in the file is shown before every frame from the key on."""
-    inner = keys[1:] if keys[0] == 0 else keys
-    if not len(inner):
-        return True
-    limits = np.iinfo(np.int64)
-    latest = np.maximum.accumulate(np.where(is_frame, times, limits.min))
-    earliest = np.minimum.accumulate(np.where(is_frame, times, limits.max)[::-1])[::-1]
-    return bool((latest[inner - 1] < earliest[inner]).all())
+def _keys_divide(order: NDArray[np.int64], shown: NDArray[np.int64], keys: NDArray[np.int64]) -> bool:
+    """Tell whether every frame before a key packet in the file is shown before every frame from the key on.
+
+    Args:
+        order: Packets in the order of showing, (N,).
+        shown: The same packets in the order of the file.
+        keys: Key packets, ascending.
+    """
+    num_before = np.searchsorted(shown, keys)  # frames of packets before each key
+    inner = num_before > 0
+    latest = np.maximum.accumulate(order)
+    return bool((latest[num_before[inner] - 1] < keys[inner]).all())
 
 
 def starts_amid(packets: PacketTable) -> bool:

@@ -101,7 +101,7 @@ class PacketTable:
 
     def has_all_times(self) -> bool:
         """Tell whether every packet has a time."""
-        return NO_TIME not in self.times
+        return not (np.asarray(self.times) == NO_TIME).any()
 
     def best_times(self) -> NDArray[np.int64]:
         """Return when each packet is shown, or where that is missing when it is decoded, or `NO_TIME`, (N,) ticks."""
