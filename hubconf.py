@@ -1,4 +1,4 @@
-"""Nets for torch.hub: `torch.hub.load("OWNER/vidgn", "i3d_r50", norm="gn", num_classes=400)`.
+"""Nets for torch.hub: `torch.hub.load("CLONE", "i3d_r50", source="local", norm="gn", num_classes=400)`.
 
 Each takes normalized clips (N, 3, T, H, W) and gives logits (N, Q); `net.scores` gives probabilities.
 """

@@ -1,7 +1,9 @@
 import http.server
+import io
 import json
 import re
 import socket
+import sys
 import threading
 
 import numpy as np
@@ -200,6 +202,30 @@ def test_a_redirect_does_not_lead_into_the_local_network(shelf, tmp_path, monkey
     with pytest.raises(OSError, match=r"it is redirected to .*, inside the local network; give that address itself"):
         fetch(f"{address}/old", tmp_path / "f")
     assert not list((tmp_path / "f").iterdir())
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("answer", "is_followed"), [("y\n", True), ("\n", False), ("no\n", False)])
+def test_a_redirect_into_the_local_network_is_asked_about_on_a_terminal(
+    shelf, tmp_path, monkeypatch, answer, is_followed
+):
+    address, files = shelf
+    files["/old"] = (302, {"Location": f"http://localhost:{address.rpartition(':')[2]}/new.mp4"}, b"")
+    files["/new.mp4"] = (200, {}, b"film")
+    local = watched_http.is_local
+    monkeypatch.setattr(watched_http, "is_local", lambda host: host == "localhost" and local(host))
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    monkeypatch.setattr("sys.stderr", Terminal())
+    if is_followed:
+        assert fetch(f"{address}/old", tmp_path / "f").read_bytes() == b"film"
+    else:
+        with pytest.raises(OSError, match=r"redirected to localhost, inside the local network; give that address"):
+            fetch(f"{address}/old", tmp_path / "f")
+    assert "is redirected to localhost, inside the local network; follow it? [y/N]" in sys.stderr.getvalue()
 
 
 def test_a_name_that_turns_out_to_be_local_is_refused():

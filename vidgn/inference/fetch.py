@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vidgn.escape import printable
 from vidgn.inference.model import find_videos_of
 from vidgn.inference.network.client import Watch
 from vidgn.temporary import temporary_folder
@@ -70,7 +72,7 @@ def fetch(address: str, folder: Path, *, limit: int = MAX_BYTES) -> Path:
         OSError: no answer, an answer that is an error, a file that ends early, or a full disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    watch = Watch(address, seconds=_DEADLINE)
+    watch = Watch(address, seconds=_DEADLINE, allow=lambda host: _ask(address, host))
     wanted = request.Request(address, headers={"User-Agent": "vidgn"})
     try:
         with watch.running(), watch.opener().open(wanted, timeout=_SECONDS) as reply:
@@ -95,6 +97,15 @@ def fetch(address: str, folder: Path, *, limit: int = MAX_BYTES) -> Path:
         why = str(getattr(err, "reason", "") or err or type(err).__name__)
         raise OSError(f"{address} could not be fetched: {why}; check the address and the network.") from err
     return path
+
+
+def _ask(address: str, host: str) -> bool:
+    """Ask whether a redirect into the local network is meant; without a terminal nobody can say so."""
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    question = f"{address} is redirected to {host}, inside the local network; follow it? [y/N] "
+    print(printable(question), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _check(address: str, headers: HTTPMessage, folder: Path, limit: int) -> int | None:

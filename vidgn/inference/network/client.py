@@ -1,8 +1,8 @@
-"""HTTP connections that end at a deadline, and that a redirect cannot lead into the local network."""
+"""HTTP connections that end at a deadline, and that a redirect cannot lead into the local network unasked."""
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPMessage, HTTPResponse, HTTPSConnection
 from ipaddress import ip_address
@@ -17,11 +17,13 @@ class Watch:
     Args:
         address: where it begins; its host and those of the proxies may be anywhere.
         seconds: after them its connections are closed.
+        allow: asked about a host inside the local network that a redirect leads to; by default none is allowed.
     """
 
-    def __init__(self, address: str, *, seconds: float) -> None:
+    def __init__(self, address: str, *, seconds: float, allow: Callable[[str], bool] = lambda host: False) -> None:
         self.expired = False
         self._seconds = seconds
+        self._allow = allow
         self._sockets: list[socket.socket] = []
         proxies = [urlsplit(proxy if "://" in proxy else f"//{proxy}") for proxy in request.getproxies().values()]
         self._known = {part.hostname for part in [urlsplit(address), *proxies]}
@@ -47,7 +49,7 @@ class Watch:
         """
         host = urlsplit(address).hostname or ""
         if host not in self._known and not self._is_inside and is_local(host):
-            raise OSError(_leads_inside(host))
+            self._require_allowed(host, shown=host)
 
     def connect(self, place: tuple[str, int], *args: Any, **options: Any) -> socket.socket:
         """Connect, and refuse a host that turns out to be inside the local network.
@@ -60,8 +62,11 @@ class Watch:
         if host in self._known:
             self._is_inside |= is_local(peer)
         elif is_local(peer) and not self._is_inside:
-            connection.close()
-            raise OSError(_leads_inside(f"{host} ({peer})"))
+            try:
+                self._require_allowed(host, shown=f"{host} ({peer})")
+            except OSError:
+                connection.close()
+                raise
         self._sockets.append(connection)
         return connection
 
@@ -74,6 +79,11 @@ class Watch:
         ):  # fmt: skip
             opener.add_handler(handler)
         return opener
+
+    def _require_allowed(self, host: str, *, shown: str) -> None:
+        if not self._allow(shown):
+            raise OSError(_leads_inside(shown))
+        self._known.add(host)
 
     def _end(self) -> None:
         self.expired = True
