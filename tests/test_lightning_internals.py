@@ -227,3 +227,9 @@ def test_the_title_of_the_progress_bar_is_the_one_chosen(tmp_path):
     fit(tmp_path, epochs=2, callbacks=[Bar()], bar=True)
     assert {title.split()[0] for title in titles} == {"Epoch"}, VERSION
     assert len(titles) >= 2, VERSION
+
+
+@pytest.mark.parametrize(("width", "count"), [(200, 5), (139, 4), (99, 3), (79, 2)])
+def test_the_parts_of_the_progress_bar_are_known_by_their_kinds(width, count):
+    bar = internals.EpochTitleBar()
+    assert len(bar.columns_within(width, trainer=L.Trainer(accelerator="cpu", logger=False))) == count

@@ -14,8 +14,12 @@ import lightning as L
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.logger import _flatten_dict, _sanitize_params
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import CustomTimeColumn, ProcessingSpeedColumn
 from lightning.pytorch.loggers import TensorBoardLogger
+from rich.progress import BarColumn, ProgressColumn
 
+# Columns of a terminal below which a part of the progress bar is left out, so that the rest fits one line.
+_LEAST_WIDTHS = {BarColumn: 140, CustomTimeColumn: 100, ProcessingSpeedColumn: 80}
 TESTED = ("2.5", "2.6")  # minor versions; pyproject.toml admits these
 
 Counters = dict[str, Any]  # {"total": COUNTS, "current": COUNTS, "is_last_batch": bool}
@@ -81,6 +85,12 @@ class EpochTitleBar(RichProgressBar):
     def epoch_title(self, current_epoch: int) -> str:
         """Return the text before the bar of an epoch, counted from 0."""
         return super()._get_train_description(current_epoch)
+
+    def columns_within(self, width: int, *, trainer: L.Trainer) -> list[ProgressColumn]:
+        """Return the parts of the bar that leave room for the metrics on a line of this width."""
+        left_out = tuple(kind for kind, least in _LEAST_WIDTHS.items() if width < least)
+        columns: list[ProgressColumn] = super().configure_columns(trainer)
+        return [column for column in columns if not isinstance(column, left_out)]
 
     def _get_train_description(self, current_epoch: int) -> str:
         return self.epoch_title(current_epoch)

@@ -1,12 +1,17 @@
 """A line per epoch with what a person wants to know, and a progress bar that counts from 1."""
 
+import io
 import re
 from types import SimpleNamespace
 
 import lightning as L
+import pytest
 import torch
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 from torch import nn
 
+from vidgn.callbacks import throughput
 from vidgn.callbacks.epoch_lines import EpochLines
 from vidgn.callbacks.throughput import Bar, Pace
 
@@ -62,3 +67,26 @@ def test_the_progress_bar_counts_from_1_and_shows_no_version(tmp_path):
     assert bar.epoch_title(0).split() == ["epoch", "1/8"]
     trainer.callback_metrics.update({})
     assert "v_num" not in bar.get_metrics(trainer, Module())
+
+
+@pytest.mark.parametrize("width", [40, 60, 66, 80, 100, 139, 140, 200])
+def test_the_progress_bar_fits_one_line_of_any_terminal(tmp_path, monkeypatch, width):
+    console = Console(width=width, force_terminal=True, file=io.StringIO())
+    monkeypatch.setattr(throughput, "get_console", lambda: console)
+    pace = Pace(tmp_path / "pace.csv")
+    pace.data_share = 87.5
+    bar = Bar(pace)
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=100, logger=False, enable_checkpointing=False, callbacks=[bar],
+        default_root_dir=tmp_path,
+    )  # fmt: skip
+    bar.setup(trainer, Module(), "fit")
+    monkeypatch.setattr(type(trainer), "progress_bar_metrics", {"train/loss": 2.345, "val/error": 87.654})
+    metrics = bar.get_metrics(trainer, Module())
+    assert metrics["loss"] == 2.345
+    text = " ".join(f"{name}: {value}" for name, value in metrics.items())
+    shown = Progress(*bar.configure_columns(trainer), TextColumn(text), console=console)
+    shown.add_task(bar.epoch_title(11), total=1800)
+    lines = [segment.text for segment in console.render(shown.get_renderable()) if segment.text.strip(" ")]
+    assert lines.count("\n") == 1
+    assert "0/1800" in "".join(lines)

@@ -18,6 +18,8 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from rich import get_console
+from rich.progress import ProgressColumn
 
 from vidgn.callbacks.process_memory import descendants, proportional_bytes
 from vidgn.escape import printable
@@ -140,6 +142,9 @@ class Pace(L.Callback):
             self._bad = int(found["pace/bad_videos"])
 
 
+_ALL_METRICS = 66  # columns of a terminal; with fewer the bar shows the loss alone
+
+
 class Bar(EpochTitleBar):
     """Lightning's progress bar, with what bounds the run and how many videos are bad."""
 
@@ -152,7 +157,13 @@ class Bar(EpochTitleBar):
         names = {"train/loss": "loss", "val/error": "val error"}
         found = {names.get(key, key): value for key, value in super().get_metrics(trainer, pl_module).items()}
         found.pop("v_num", None)
+        if get_console().width < _ALL_METRICS:
+            return {name: value for name, value in found.items() if name == "loss"}
         return {**found, **self._pace.bar()}
+
+    def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:
+        """Return the columns that fit one line of the terminal beside the metrics."""
+        return self.columns_within(get_console().width, trainer=trainer)
 
     def epoch_title(self, current_epoch: int) -> str:
         """Count epochs from 1 to the last."""
