@@ -51,7 +51,7 @@ def test_group_norm_has_as_many_groups_as_asked_for():
     [
         ({"name": "i3d_r5"}, "model .'i3d_r5'. must be one of i3d_r50"),
         ({"norm": "gm"}, "norm .'gm'. must be one of gn"),
-        ({"wdith": 8}, "i3d_r50 has no option 'wdith'; it has width, dropout, pool1, crop"),
+        ({"wdith": 8}, "i3d_r50 has no option 'wdith'; it has width, dropout, pool1, nonlocal_blocks, crop"),
         ({"norm": "bn", "num_groups": 4}, "num_groups .4. is an option of norm='gn'"),
         ({"width": 0}, "width .0. must be positive"),
     ],

@@ -49,9 +49,9 @@ def create_model(
         weights: what to start from: `torchvision`, `timm`, `motions` (comes with the package; sets width, norm and
             the other options to its own) or a file (2-D weights are inflated); None: random.
         num_groups: groups of `gn`; None: 32 at the published width, in proportion at other widths.
-        **options: of the model: `width` (channels of the stem), `dropout`, `pool1` (of an I3D), `crop` (side of the
-            training crop in pixels, which sets the window of the head), `weight_standardization` (of the kernels: True,
-            False, "timm" or "authors"; docs/norms.md).
+        **options: of the model: `width` (channels of the stem), `dropout`, `pool1` and `nonlocal_blocks` (of an
+            I3D: 0, 5 or 10), `crop` (side of the training crop in pixels, which sets the window of the head),
+            `weight_standardization` (of the kernels: True, False, "timm" or "authors"; docs/norms.md).
 
     Raises:
         ValueError: an unknown model, norm or option, or a value out of its range.
@@ -65,7 +65,8 @@ def create_model(
     """
     own = _shipped_options(name, norm=norm, num_groups=num_groups) if str(weights) in SHIPPED else {}
     info = model_info(name)
-    defaults = {"width": info.width, "dropout": info.dropout} | ({} if info.pool1 is None else {"pool1": info.pool1})
+    of_i3d = {} if info.pool1 is None else {"pool1": info.pool1, "nonlocal_blocks": 0}
+    defaults = {"width": info.width, "dropout": info.dropout} | of_i3d
     known = [*defaults, "crop", "weight_standardization"]
     unknown = sorted(set(options) - set(known))
     if unknown:

@@ -133,15 +133,16 @@ class PositionHead(nn.Module):
 
 
 def zero_last_gammas(net: nn.Module) -> None:
-    """Make every bottleneck block of a net start as its shortcut, whatever the norm.
+    """Make every bottleneck and non-local block of a net start as its shortcut, whatever the norm.
 
     Sets the weight of the block's last norm to 0; where that learns none (`none`, `wn`, `frozen_bn`), the
     scale of the last convolution. pytorchvideo does it for batch norms alone (models/weight_init.py:32).
     """
     for block in net.modules():
-        conv, norm = getattr(block, "conv_c", None), getattr(block, "norm_c", None)
-        if isinstance(conv, nn.Module) and isinstance(norm, nn.Module):
-            nn.init.zeros_(_last_scale(conv, norm))
+        for last in ("c", "out"):
+            conv, norm = getattr(block, f"conv_{last}", None), getattr(block, f"norm_{last}", None)
+            if isinstance(conv, nn.Module) and isinstance(norm, nn.Module):
+                nn.init.zeros_(_last_scale(conv, norm))
 
 
 def _last_scale(conv: nn.Module, norm: nn.Module) -> Tensor:

@@ -60,6 +60,7 @@ def build_model(
     width: int | None = None,
     dropout: float | None = None,
     pool1: str | None = None,
+    nonlocal_blocks: int = 0,
     weight_standardization: bool | str = False,
 ) -> VideoNet:
     """Build a network of the table with fresh weights from torch's global generator.
@@ -75,14 +76,15 @@ def build_model(
         width: channels of the stem; less makes the net fit small machines.
         dropout: probability before the classifier, in training.
         pool1: the stem of an I3D; see `I3DSpec`.
+        nonlocal_blocks: of an I3D: 0, 5 or 10; the option `model.nonlocal`.
         weight_standardization: standardize the kernel of every convolution that a norm follows; True, or a name of
             `vidgn.norms.weight_standardization.STANDARDIZATIONS`. Keys of the state dict are those of the plain net.
 
     None stands for the value of the table.
 
     Raises:
-        ValueError: an unknown name, `pool1` for another net than an I3D, a value out of its range, or standardized
-            kernels with norm=wn.
+        ValueError: an unknown name, `pool1` or non-local blocks for another net than an I3D, a value out of its range,
+            or standardized kernels with norm=wn.
 
     >>> from vidgn.norms import make_norm
     >>> build_model("x3d_s", num_classes=10, norm=make_norm("gn"), width=8).spec.window
@@ -93,6 +95,10 @@ def build_model(
     model = MODELS[name]
     if pool1 is not None and model.pool1 is None:
         raise ValueError(f"model={name} has no choice of pool1 ({pool1}); leave it out, or use an i3d.")
+    if nonlocal_blocks and model.pool1 is None:
+        raise ValueError(
+            f"model={name} has no non-local blocks (nonlocal={nonlocal_blocks}); use an i3d, or nonlocal=0."
+        )
     options: dict[str, Any] = {
         "num_classes": num_classes,
         "width": model.width if width is None else width,
@@ -100,7 +106,7 @@ def build_model(
         "window": math.ceil((crop or model.clip.crop) / 32),
     }
     if model.pool1 is not None:
-        net = model.build(pool1=pool1 or model.pool1, **options, norm=norm)
+        net = model.build(pool1=pool1 or model.pool1, nonlocal_blocks=nonlocal_blocks, **options, norm=norm)
     else:
         net = model.build(NetSpec(name=name, **options), norm=norm)
     return with_standardization(net, weight_standardization, norm=norm)
@@ -159,19 +165,21 @@ def build_net(*, model: Mapping[str, Any], norm: Mapping[str, Any], crop: int, n
         ValueError: an unknown model or norm, or a value out of its range.
     """
     factory = make_norm(**norm_options(norm, model=model))
-    options = {key: value for key, value in model.items() if key != "name"}
+    names = {"nonlocal": "nonlocal_blocks"}  # a keyword of Python
+    options = {names.get(key, key): value for key, value in model.items() if key != "name"}
     return build_model(model["name"], num_classes=num_classes, norm=factory, crop=crop, **options)
 
 
 def model_options(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a model as a description has them: without `weight_standardization` where it is false.
+    """Return the options of a model as a description has them: without those that are off and were not always there.
 
-    Descriptions that are older than this option do not have it.
+    Descriptions that are older than `weight_standardization` and `nonlocal` do not have them.
 
     >>> model_options({"name": "x3d_s", "width": 24, "weight_standardization": False})
     {'name': 'x3d_s', 'width': 24}
     """
-    return {key: value for key, value in model.items() if (key, value) != ("weight_standardization", False)}
+    off = {"weight_standardization": False, "nonlocal": 0}
+    return {key: value for key, value in model.items() if key not in off or value != off[key]}
 
 
 def norm_options(norm: Mapping[str, Any], *, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
+from vidgn.models.builders.nonlocal_blocks import NONLOCAL_POSITIONS, add_nonlocal_blocks
 from vidgn.models.builders.pytorchvideo import create_resnet
 from vidgn.models.net import PositionHead, VideoNet, check_sizes, zero_last_gammas
 from vidgn.norms.layers import NormFactory, finish_net
@@ -41,6 +42,7 @@ class I3DSpec:
             `paper` the 3x3x3 of the article's Table 1, padded by 1 (56 x 56); `mmaction2` and
             `pytorchvideo` are those of their weights, the latter for 8 frames, T kept up to pool2.
         window: side of the head's spatial mean, in positions of res5: the training crop / 32.
+        nonlocal_blocks: non-local blocks in res3 and res4: 0, 5 or, with 50 layers, 10.
 
     Raises:
         ValueError: a number out of its range.
@@ -52,12 +54,19 @@ class I3DSpec:
     dropout: float = 0.5
     pool1: Literal["nonlocal", "paper", "mmaction2", "pytorchvideo"] = "nonlocal"
     window: int = 7
+    nonlocal_blocks: int = 0
 
     def __post_init__(self) -> None:
         if self.depth not in (50, 101):
             raise ValueError(f"depth ({self.depth}) must be a published one; use 50 or 101.")
         if self.pool1 not in STEMS:
             raise ValueError(f"pool1 ({self.pool1}) is unknown; use one of {', '.join(STEMS)}.")
+        if self.nonlocal_blocks not in (0, 5, 10):
+            raise ValueError(f"nonlocal ({self.nonlocal_blocks}) must be 0, 5 or 10.")
+        if self.nonlocal_blocks and (self.depth, self.nonlocal_blocks) not in NONLOCAL_POSITIONS:
+            raise ValueError(
+                f"nonlocal ({self.nonlocal_blocks}) is published for an I3D of 50 layers alone; use 5, or i3d_r50."
+            )
         check_sizes(self)
 
 
@@ -83,6 +92,7 @@ def build_i3d(spec: I3DSpec, *, norm: NormFactory) -> VideoNet:
         head=None,
     )
     head = PositionHead(spec.width * 32, spec.num_classes, dropout=spec.dropout, window=spec.window)
+    add_nonlocal_blocks(trunk.blocks, depth=spec.depth, count=spec.nonlocal_blocks, width=spec.width, norm=norm)
     finish_net(trunk, norm)
     zero_last_gammas(trunk)
     time_stride = 2 * stem.conv_stride[0] * stem.pool_stride[0]  # pool2 halves T, too

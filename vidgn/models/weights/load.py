@@ -93,10 +93,13 @@ def load_weights(
         head_notes = [f"the classifier is new: {reason}"]
         state = {name: tensor for name, tensor in state.items() if name not in head}
     _fit_statistics(state, own)
-    optional = [*kept, *(head if reason is not None else [])]
+    attention, attention_notes = _fresh_nonlocal(state, own)
+    optional = [*kept, *attention, *(head if reason is not None else [])]
     _check_names_and_shapes(state, own, unexpected=unexpected, optional=optional, source=source)
     net.load_state_dict(dict(own) | state)
-    return LoadReport(len(state), reason is not None, opened.name, (*notes, *head_notes), opened.mean, opened.std)
+    return LoadReport(
+        len(state), reason is not None, opened.name, (*notes, *attention_notes, *head_notes), opened.mean, opened.std
+    )
 
 
 def _depth(own: Mapping[str, Tensor]) -> int | None:
@@ -267,6 +270,14 @@ def _fit_head(
 
 def _spell(name: str) -> str:
     return name.replace("_", " ").casefold()  # folders of Kinetics are named in both ways
+
+
+def _fresh_nonlocal(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Return the tensors of non-local blocks where the source has no such block, and a note."""
+    names = [name for name in own if ".nonlocal_blocks." in name]
+    if not names or any(".nonlocal_blocks." in name for name in state):
+        return [], []
+    return names, ["the non-local blocks are new: the source has none; they start as their inputs"]
 
 
 def _fit_statistics(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:

@@ -36,6 +36,10 @@ def _block(stage: int, block: str) -> str:
     return f"blocks.{_STAGE[stage]}.res_blocks.{block}"
 
 
+def _nonlocal(stage: str, block: str) -> str:
+    return f"blocks.{stage}.nonlocal_blocks.{block}"  # res3 and res4 are our blocks 3 and 4
+
+
 # torchvision's ResNet; timm's resnet50_gn and GroupNorm-reproduce's PyTorch nets have the same names.
 TORCHVISION: Sequence[Rule] = (
     (r"conv1\.weight", r"blocks.0.conv.weight"),
@@ -69,6 +73,14 @@ CAFFE2: Sequence[Rule] = (
     (
         r"res([2-5])_(\d+)_branch1_(?:bn|gn)_(s|b|rm|riv)",
         lambda m: f"{_block(int(m[1]) - 1, m[2])}.branch1_norm.{_AFFINE[m[3]]}",
+    ),
+    (
+        r"nonlocal_conv([34])_(\d+)_(theta|phi|g|out)_([wb])",
+        lambda m: f"{_nonlocal(m[1], m[2])}.conv_{m[3]}.{'weight' if m[4] == 'w' else 'bias'}",
+    ),
+    (
+        r"nonlocal_conv([34])_(\d+)_bn_(s|b|rm|riv)",
+        lambda m: f"{_nonlocal(m[1], m[2])}.norm_out.{_AFFINE[m[3]]}",
     ),
     (r"pred_w", HEAD + "weight"),
     (r"pred_b", HEAD + "bias"),
