@@ -10,9 +10,9 @@ from vidgn.runs.command_line import command
 
 def evaluate(config: DictConfig) -> object:
     """Test a checkpoint; torch is imported only after the options are checked."""
-    from vidgn.evaluation.evaluate import evaluate_checkpoint
+    from vidgn.detection.dispatch import evaluate_task
 
-    return evaluate_checkpoint(config)
+    return evaluate_task(config)
 
 
 if __name__ == "__main__":

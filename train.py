@@ -5,15 +5,16 @@ Options are listed in configs/train.yaml; `vidgn train --options` shows them wit
 
 from omegaconf import DictConfig
 
+from vidgn.detection.dispatch import choose_options
 from vidgn.runs.command_line import command
 
 
 def train(config: DictConfig) -> object:
     """Train and test; torch is imported only after the options are checked."""
-    from vidgn.training.train import run_training
+    from vidgn.detection.dispatch import train_task
 
-    return run_training(config)
+    return train_task(config)
 
 
 if __name__ == "__main__":
-    command("train")(train)()
+    command("train", choose_options=choose_options)(train)()

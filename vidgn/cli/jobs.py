@@ -15,7 +15,7 @@ def train_command(words: Words = None) -> None:
     """Train a model, then score its best checkpoint: vidgn train data=folder data.root=DIR norm=gn."""
 
     def job(config: Any) -> object:
-        from vidgn.training.train import run_training as run  # torch is imported only after the options are checked
+        from vidgn.detection.dispatch import train_task as run  # torch is imported only after the options are checked
 
         return run(config)
 
@@ -26,15 +26,16 @@ def eval_command(words: Words = None) -> None:
     """Score a checkpoint on its test: vidgn eval ckpt=runs/NAME."""
 
     def job(config: Any) -> object:
-        from vidgn.evaluation.evaluate import evaluate_checkpoint
+        from vidgn.detection.dispatch import evaluate_task
 
-        return evaluate_checkpoint(config)
+        return evaluate_task(config)
 
     _run("eval", words or [], job)
 
 
 def _run(name: str, words: Sequence[str], job: Callable[..., Any]) -> None:
     from vidgn.cli.option_table import print_options
+    from vidgn.detection.dispatch import choose_options
     from vidgn.runs.command_line import command
 
     flags = {"--help", "-h", "--options"}
@@ -44,7 +45,7 @@ def _run(name: str, words: Sequence[str], job: Callable[..., Any]) -> None:
         print_options(name, [word for word in words if word not in flags])
         return
     sys.argv = [f"vidgn {name}", *words]
-    command(name)(job)()
+    command(name, choose_options=choose_options if name == "train" else None)(job)()
 
 
 _USAGE = {

@@ -4,6 +4,7 @@ Each rank keeps the detections of its own images, masks packed as run lengths; a
 put into the order of the images and scored once, so that the number is that of one process to the last bit.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -126,6 +127,7 @@ def _metric(*, masks: bool) -> Any:
         ) from err
     from torchmetrics.detection import MeanAveragePrecision
 
+    logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)  # it prints a table of its own
     kinds: tuple[Literal["bbox", "segm"], ...] = ("bbox", "segm") if masks else ("bbox",)
     return MeanAveragePrecision(iou_type=kinds, backend="faster_coco_eval")
 

@@ -32,11 +32,18 @@ CONFIGS = next((path for path in (_PACKAGE / "configs", _PACKAGE.parent / "confi
 USAGE_ERROR = 2  # exit status of a mistake in the words or in the files they name
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
+def command(
+    config_name: str, *, choose_options: Callable[[Sequence[str]], Path] | None = None
+) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
     """Make a Hydra command of a function that takes the composed configuration.
 
     Unknown words and choices end with the list of what there is. Errors that are a user's to mend (values,
     files, videos) are printed as one sentence, with the traceback in `error.log` of the run folder.
+
+    Args:
+        config_name: of the main file.
+        choose_options: gives the folder with the main file and its groups for a command line; None: `CONFIGS`. Groups
+            that another folder lacks are those of `CONFIGS`.
     """
 
     def decorate(run: Callable[[DictConfig], object]) -> Callable[[], None]:
@@ -53,25 +60,25 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], object]], Call
                 print(f"error: {err}\n({_keep_traceback()})", file=escaped(sys.stderr))
             sys.exit(USAGE_ERROR)
 
-        launch = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)
-
         def main() -> None:
             words = full_names(sys.argv[1:])
-            words += default_words(words) if config_name == "train" else []
+            options = CONFIGS if choose_options is None else choose_options(words)
+            words += default_words(words) if config_name == "train" and options == CONFIGS else []
             typed, words = words, quote_paths(words)
             try:
                 for job in combinations(words):
-                    check_words(config_name, job)
-                    check_complete(config_name, job)
+                    check_words(config_name, job, options)
+                    check_complete(config_name, job, options)
                 check_run_folder(words)
                 claim_typed_folder(typed)
             except (ValueError, OSError) as err:
                 print(f"error: {err}", file=escaped(sys.stderr))
                 sys.exit(USAGE_ERROR)
-            sys.argv[1:] = words
+            searched = any(word.startswith("hydra.searchpath=") for word in words)  # of a rank that Lightning started
+            sys.argv[1:] = words if searched else [*words, *_search(options, None)]
             hide_noise()
             outlive_terminal()
-            launch()
+            hydra.main(version_base="1.3", config_path=str(options), config_name=config_name)(guarded)()
 
         return main
 
@@ -137,14 +144,14 @@ def default_words(words: Sequence[str]) -> list[str]:
     return ["optim=finetune"] if starts and not typed & {"optim", "preset"} and "task=image" not in words else []
 
 
-def check_words(config_name: str, words: Sequence[str]) -> None:
-    """Compose the configuration once to find unknown words.
+def check_words(config_name: str, words: Sequence[str], options: Path = CONFIGS) -> None:
+    """Compose the configuration of the folder `options` once to find unknown words.
 
     Raises:
         ValueError: a word or a choice that does not exist, with the ones that do and the nearest.
     """
     folder, words = split_config_dir(words)
-    search = [] if folder is None else [f"hydra.searchpath=[file://{folder.resolve()}]"]
+    search = _search(options, folder)
     values = [word for word in words if not word.startswith("-")]
     ours = [word for word in values if not word.startswith(("hydra.", "hydra/")) and "=" in word]
     for word in values:
@@ -153,8 +160,8 @@ def check_words(config_name: str, words: Sequence[str]) -> None:
     if any(flag in words for flag in ("--help", "--hydra-help", "--info", "-h")):
         return
     try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            known = compose(config_name)
+        with initialize_config_dir(str(options), version_base="1.3"):
+            known = compose(config_name, overrides=_search(options, None))
             groups = [word for word in ours if _is_group(_name(word))]
             for word in groups:
                 _check_word(word, known)
@@ -186,7 +193,7 @@ def check_run_folder(words: Sequence[str]) -> None:
         raise ValueError(f"the run folder {wanted} cannot be made: {above} {why}; set hydra.run.dir=DIR.")
 
 
-def check_complete(config_name: str, words: Sequence[str]) -> None:
+def check_complete(config_name: str, words: Sequence[str], options: Path = CONFIGS) -> None:
     """Require every value that must be given; a dry run makes its own videos. Called after `check_words`.
 
     Raises:
@@ -195,14 +202,20 @@ def check_complete(config_name: str, words: Sequence[str]) -> None:
     if any(flag in words for flag in ("--help", "--hydra-help", "--info", "-h")):
         return
     folder, words = split_config_dir(words)
-    search = [] if folder is None else [f"hydra.searchpath=[file://{folder.resolve()}]"]
     ours = [word for word in words if not word.startswith(("-", "hydra.", "hydra/"))]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(config_name, overrides=[*search, *ours])
+    with initialize_config_dir(str(options), version_base="1.3"):
+        config = compose(config_name, overrides=[*_search(options, folder), *ours])
     is_dry = config.get("trainer", {}).get("dry") is not None
     missing = [key for key in _missing(OmegaConf.to_container(config)) if not (is_dry and key.startswith("data."))]
     if missing:
         raise ValueError(f"{missing[0]} must be given; set {missing[0]}=VALUE")
+
+
+def _search(options: Path, folder: Path | None) -> list[str]:
+    """Return the word that lets Hydra find groups in the user's folder and, of another task, in `CONFIGS`."""
+    places = [*([folder] if folder is not None else []), *([CONFIGS] if options != CONFIGS else [])]
+    paths = ",".join(f"file://{place.resolve()}" for place in places)
+    return [f"hydra.searchpath=[{paths}]"] if places else []
 
 
 def split_config_dir(words: Sequence[str]) -> tuple[Path | None, list[str]]:

@@ -31,10 +31,10 @@ class ImageBatch(NamedTuple):
 
     @property
     def clips(self) -> Tensor:
-        """The images in one tensor (B,3,H,W), zeros to the right and below: what a dump of a bad step keeps."""
+        """The images as clips (B,1,3,H,W), zeros to the right and below, as callbacks count and keep them."""
         height, width = (max(image.shape[axis] for image in self.images) for axis in (1, 2))
         return torch.stack(
-            [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1])) for image in self.images]
+            [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))[None] for image in self.images]
         )
 
     @property

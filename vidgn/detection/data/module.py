@@ -52,8 +52,6 @@ class ImagesSpec:
     num_workers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in ("coco", "shapes"):
-            raise ValueError(f"data={self.name} is not a data set of task=detect; use data=coco or data=shapes.")
         if self.name == "coco" and self.root is None:
             raise ValueError("data.root must be given with data=coco; set data.root to the folder with annotations/.")
         if self.name == "shapes" and any(isinstance(part, str) for part in (self.train, self.val, self.test)):
@@ -72,12 +70,23 @@ class ImagesSpec:
         return CocoImages(str(self.root), str(given), train=part == "train")
 
 
+def check_image_set(name: str) -> None:
+    """Check the option `data`.
+
+    Raises:
+        ValueError: the data set has no boxes.
+    """
+    if name not in ("coco", "shapes"):
+        raise ValueError(f"data={name} has no boxes, which task=detect needs; use data=coco or data=shapes.")
+
+
 def images_spec(options: Mapping[str, Any]) -> ImagesSpec:
     """Return the options `data.*` as a record.
 
     Raises:
         ValueError: an unknown option, or a wrong value.
     """
+    check_image_set(str(options.get("name")))
     known = list(ImagesSpec.__dataclass_fields__)
     unknown = [name for name in options if name not in known]
     if unknown:

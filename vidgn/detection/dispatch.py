@@ -1,0 +1,53 @@
+"""Which task a command line is of: detection has options of its own. Imports nothing that takes time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vidgn.runs.command_line import CONFIGS
+
+OPTIONS = Path(__file__).parent / "configs"
+
+
+def choose_options(words: Sequence[str]) -> Path:
+    """Return the folder of the options of a command line.
+
+    It is that of detection for task=detect, and for a choice that detection alone has.
+
+    >>> choose_options(["preset=detect_t6_r50_gn"]).parent.name
+    'detection'
+    >>> choose_options(["data=motions"]).name
+    'configs'
+    """
+    return OPTIONS if any(_is_of_detection(word) for word in words) else CONFIGS
+
+
+def _is_of_detection(word: str) -> bool:
+    group, _, choice = word.partition("=")
+    return _has(OPTIONS, group, choice) and not _has(CONFIGS, group, choice)
+
+
+def _has(folder: Path, group: str, choice: str) -> bool:
+    return group.isidentifier() and choice.isidentifier() and (folder / group / f"{choice}.yaml").is_file()
+
+
+def train_task(config: Any) -> object:
+    """Train by the composed options of any task; torch is imported only after these are checked."""
+    if config.task.name == "detect":
+        from vidgn.detection.train import run_detection
+
+        return run_detection(config)
+    from vidgn.training.train import run_training
+
+    return run_training(config)
+
+
+def evaluate_task(config: Any) -> object:
+    """Score a checkpoint of any task."""
+    from vidgn.detection.evaluate import evaluate_detector, is_detector
+
+    if is_detector(str(config.ckpt)):
+        return evaluate_detector(config)
+    from vidgn.evaluation.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(config)

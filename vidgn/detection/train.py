@@ -1,0 +1,220 @@
+"""Train a detector, then score its last weights: task=detect of `vidgn train`."""
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import lightning as L
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from vidgn.callbacks.checkpointing import Keep
+from vidgn.callbacks.early_stop import Monitor
+from vidgn.callbacks.epoch_lines import EpochLines
+from vidgn.callbacks.nonfinite import NonFiniteGuard
+from vidgn.callbacks.preemption import Stop
+from vidgn.callbacks.throughput import Bar, Pace
+from vidgn.console import say
+from vidgn.data.transforms import Normalize
+from vidgn.description import Description, TestViews
+from vidgn.detection.data.images import AnnotatedImages
+from vidgn.detection.data.module import PARTS, DetectionData, ImagesSpec, check_image_set, images_spec
+from vidgn.detection.evaluate import score_detector
+from vidgn.detection.module import DetectionModule
+from vidgn.detection.network import DetectorSpec, build_detector
+from vidgn.detection.network.spec import detector_spec
+from vidgn.detection.optim import DetectorOptim, detector_optim
+from vidgn.detection.results import PrecisionResult
+from vidgn.detection.weights import Loaded, load_detector_weights
+from vidgn.run_folder import check_run_inputs, checkpoint_of
+from vidgn.runs.command_line import run_folder, typed_words
+from vidgn.runs.environment import device_word, git_state, versions
+from vidgn.runs.loggers import History, log_config
+from vidgn.runs.resume import bring_best, check_same_job, find_start, init_content, own_folder
+from vidgn.runs.trainer import build_trainer, check_devices
+
+BEST_BOXES = Monitor("val/box_ap", larger=True)
+
+
+class DetectionJob(NamedTuple):
+    """What is trained, on what, and from what."""
+
+    module: DetectionModule
+    data: DetectionData
+    loaded: Loaded | None
+
+
+def run_detection(config: DictConfig) -> PrecisionResult | None:
+    """Run the options of `vidgn/detection/configs/train.yaml`; return the result of the final test.
+
+    The last weights are tested, as Detectron does; a validation chooses nothing. With `trainer=dry` nothing is trained;
+    see `vidgn.detection.dry_run`.
+    """
+    check_image_set(config.data.name)
+    if config.trainer.get("dry") is not None:
+        from vidgn.detection.dry_run import dry_run_detection
+
+        dry_run_detection(config)
+        return None
+    check_devices(config.trainer)
+    folder = run_folder()
+    keep = Keep(
+        folder / "checkpoints",
+        every_minutes=config.save_every_minutes,
+        every_steps=config.save_every_steps,
+        last=config.keep_last,
+        by=BEST_BOXES,
+    )
+    stop = Stop(keep if config.trainer.enable_checkpointing else None)
+    check_run_inputs(folder, config)
+    with stop.listening(), own_folder(folder, overwrite=config.overwrite):
+        first = find_start(config.resume, folder)
+        job = build_job(config)
+        if first is not None:
+            check_same_job(first, cast("Description", job.module.description), force=config.resume_force)
+            bring_best(first, folder)
+        trainer = detection_trainer(config, job, folder=folder, keep=keep, stop=stop)
+        _record(folder, config)
+        _announce(job, trainer)
+        log_config(trainer.loggers, _plain(config))
+        trainer.fit(job.module, job.data, ckpt_path=None if first is None else str(first))
+        last = None
+        if config.trainer.enable_checkpointing and config.trainer.max_steps == -1 and not config.trainer.fast_dev_run:
+            last = keep.save(trainer, "validated")  # at the end of the recipe: there is no step to come back to
+        if not config.test:
+            return None
+        result = score_detector(trainer, job.module, job.data, folder=folder, checkpoint=last)
+        metrics = {f"test/{name}": value for name, value in result.precision.items()}
+        log_config(trainer.loggers, _plain(config), metrics=metrics)
+        return result
+
+
+def build_job(config: DictConfig) -> DetectionJob:
+    """Build what is trained and what it is trained on."""
+    images = images_spec(_plain(config.data))
+    spec, optim = detector_spec(_plain(config.model)), detector_optim(_plain(config.optim))
+    wanted = [part for part in PARTS if getattr(images, part) is not None and (part != "test" or config.test)]
+    parts = {part: images.open(part) for part in wanted}
+    classes = parts["train"].classes
+    for part, split in parts.items():
+        if split.classes != classes:
+            raise ValueError(
+                f"data.{part} has other classes than data.train: {', '.join(split.classes[:8])}; use one set."
+            )
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    net = build_detector(spec, num_classes=len(classes))
+    loaded = None
+    if config.init is not None:
+        given = Path(str(config.init)).expanduser()
+        source = str(checkpoint_of(given, option="init=")) if given.is_dir() else str(config.init)
+        loaded = load_detector_weights(net, source, classes=classes)
+    elif "frozen_bn" in (spec.backbone_norm, spec.fpn_norm, spec.box_norm, spec.mask_norm):
+        say("note: frozen_bn from random weights only passes its input on; set init=, or another norm")
+    normalize = Normalize() if loaded is None else loaded.normalize
+    module = DetectionModule(
+        net,
+        normalize=normalize,
+        optim=optim,
+        batch=config.batch,
+        description=describe_detector(
+            spec, classes=classes, normalize=normalize, images=images, config=config, train=parts["train"], optim=optim
+        ),
+        seed=config.seed,
+    )
+    return DetectionJob(module, DetectionData(parts, spec=images, batch=config.batch, seed=config.seed), loaded)
+
+
+def describe_detector(
+    spec: DetectorSpec,
+    *,
+    classes: tuple[str, ...],
+    normalize: Normalize,
+    images: ImagesSpec,
+    config: DictConfig,
+    train: AnnotatedImages,
+    optim: DetectorOptim,
+) -> Description:
+    """Return the description that the checkpoints of a run carry: an image is a clip of one frame."""
+    mean, std = (
+        tuple(round(value, 6) for value in values.flatten().tolist()) for values in (normalize.mean, normalize.std)
+    )
+    about = Description(
+        classes=classes, model=asdict(spec), norm={"name": spec.backbone_norm}, clip_len=1, span=1,
+        crop=images.shorter_side, mean=mean, std=std, test=TestViews(1, 1, "linspace", 1), data=asdict(images),
+        versions=versions(), config=OmegaConf.to_yaml(config, resolve=True), overrides=tuple(typed_words()),
+    )  # fmt: skip
+    names = "\n".join(train.name(index) for index in range(len(train)))
+    return replace(
+        about,
+        job={
+            "batch": config.batch,
+            "accumulate_grad_batches": config.trainer.accumulate_grad_batches,
+            "seed": config.seed,
+            "init": init_content(config.init),
+            "precision": config.trainer.precision,
+            "optim": {**asdict(optim), "drops": list(optim.drops)},
+            **{f"data.{name}": getattr(images, name) for name in ("seed", "flip", "shorter_side", "longest_side")},
+            "images": f"{len(train)} images, {hashlib.sha256(names.encode()).hexdigest()[:16]}",
+        },
+    )
+
+
+def detection_trainer(config: DictConfig, job: DetectionJob, *, folder: Path, keep: Keep, stop: Stop) -> L.Trainer:
+    """Build the trainer of a run, whose length is that of the recipe unless trainer.max_steps says another."""
+    pace = Pace(folder / "pace.csv", but_not=(History,))
+    callbacks: list[L.Callback] = [
+        NonFiniteGuard(folder, video_name=job.data.parts["train"].name, skip=config.skip_nonfinite),
+        *([keep] if config.trainer.enable_checkpointing else []),
+        stop,
+        *([LearningRateMonitor("step")] if config.logger.names else []),
+        EpochLines(),
+        pace,
+        *([Bar(pace)] if config.trainer.enable_progress_bar else []),
+    ]
+    options = config.trainer.copy()
+    if options.precision is None:
+        options.precision = "32-true"  # as the paper; bf16-mixed by choice
+    if "val" not in job.data.parts:
+        options.limit_val_batches = 0
+    trainer = build_trainer(
+        options, loggers=config.logger.names, folder=folder, callbacks=callbacks,
+        rank_timeout_minutes=config.rank_timeout_minutes,
+    )  # fmt: skip
+    if trainer.max_steps == -1:
+        images = config.batch * trainer.world_size * trainer.accumulate_grad_batches
+        trainer.fit_loop.epoch_loop.max_steps = job.module.optim.total_steps(images)
+        trainer.fit_loop.max_epochs = -1
+    return trainer
+
+
+def _announce(job: DetectionJob, trainer: L.Trainer) -> None:
+    spec, module = job.module.net.spec, job.module
+    learned = sum(parameter.numel() for parameter in module.net.parameters() if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in module.net.parameters())
+    images = module.batch * trainer.world_size * trainer.accumulate_grad_batches
+    counts = ", ".join(f"{len(split):,} {part}" for part, split in job.data.parts.items())
+    say(
+        f"net {spec.name}: {total:,} parameters, {learned:,} learn; norms: body {spec.backbone_norm}, pyramid "
+        f"{spec.fpn_norm}, box head {spec.box_norm}, mask head {spec.mask_norm}; on {device_word(trainer)}\n"
+        f"data {job.data.spec.name}: {counts} images, {len(job.data.parts['train'].classes)} classes\n"
+        f"optim: rate {module.optim.learning_rate(images):g} at {images} images per step, {trainer.max_steps:,} steps"
+    )
+    if job.loaded is not None:
+        say(f"init ({job.loaded.source}): {job.loaded.tensors} tensors")
+        for note in job.loaded.notes:
+            say(f"note: {note}")
+
+
+@rank_zero_only
+def _record(folder: Path, config: DictConfig) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    state = {"words": typed_words(), "versions": versions(), "git": git_state(Path(__file__).parent)}
+    (folder / "environment.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
