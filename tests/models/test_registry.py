@@ -46,6 +46,8 @@ PUBLISHED = {
     "x3d_l": 6.15,
     "c2d_r101": 43.32,
     "vgg16": 135.91,
+    "tsn_r50": 24.33,  # torchvision's resnet50 with 400 classes
+    "tsm_r50": 24.33,  # a shift learns nothing; 24.3 in arXiv 1811.08383, Table 2
 }
 
 
@@ -72,6 +74,8 @@ def test_a_model_has_the_published_number_of_parameters(name, norm):
         ("x3d_xs", 4, 12, 160),
         ("x3d_m", 16, 5, 224),
         ("c2d_r101", 8, 8, 224),
+        ("tsn_r50", 8, 8, 224),
+        ("tsm_r50", 8, 8, 224),
     ],
 )
 def test_a_model_takes_its_published_clip_and_no_more_positions_than_one(name, frames, rate, crop):

@@ -187,7 +187,11 @@ def test_a_net_takes_the_shape_of_what_it_starts_from(theirs, model, shape):
 @pytest.mark.parametrize(
     ("theirs", "model", "takers"),
     [
-        (describe("c2d_r50", width=8), {"name": "x3d_s"}, "i3d_r50, i3d_r50_8x8, slow_r50 or c2d_r50"),
+        (
+            describe("c2d_r50", width=8),
+            {"name": "x3d_s"},
+            "i3d_r50, i3d_r50_8x8, slow_r50, tsn_r50, tsm_r50 or c2d_r50",
+        ),
         (describe("c2d_r101", width=8), {"name": "slow_r50"}, "i3d_r101 or c2d_r101"),
         (describe("vgg16", width=8), I3D, "vgg16"),
     ],

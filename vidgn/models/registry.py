@@ -13,6 +13,7 @@ from vidgn.models.builders.resnets import (
     build_r2plus1d_r50,
     build_slow_r50,
 )
+from vidgn.models.builders.shift import build_tsm_r50, build_tsn_r50
 from vidgn.models.builders.slowfast import build_slowfast_r50
 from vidgn.models.builders.spec import NetSpec
 from vidgn.models.builders.vgg import build_vgg16
@@ -152,6 +153,8 @@ MODELS: Mapping[str, ModelRow] = {
     "x3d_xs": ModelRow(build_x3d, Clip(4, 48, 160), 24, 0.5, f"{_ZOO}, 4x12; crop models/hub/x3d.py"),
     "x3d_m": ModelRow(build_x3d, Clip(16, 80, 224), 24, 0.5, f"{_ZOO}, 16x5; crop models/hub/x3d.py"),
     "x3d_l": ModelRow(build_x3d_l, Clip(16, 80, 312), 24, 0.5, f"{_ZOO}, 16x5; crop models/hub/x3d.py"),
+    "tsn_r50": ModelRow(build_tsn_r50, Clip(8, 64, 224), 64, 0.5, "arXiv 1608.00859; clip as tsm_r50"),
+    "tsm_r50": ModelRow(build_tsm_r50, Clip(8, 64, 224), 64, 0.5, "arXiv 1811.08383, 8 frames, dense sampling"),
     "vgg16": ModelRow(build_vgg16, Clip(8, 64, 224), 64, 0.5, "arXiv 1409.1556, net D, on each frame of its clip"),
 }  # fmt: skip
 

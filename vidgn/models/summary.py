@@ -67,6 +67,7 @@ PUBLISHED: Mapping[str, tuple[PublishedCost, ...]] = {
     "r2plus1d_r50": (PublishedCost(16, 256, 400, 28_110_000, 76.45, _ZOO),),
     "csn_r101": (PublishedCost(32, 256, 400, 22_210_000, 75.62, _ZOO),),
     "x3d_s": (PublishedCost(13, 182, 400, 3_790_000, 2.96, _ZOO),),
+    "tsm_r50": (PublishedCost(8, 224, 400, 24_300_000, 33.0, "arXiv 1811.08383, Table 2"),),
     "c2d_r101": (PublishedCost(1, 224, 1000, 44_549_160, 7.80, "torchvision resnet101"),),
     "vgg16": (PublishedCost(1, 224, 1000, 138_365_992, 15.47, "torchvision vgg16_bn"),),
 }  # fmt: skip

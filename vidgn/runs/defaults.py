@@ -10,7 +10,10 @@ from vidgn.description import Description
 from vidgn.models.registry import MODELS, Clip
 
 _DEPTHS = {"c2d_r50": 50, "c2d_r101": 101}
-_INFLATED = {"i3d_r50": (50, 101), "i3d_r101": (50, 101), "i3d_r50_8x8": (50,), "slow_r50": (50,)}  # of a 2-D depth
+_INFLATED = {  # of a 2-D depth; tsn_r50 and tsm_r50 take the kernels as they are
+    "i3d_r50": (50, 101), "i3d_r101": (50, 101), "i3d_r50_8x8": (50,), "slow_r50": (50,), "tsn_r50": (50,),
+    "tsm_r50": (50,),
+}  # fmt: skip
 
 
 def fill_clip(config: DictConfig) -> None:
@@ -80,7 +83,10 @@ def shape_from(description: Description, model: Mapping[str, Any]) -> dict[str, 
     if not description.is_of_images or name == wanted:
         return theirs
     if name not in _DEPTHS or _DEPTHS[name] not in _INFLATED.get(wanted, ()):
-        takers = {"c2d_r50": "i3d_r50, i3d_r50_8x8, slow_r50 or c2d_r50", "c2d_r101": "i3d_r101 or c2d_r101"}
+        takers = {
+            "c2d_r50": "i3d_r50, i3d_r50_8x8, slow_r50, tsn_r50, tsm_r50 or c2d_r50",
+            "c2d_r101": "i3d_r101 or c2d_r101",
+        }
         raise ValueError(
             f"model={wanted} cannot start from init=, a {name} of pictures; use model={takers.get(name, name)}."
         )

@@ -186,6 +186,7 @@ def _fuse_block(module: nn.Module) -> None:
 _PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "ResNetBasicStem": (("norm", "activation"),),  # models/stem.py
     "BottleneckBlock": (("norm_a", "act_a"), ("norm_b", "act_b")),  # models/resnet.py
+    "ShiftedBottleneck": (("norm_a", "act_a"), ("norm_b", "act_b")),  # vidgn's own, models/builders/shift.py
     "Conv2plus1d": (("norm", "activation"),),  # layers/convolutions.py
     "FuseFastToSlow": (("norm", "activation"),),  # models/slowfast.py
 }
