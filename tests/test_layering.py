@@ -1,6 +1,7 @@
 """The layers of the package: who may import whom, and the one door of each foreign library."""
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -124,6 +125,7 @@ def module_name(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
+@cache
 def imports(path: Path) -> list[str]:
     found = []
     tree = ast.parse(path.read_text())
