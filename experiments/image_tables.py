@@ -1,4 +1,4 @@
-"""The page and the pictures of `python -m experiments.images --tables`, from the files of the runs."""
+"""Write images.md and its pictures from the files of the runs: `python -m experiments.image_tables`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.curves import PERCENTILES
-from experiments.images import BATCHES, CURVES, RATES, Cell, chosen_rate
+from experiments.images import BATCHES, CURVES, IMAGE_RESULTS, RATES, Cell, chosen_rate
 from experiments.stats import interval
 
 NAMES = {"bn": "BN", "gn": "GN", "gn_ws": "GN + weight standardization", "ln": "LN", "in": "IN", "none": "none"}
@@ -19,7 +19,7 @@ Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # of each cell, by name
 PAGE = """# Figure 1 and Tables 1 to 3 in miniature
 
     python -m experiments.images            # every run that has no result yet; stop it and start it again as you like
-    python -m experiments.images --tables   # this page and its pictures, from experiments/results-images/
+    python -m experiments.image_tables      # this page and its pictures, from experiments/results-images/
 
 Five classes of drawn pictures (`data=exposures`), a ResNet-50 of an eighth of the width, 32 px, 200 training pictures
 per class, 15 epochs in every cell, from random weights. The rate at 32 pictures per step is chosen for each norm from
@@ -136,3 +136,7 @@ def draw_percentiles(runs: Runs, *, path: Path) -> None:
 def _write(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_figure(path, dpi=110)
+
+
+if __name__ == "__main__":
+    write_page(IMAGE_RESULTS, page=IMAGE_RESULTS.parent / "images.md")

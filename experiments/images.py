@@ -1,7 +1,7 @@
 """Figure 1, Tables 1 to 3 and Figure 6 of the paper in miniature: `python -m experiments.images`.
 
 What is done is not done again; stop it at any time. A second process, started beside the first, takes other runs.
-Afterwards `python -m experiments.images --tables` writes images.md and its pictures.
+Afterwards `python -m experiments.image_tables` writes images.md and its pictures.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from vidgn.models.net import VideoNet
 from vidgn.norms import is_norm
 from vidgn.optim import OptimSpec, build_optimizer
 
-FOLDER = RESULTS.parent / "results-images"
+IMAGE_RESULTS = RESULTS.parent / "results-images"
 BATCHES = (32, 16, 8, 4, 2)
 CURVES = ("bn", "gn", "gn_ws")  # of Figure 1
 RATES = (0.03, 0.06, 0.12, 0.24)  # at 32 pictures per step; one is chosen for each norm, by validation pictures
@@ -90,16 +90,11 @@ def main(words: list[str] | None = None) -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3, help="runs per cell")
-    parser.add_argument("--tables", action="store_true", help="write images.md and its pictures from the results")
     parser.add_argument("--smoke", action="store_true", help="the whole path on a tiny grid, in a folder of its own")
-    parser.add_argument("--results", type=Path, default=FOLDER, help="folder of the runs' numbers")
+    parser.add_argument("--results", type=Path, default=IMAGE_RESULTS, help="folder of the runs' numbers")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="drawn pictures")
     given = parser.parse_args(words)
-    if given.tables:
-        from experiments.image_tables import write_page
-
-        write_page(given.results, page=RESULTS.parent / "images.md")
-    elif given.smoke:
+    if given.smoke:
         with tempfile.TemporaryDirectory() as folder:
             run_grid([Cell("gn_ws", 4)], seeds=1, setting=smoke_setting(), results=Path(folder), cache=Path(folder))
     else:
