@@ -50,9 +50,13 @@ def load_detector_weights(net: Detector, source: str, *, classes: Sequence[str])
     if opened.weight_standardization:
         raise ValueError(f"init={source} has standardized kernels, which the body of a detector has not; take others.")
     state, notes = _body_tensors(opened)
+    if net.spec.kind == "c4":
+        state = {re.sub(r"^backbone\.body\.layer4\.", "roi_heads.box_head.res5.", name): t for name, t in state.items()}
     if opened.format.name == "Detectron":
         state |= _detectron_tensors(opened.tensors)
     whole = any(name.startswith("rpn.") for name in state)
+    if whole:
+        notes.append("the file does not name its classes: they are taken to be those of the data, in the order of ids")
     prefix = "backbone.body."
     notes += _fit(net, state, source=source, needed=lambda name: whole or _is_body(name, prefix))
     mean, std = opened.mean, opened.std
