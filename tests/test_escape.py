@@ -16,7 +16,7 @@ from vidgn.inference.predict import Answer
 from vidgn.inference.predict_print import _write_text
 from vidgn.report.figures import confusion_matrix, worst_classes
 from vidgn.report.page import Section, page, paragraph
-from vidgn.report.theme import LIGHT, as_png
+from vidgn.report.theme import as_png
 
 CLEAR, TITLE, CLIPBOARD = "\x1b[2J", "\x1b]0;owned\x07", "\x1b]52;c;ZXZpbA==\x07"
 NASTY = [CLEAR, TITLE, CLIPBOARD, "\x9b31m", "a\rb", "a\nerror: b", "\u202egpm.exe", "\u2028", "a\x00b", "\udc80.mp4"]
@@ -77,8 +77,8 @@ def test_a_dollar_in_a_picture_is_a_dollar():
     counts = np.eye(len(FORMULAS), dtype=int).tolist()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert as_png(confusion_matrix(FORMULAS, counts, theme=LIGHT)).startswith(b"\x89PNG")
-        assert as_png(worst_classes([(name, 50.0, 2) for name in FORMULAS], theme=LIGHT)).startswith(b"\x89PNG")
+        assert as_png(confusion_matrix(FORMULAS, counts)).startswith(b"\x89PNG")
+        assert as_png(worst_classes([(name, 50.0, 2) for name in FORMULAS])).startswith(b"\x89PNG")
 
 
 def test_a_film_strip_may_be_of_any_class():

@@ -34,7 +34,7 @@ class Checkpoint:
         description: of the net, its clips and the run.
         step: optimizer steps done.
         epoch: epochs done.
-        trained: the tensors that training goes on with, where `net` is their average.
+        trained: the tensors that training resumes with, where `net` is their average.
     """
 
     path: Path

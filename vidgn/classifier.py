@@ -66,7 +66,7 @@ class VideoClassifier(L.LightningModule):
     Attributes:
         num_views: of the whole test, over all ranks; None: more than `view_batch`.
         predictions: of the last test, in manifest order.
-        earlier: those of a test that goes on, made before it was interrupted.
+        earlier: those of a resumed test, made before it was interrupted.
         begun: what an interrupted test has scored of videos that come in several pieces.
         record: called with each prediction as soon as it is there.
         record_begun: called in each piece of a video but its first with what is scored of it.

@@ -135,7 +135,7 @@ class ViewScorer:
         self._videos.clear()
 
     def _open(self, piece: Piece) -> "_Video":
-        """Begin with a video, or go on in the piece in which an interrupted test was."""
+        """Begin with a video, or continue in the middle of one after an interruption."""
         video = _Video(piece.label, piece.total_views)
         begun = self._begun.get(piece.video)
         if begun is not None:

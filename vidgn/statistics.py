@@ -98,7 +98,7 @@ def bootstrap(
     Args:
         figures: of the rows that were drawn.
         num_items: N rows.
-        groups: of each row, (N,), where rows are no independent samples: groups are drawn as a whole.
+        groups: of each row, (N,), where rows are not independent samples: groups are drawn as a whole.
         resamples: how many.
 
     Raises:

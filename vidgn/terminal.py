@@ -20,13 +20,13 @@ class LastingStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or drop what nobody reads."""
+        """Write, or drop the text where the terminal is closed."""
         with self._surviving():
             return self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush, or drop what nobody reads."""
+        """Flush, or drop the text where the terminal is closed."""
         with self._surviving():
             self._stream.flush()
 
@@ -51,7 +51,7 @@ class LastingStream:
 
 
 def outlive_terminal() -> None:
-    """Let this process go on where nobody reads its output any more or its terminal is closed."""
+    """Let this process continue when its output is no longer read or its terminal is closed."""
     if not isinstance(sys.stdout, LastingStream):
         sys.stdout = LastingStream(sys.stdout)
     if not isinstance(sys.stderr, LastingStream):

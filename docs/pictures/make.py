@@ -21,7 +21,7 @@ from vidgn.inference.model import open_model
 from vidgn.inference.serve import make_server
 from vidgn.report.curves import overview
 from vidgn.report.read_run import read_run
-from vidgn.report.theme import LIGHT, as_png
+from vidgn.report.theme import as_png
 from vidgn.report.write import run_report
 
 HERE = Path(__file__).parent
@@ -39,7 +39,7 @@ def main() -> None:
     given = words.parse_args()
     out = Path(given.out)
     out.mkdir(parents=True, exist_ok=True)
-    save(out / "curves.png", as_png(overview(read_run(given.run), theme=LIGHT)))
+    save(out / "curves.png", as_png(overview(read_run(given.run))))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         run_explain(given.video, ckpt=given.run, target=str(place), out=io.StringIO())

@@ -69,7 +69,7 @@ def test_of_two_paths_the_slow_one_is_looked_at():
 
 def test_an_unknown_layer_is_refused_with_the_known_ones():
     net = build_model("i3d_r50", num_classes=3, norm=make_norm("bn"), width=8)
-    said = r"log\.percentiles \(res6\) is no layer of this net; use a stage \(res2, res3, res4, res5\) or the name of"
+    said = r"log\.percentiles \(res6\) is not a layer of this net; use a stage \(res2, res3, res4, res5\)"
     with pytest.raises(ValueError, match=said):
         Percentiles(net, "res6")
 

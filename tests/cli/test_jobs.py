@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from vidgn.cli.option_table import print_options, read_options
-from vidgn.runs.command_line import check_words, split_config_dir
+from vidgn.runs.command_line import CONFIGS, check_words, group_choices, split_config_dir
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,8 +69,6 @@ def test_every_option_of_the_configuration_is_listed(name):
     from hydra import compose, initialize_config_dir
     from omegaconf import DictConfig, OmegaConf
 
-    from vidgn.runs.command_line import CONFIGS
-
     def leaves(node, prefix=""):
         for key in list(node.keys()):
             value = None if OmegaConf.is_missing(node, key) else node._get_node(key)
@@ -82,6 +81,37 @@ def test_every_option_of_the_configuration_is_listed(name):
         known = set(leaves(compose(name)))
     listed = {option.name for options in read_options(name).values() for option in options}
     assert known <= listed, sorted(known - listed)
+
+
+@pytest.mark.parametrize("data", ["frames", "images", "motions"])
+def test_every_option_of_a_data_set_has_its_value_and_its_meaning(data):
+    options = read_options("train", [f"data={data}", *["task=image"] * (data == "images")])["data"]
+    names = [option.name for option in options]
+    assert names[0] == "data.name"
+    assert len(names) == len(set(names))
+    by_name = {option.name: option for option in options}
+    assert by_name["data.deadline_seconds"].default == "30"
+    assert "decoding one video" in by_name["data.deadline_seconds"].meaning
+    plain = {"data.name", "data.val", "data.test", "data.backend"}
+    assert {name for name in names if not by_name[name].meaning} <= plain
+
+
+def test_no_data_file_sets_an_option_that_an_included_file_sets():
+    def keys(name):
+        text = (CONFIGS / "data" / f"{name}.yaml").read_text("utf-8")
+        own = re.findall(r"^  (\w+):", text, flags=re.MULTILINE)
+        included = [part for part in re.findall(r"^  - (_\w+)$", text, flags=re.MULTILINE) if part != "_self_"]
+        return own + [key for part in included for key in keys(part)]
+
+    for name in group_choices("data"):
+        assert len(keys(name)) == len(set(keys(name))) > 5, name
+
+
+def test_a_file_for_inclusion_is_no_choice():
+    with pytest.raises(ValueError, match=r"'data=_reading' is unknown; data must be one of checkpoint, csv"):
+        check_words("train", ["data=_reading"])
+    with pytest.raises(ValueError, match=r"must be one of checkpoint, csv"):
+        check_words("train", ["data=nothing"])
 
 
 def test_the_table_fits_a_narrow_terminal():

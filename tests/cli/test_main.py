@@ -103,7 +103,7 @@ def mistakes(tmp_path):
         # a picture instead of a video
         (["F/picture.jpg", "--ckpt", "C"], "F/picture.jpg is a picture; only a video shows motion"),
         # an address of a kind that is not fetched
-        (["ftp://x.org/a.mp4", "--ckpt", "C"], "ftp://x.org/a.mp4 is no address that is fetched; use http:// or"),
+        (["ftp://x.org/a.mp4", "--ckpt", "C"], "ftp://x.org/a.mp4 cannot be fetched; use http:// or"),
         # a folder without videos
         (["F/empty", "--ckpt", "C"], "folder F/empty holds no video; files that end in .mp4"),
         # nothing at all

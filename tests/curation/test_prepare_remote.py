@@ -8,7 +8,7 @@ import pytest
 
 from vidgn.curation.prepare import PrepareSpec, prepare
 from vidgn.curation.prepare_print import run_prepare
-from vidgn.data.storage import remote
+from vidgn.data.storage import remote, retry
 
 from ..data.servers import FileServer, serving
 from .test_prepare import write
@@ -21,7 +21,7 @@ SPEC = PrepareSpec(short_side=48, gop=6)
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
     write(tmp_path / "k/run/a #1.mp4")
     (tmp_path / "k/run/bad.mkv").write_bytes(b"no video")
     with serving(tmp_path) as server:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vidgn.curation.scan import run_scan, scan, verify
-from vidgn.data.storage import remote
+from vidgn.data.storage import remote, retry
 
 from ..data.servers import FileServer, s3, serving
 from .test_scan import write
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
     shutil.copytree(folder, tmp_path / "served/k")
     with serving(tmp_path / "served") as server:
         yield server

@@ -159,7 +159,7 @@ def test_pictures_and_unknown_tensors_are_refused(tmp_path):
     ):
         open_checkpoint(tmp_path / "resnet.pth")
     torch.save({"encoder.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"other.pth is no weights file of a known format: it holds encoder"):
+    with pytest.raises(ValueError, match=r"other.pth is not a weights file of a known format: it holds encoder"):
         open_checkpoint(tmp_path / "other.pth")
     torch.save({"vidgn": {"format": 99}, "state_dict": {}}, tmp_path / "later.ckpt")
     with pytest.raises(ValueError, match="has format 99"):

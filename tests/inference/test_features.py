@@ -99,7 +99,7 @@ def test_equal_names_in_two_folders_make_two_files(vidgn, trained, video, tmp_pa
     [
         (
             ["--layer", "res6"],
-            "--layer res6 is no stage of the checkpoint's net, i3d_r50; use one of res2, res3, ",
+            "--layer res6 is not a stage of the checkpoint's net, i3d_r50; use one of res2, res3, ",
         ),
         (["--window", "20"], "--window (20) must be a multiple of the 8 frames the net takes; use 16, as in training."),
         (["--stride", "-1"], "--stride (-1) must be at least 1 frame"),
@@ -114,7 +114,7 @@ def test_a_mistake_is_one_sentence(vidgn, trained, video, tmp_path, words, said)
 def test_a_net_without_stages_is_refused(trained, video):
     model = open_model(trained, device="cpu")
     model.classifier.net.blocks = nn.ModuleList([nn.Identity()])
-    with pytest.raises(ValueError, match=r"--layer res5 is no stage of .* i3d_r50; use a net of the ResNet family"):
+    with pytest.raises(ValueError, match=r"--layer res5 is not a stage of .* i3d_r50; use a net of the ResNet family"):
         extract(str(video), model, layer="res5", clip=model.clip, stride=16)
 
 

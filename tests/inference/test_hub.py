@@ -202,8 +202,8 @@ def test_the_card_without_a_test_claims_nothing():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["push", "no-slash", "--ckpt", "C"], "no-slash is no name of a repository and no folder; use USER/NAME"),
-        (["push", "me/a b", "--ckpt", "C"], "me/a b is no name of a repository"),
+        (["push", "no-slash", "--ckpt", "C"], "no-slash is neither a repository nor a folder; use USER/NAME"),
+        (["push", "me/a b", "--ckpt", "C"], "me/a b is neither a repository nor a folder"),
         (["push", "me/clips", "--ckpt", "C", "--folder", "F/other"], "F/other holds other files; give a new or empty"),
         (["pull", "F/other", "--out", "F/new"], "model.safetensors is missing; give what vidgn push wrote"),
         (["pull", "F/bad", "--out", "F/new"], "bad is damaged ("),

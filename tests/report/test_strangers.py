@@ -55,7 +55,7 @@ DAMAGE = [
     ("metrics.json", "9" * 5_000, "is damaged"),
     ("metrics.json", json.dumps({**METRICS, "video_top1": "50"}), "has video_top1 '50'"),
     ("metrics.json", json.dumps({**METRICS, "video_top1": float("nan")}), "has video_top1 nan"),
-    ("metrics.json", json.dumps({**METRICS, "clip_top1": 101}), "has clip_top1 that is no percentage"),
+    ("metrics.json", json.dumps({**METRICS, "clip_top1": 101}), "has clip_top1 that is not a percentage"),
     ("metrics.json", json.dumps({"video_top1": 50.0}), "has video_top5"),
     ("metrics.csv", "epoch,step,train/error\nx,1,50\n", "invalid literal"),
     ("metrics.csv", "epoch,step,train/error\n" + "9" * 5_000 + ",1,50\n", "5000 digits"),

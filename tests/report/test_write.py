@@ -12,7 +12,6 @@ from vidgn.report import curves
 from vidgn.report.curves import PACE
 from vidgn.report.page import TABLE_8, table_8
 from vidgn.report.read_run import Bin, Run, Scored, class_accuracy, confusion, read_run, reliability
-from vidgn.report.theme import LIGHT
 from vidgn.report.write import run_report, training_sections
 
 
@@ -45,7 +44,7 @@ def test_a_run_becomes_one_page_that_needs_nothing_beside_it(page):
     assert "https://" not in text
     assert "8 frames x stride 2" in text  # no number without its protocol
     names = {path.name for path in folder.iterdir()}
-    assert {"curves-gn.png", "curves-gn-dark.png", "run1-confusion.png", "run1-reliability.png"} <= names
+    assert {"curves-gn.png", "run1-confusion.png", "run1-reliability.png"} <= names
     assert any(name.startswith("run1-strip") for name in names)
 
 
@@ -81,7 +80,7 @@ def test_videos_that_are_elsewhere_are_said(vidgn, trained, tmp_path, monkeypatc
     [
         ([], "no run was given; give one or more run folders of train.py"),
         (["F/gone"], "F/gone is not a folder; give run folders of train.py"),
-        (["F"], "F holds no config.yaml, so it is no run folder"),
+        (["F"], "F is not a run folder: it has no config.yaml"),
     ],
 )
 def test_a_mistake_is_one_sentence(vidgn, tmp_path, words, said):
@@ -140,7 +139,7 @@ def test_a_folder_of_runs_is_all_of_its_runs(vidgn, trained, tmp_path):
 
 def test_two_runs_have_two_colours(trained):
     run = read_run(trained)
-    figure = curves.curves([run, run], top=100.0, theme=LIGHT)
+    figure = curves.curves([run, run], top=100.0)
     drawn = [line.get_color() for line in figure.axes[0].get_lines() if len(line.get_xdata())]
     assert len(set(drawn)) == 2
 
@@ -172,8 +171,8 @@ def test_what_was_not_recorded_is_said(trained):
 def test_speed_over_the_steps_is_drawn(tmp_path, trained):
     run = replace(read_run(trained), pace={name: [(10, 4.0), (20, 6.0)] for name in PACE})
     for name, label in PACE.items():
-        (line,) = curves.pace(run.pace[name], label=label, theme=LIGHT).axes[0].lines
+        (line,) = curves.pace(run.pace[name], label=label).axes[0].lines
         assert line.get_xydata().tolist() == [[10, 4], [20, 6]]
     many = [(step, float(step)) for step in range(1, 1001)]
-    (line,) = curves.pace(many, label="", theme=LIGHT).axes[0].lines
+    (line,) = curves.pace(many, label="").axes[0].lines
     assert line.get_xydata()[0].tolist() == [3, 3]  # the mean of steps 1..5: 200 points of 1,000

@@ -3,12 +3,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from vidgn.runs.command_line import CONFIGS, check_run_folder, check_words, default_words
+from vidgn.runs.command_line import CONFIGS, check_run_folder, check_words, default_words, group_choices
 from vidgn.runs.sweeps import combinations
 
-GROUPS = {
-    folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in CONFIGS.iterdir() if folder.is_dir()
-}
+GROUPS = {folder.name: group_choices(folder.name) for folder in CONFIGS.iterdir() if folder.is_dir()}
 
 
 def composed(*words, name="train"):
@@ -92,7 +90,7 @@ def test_every_plain_argument_of_the_trainer_is_a_word():
         (["preset={a: 1}"], r"'preset={a: 1}' is unknown; preset takes one value, as in preset=bn_t32_b4"),
         (["data=kinetics"], r"'data=kinetics' is unknown; it must be one of .*kinetics400"),
         (["trainer.max_step=2"], r"did you mean 'max_steps'\?"),
-        (["gn"], r"'gn' is not of the form WORD=VALUE"),
+        (["gn"], r"'gn' is not of the form KEY=VALUE"),
         (["data=kinetics400", "data.clases=x"], r"did you mean 'classes'\?"),
         (["norm.depth.x=1"], r"unknown option 'norm.depth.x'"),
         (["clip_len=[1,"], r"'clip_len=\[1,' cannot be read"),

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from vidgn.cli.option_table import read_options
-from vidgn.runs.command_line import CONFIGS
+from vidgn.runs.command_line import CONFIGS, group_choices
 
 FILE = Path(__file__).with_name("options.json")
-DATA_SETS = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml") if path.stem != "checkpoint")
+DATA_SETS = [name for name in group_choices("data") if name != "checkpoint"]
 
 
 def options_of(name):

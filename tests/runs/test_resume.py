@@ -203,8 +203,8 @@ def test_more_epochs_go_on_and_say_what_happens_to_the_rate(run, tiny, tmp_path)
     first = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").step
     outcome = run("train", *words, "epochs=2")
     assert outcome.status == 0, outcome.err
-    assert "note: epochs 1 -> 2: the run goes on to the new end" in outcome.out
-    assert "note: the rate goes on at " in outcome.err  # half of the cosine is left, where none was
+    assert "note: epochs 1 -> 2: the run continues to the new end" in outcome.out
+    assert "note: the learning rate is now " in outcome.err  # half of the cosine is left, where none was
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").step == 2 * first
     outcome = run("train", *words, "epochs=2", "clip_len=16")
     assert outcome.status == 2

@@ -40,7 +40,7 @@ def test_every_value_is_in_a_job_that_is_checked():
     [
         (("norm=gn,gnn",), "'norm=gnn' is unknown; it must be one of "),
         (("nrom=gn,bn",), "unknown option 'nrom'; did you mean 'norm'?"),
-        (("norm",), "'norm' is not of the form WORD=VALUE"),
+        (("norm",), "'norm' is not of the form KEY=VALUE"),
     ],
 )
 def test_a_mistake_in_a_sweep_is_told_before_the_first_job(run, tmp_path, words, message):

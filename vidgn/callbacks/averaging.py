@@ -3,7 +3,7 @@
     ema    a <- d a + (1-d) w after each step, d = min(decay, (1+n)/(10+n)) at the n-th     (TensorFlow's warm-up)
     swa    the mean of w at the end of the last epochs           "Averaging Weights", arXiv 1803.05407, algorithm 1
 
-The trained weights w never change by it: a checkpoint holds w where a run goes on, and a under `averaged`. Statistics
+The trained weights w never change by it: a checkpoint holds w where a run resumes, and a under `averaged`. Statistics
 of batch norm are averaged like weights; counts are copied.
 """
 

@@ -34,7 +34,7 @@ class Rewindable(Protocol):
 
 
 class Keep(L.Callback):
-    """Save a run so that it goes on bit for bit: every part of its state, at a place that can be gone back to.
+    """Save a run so that it resumes bit for bit: every part of its state, at a point that it can resume from.
 
     Must come before every callback that logs at the start of a batch, so that nothing is logged twice.
 
@@ -89,7 +89,7 @@ class Keep(L.Callback):
                     group["lr"] = base * factor(schedule.last_epoch)
                 now = [group["lr"] for group in schedule.optimizer.param_groups]
                 if not self._rescaled and not np.allclose(before, now, rtol=1e-6, atol=0):
-                    rank_zero_info(f"note: the rate goes on at {now[0]:g}, where the schedule is; it was {before[0]:g}")
+                    rank_zero_info(f"note: the learning rate is now {now[0]:g} by the schedule; it was {before[0]:g}")
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -127,7 +127,7 @@ class Keep(L.Callback):
         self._place = place
         if trainer.is_global_zero:
             rotate(self.folder, keep=self.last)
-        if best:  # first, so that no checkpoint tells of a best one that is not there
+        if best:  # save best first: last.ckpt must never refer to a missing best.ckpt
             trainer.save_checkpoint(self.folder / BEST, weights_only=False)
             if trainer.is_global_zero:
                 copy_whole(self.folder / BEST, newest)
@@ -156,7 +156,7 @@ class Keep(L.Callback):
             accumulate=trainer.accumulate_grad_batches,
             world_batch=getattr(sampler, "global_batch", 0),
         )
-        self._place = "validated"  # of whoever saves without us
+        self._place = "validated"  # for a save that does not come from this callback
         checkpoint[CURVES] = {type(log).__name__: log.place() for log in _rewindable(trainer)}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -173,7 +173,7 @@ class Keep(L.Callback):
             if self._rescaled:
                 rank_zero_info(
                     f"note: {trainer.world_size} processes take {ratio:g} times the videos of the checkpoint per step; "
-                    "the order of videos goes on where it was, and the rate follows the linear rule"
+                    "the order of videos continues where it was, and the learning rate follows the linear rule"
                 )
             for log in _rewindable(trainer):
                 if type(log).__name__ in checkpoint.get(CURVES, {}):
@@ -194,7 +194,7 @@ def _rewindable(trainer: L.Trainer) -> list[Rewindable]:
 
 
 class WholeCheckpoints(CheckpointIO):
-    """Lightning's way to its checkpoint files, by ours: whole, summed, and read as data."""
+    """Write and read Lightning's checkpoints as vidgn's: whole files with a checksum, read without unpickling code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a whole file."""
@@ -203,7 +203,7 @@ class WholeCheckpoints(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a file of ours; `weights_only` is always true."""
+        """Read a checkpoint that vidgn wrote; `weights_only` is always true."""
         state: dict[str, Any] = read_state(path, map_location=map_location or "cpu")
         return state
 

@@ -46,4 +46,4 @@ class Curves(L.Callback):
                 log.save()
             self.draw()
         except Exception as err:  # days of training are worth more than a picture
-            warnings.warn(f"the curves are not drawn ({type(err).__name__}: {err}); the run goes on", stacklevel=2)
+            warnings.warn(f"the curves are not drawn ({type(err).__name__}: {err}); training continues", stacklevel=2)

@@ -41,7 +41,7 @@ def monitor(name: str) -> Monitor:
 class EarlyStop(L.Callback):
     """Stop after some validations in a row that were not better than the best one.
 
-    Must come before the callback that saves checkpoints, so that a checkpoint knows of its own validation.
+    Must come before the callback that saves checkpoints, so that a checkpoint includes its own validation.
 
     Args:
         patience: validations without a better one.

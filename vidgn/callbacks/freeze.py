@@ -19,7 +19,7 @@ class Freeze(L.Callback):
         self._modules = list(modules)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Freeze before the first step, also of a run that goes on within an epoch."""
+        """Freeze before the first step, also of a run that is resumed within an epoch."""
         self._freeze()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""How the values of a layer spread as a run goes on: Figure 6 of "Group Normalization"."""
+"""How the values of a layer spread during training: Figure 6 of "Group Normalization"."""
 
 from typing import Any
 
@@ -73,8 +73,8 @@ def find_layer(net: nn.Module, name: str) -> nn.Module:
     if name not in stages:
         known = ", ".join(stages) or "none"
         raise ValueError(
-            f"log.percentiles ({name}) is no layer of this net; use a stage ({known}) or the name of a module, such as "
-            f"{next((key for key, module in modules.items() if isinstance(module, nn.Conv3d)), 'blocks.0')}."
+            f"log.percentiles ({name}) is not a layer of this net; use a stage ({known}) or the name of a module, "
+            f"such as {next((key for key, module in modules.items() if isinstance(module, nn.Conv3d)), 'blocks.0')}."
         )
     return stages[name]
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from vidgn.norms.precise import Moments, Statistics, statistics_layers
 
-KEY = "precise_bn"  # of a checkpoint: the running averages to go on training with
+KEY = "precise_bn"  # of a checkpoint: the running averages that training resumes with
 
 
 class Clips(Protocol):
@@ -31,22 +31,22 @@ class PreciseBN(L.Callback):
     A running average is that of weights that no longer exist. Before each validation and each checkpoint the
     training clips (of this epoch, then of the next ones) run through the net in training mode; mean and
     biased variance over all of them, and over all devices, are what evaluation and checkpoint get. Training
-    then goes on with its running averages, weights, order and random numbers exactly as without this; a
+    then continues with its running averages, weights, order and random numbers exactly as without this; a
     checkpoint keeps the averages beside the net, so that a resumed run does too. Only
     `save_weights_only=True` between validations, which shows callbacks nothing, writes the averages.
 
-    Does nothing, and says so once, where no norm keeps running statistics, or only batch_renorm does, which is trained
-    towards them (`statistics_layers`).
+    Does nothing, and prints a note once, where no norm keeps running statistics, or only batch_renorm does, which is
+    trained towards them (`statistics_layers`).
     Source: video-nonlocal-net COMPUTE_PRECISE_BN, lib/utils/bn_helper.py and tools/train_net_video.py:167-190.
 
     Args:
         num_batches: batches per device; video-nonlocal-net's is 200.
-        only_resume: tells, while a checkpoint between validations is saved, that it is only to go on from, as
+        only_resume: tells, while a checkpoint between validations is saved, that it is for resuming only, as
             one of a run that is asked to stop: then its net keeps the averages, and no time is spent.
 
     Raises:
         ValueError: `num_batches` is below 1.
-        TypeError: the training data is no loader that can be iterated a second time.
+        TypeError: the training loader cannot be iterated a second time.
     """
 
     def __init__(self, *, num_batches: int = 200, only_resume: Callable[[], bool] = lambda: False) -> None:
@@ -59,7 +59,7 @@ class PreciseBN(L.Callback):
         self._averages: Statistics | None = None  # training's, while precise statistics stand in the net
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Start anew with each run."""
+        """Reset the state at the start of each run."""
         self._modes, self._precise, self._averages = {}, None, None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

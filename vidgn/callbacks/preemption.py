@@ -34,7 +34,7 @@ class Stop(L.Callback):
 
     Lightning 2.6.6 leaves with status 0 and without a checkpoint on SIGTERM, and saves within the signal handler,
     in the middle of a step, on SIGUSR1 (lightning/pytorch/trainer/connectors/signal_connector.py); neither can be
-    resumed bit for bit, so its handlers are replaced while a run goes on. Under SLURM, SIGUSR1 puts the job back into
+    resumed bit for bit, so its handlers are replaced during a run. Under SLURM, SIGUSR1 puts the job back into
     the queue, by Lightning's knowledge of SLURM: not for interactive jobs, and one task of an array by itself.
 
     Args:
@@ -66,7 +66,7 @@ class Stop(L.Callback):
         self._in_steps = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """There is no step to wait for any more."""
+        """From here a signal ends the process at once."""
         self._in_steps = False
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -75,11 +75,11 @@ class Stop(L.Callback):
         self._in_steps = True
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """There is no video to wait for any more."""
+        """From here a signal ends the process at once."""
         self._in_steps = False
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """There is no step to wait for any more."""
+        """From here a signal ends the process at once."""
         self._in_steps = False
 
     def on_train_batch_start(
@@ -113,7 +113,7 @@ class Stop(L.Callback):
                 signal.signal(number, self._hear)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a process of ours that was forked a moment ago
+        if os.getpid() != self._pid:  # a child process that was forked a moment ago
             os._exit(EXIT)
         if self.asked is not None and time.monotonic() - self._heard_at < ECHO:
             return
@@ -134,7 +134,7 @@ class Stop(L.Callback):
 
     def _leave(self, trainer: L.Trainer, what: str) -> None:
         if trainer.is_global_zero:
-            os.write(2, f"stopped by request: {what}; the same command goes on from there\n".encode())
+            os.write(2, f"stopped by request: {what}; the same command resumes there\n".encode())
             if self.keep is not None:
                 os.write(2, f"{resume_line(sys.argv, self.keep.folder.parent)}\n".encode())
             if self.asked == signal.SIGUSR1:
@@ -143,7 +143,7 @@ class Stop(L.Callback):
 
 
 def resume_line(argv: Sequence[str], folder: Path) -> str:
-    """Return the command that goes on with a run, which names its folder.
+    """Return the command that resumes a run; it names the run folder.
 
     >>> resume_line(["train.py", "data.root=/my videos"], Path("runs/a"))
     "python train.py 'data.root=/my videos' hydra.run.dir=runs/a"
@@ -154,7 +154,7 @@ def resume_line(argv: Sequence[str], folder: Path) -> str:
 
 
 def _requeue() -> None:
-    """Put this SLURM job back into the queue; where that fails say so, since what is saved is saved."""
+    """Put this SLURM job back into the queue; print why where that fails: the checkpoint is written in any case."""
     job = slurm_job_id()
     if job is None:
         return

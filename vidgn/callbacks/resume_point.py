@@ -38,7 +38,7 @@ def settle(checkpoint: dict[str, Any], place: Place, *, accumulate: int, world_b
 
 
 def rescale(checkpoint: dict[str, Any], *, accumulate: int, world_batch: int, by_steps: bool) -> float:
-    """Rewrite a checkpoint in place for another number of ranks: the order of videos goes on where it was.
+    """Rewrite a checkpoint in place for another number of ranks: the order of videos continues where it was.
 
     The counters are those that a run of `world_batch` would have at this place, the schedule is at the same share of
     the run, and the rates follow the linear rule.

@@ -66,7 +66,7 @@ class Pace(L.Callback):
         return {**shown, "bad": str(self._bad)} if self._bad else shown
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin the file, or go back in it to where the run goes on."""
+        """Begin the file, or cut it at the step that the run resumes from."""
         if trainer.is_global_zero:
             rows = _rows(self.file, before=trainer.global_step)
             _write(self.file, rows)
@@ -153,7 +153,7 @@ class Bar(EpochTitleBar):
         self._pace = pace
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Return Lightning's metrics without the version of a logger, and ours; short, so that they fit one line."""
+        """Return Lightning's metrics without its version, and this callback's, in short names for one line."""
         names = {"train/loss": "loss", "val/error": "val error"}
         found = {names.get(key, key): value for key, value in super().get_metrics(trainer, pl_module).items()}
         found.pop("v_num", None)

@@ -9,7 +9,7 @@ from vidgn.cli.options import Json
 
 
 def reproduce(
-    words: Annotated[list[str] | None, typer.Argument(metavar="WORD=VALUE...", help="data.root=DIR, ...")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="data.root=DIR, ...")] = None,
     *,
     check: Annotated[bool, typer.Option("--check", help="Look at the data instead of printing the commands.")] = False,
     sample: Annotated[int, typer.Option(help="Videos of each split to open where data.passport is not given.")] = 200,

@@ -28,7 +28,7 @@ def export(
 
 def model(
     *,
-    summary: Annotated[bool, typer.Option("--summary", help="Print the summary (also without this word).")] = True,
+    summary: Annotated[bool, typer.Option("--summary", help="Print the summary (the default).")] = True,
     model: Annotated[str, typer.Option(help="A network of configs/model.")] = "i3d_r50",
     norm: Annotated[str, typer.Option(help="gn, bn, ln, ... as in configs/norm.")] = "gn",
     num_classes: Annotated[int, typer.Option(help="Classes.")] = 400,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from vidgn.runs.command_line import CONFIGS, check_words
+from vidgn.runs.command_line import CONFIGS, check_words, group_choices
 
 _OPTION = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_]\w*):(?P<value>[^#]*?)\s*(?:#\s*(?P<comment>.*))?$")
 _MORE = re.compile(r"^\s+#\s*(?P<comment>.*)$")  # the comment of the line before, continued
@@ -51,7 +51,7 @@ def read_options(config_name: str, overrides: Sequence[str] = ()) -> dict[str, l
     groups: dict[str, dict[str, Option]] = {}
     for group, default in defaults.items():
         choice = chosen.get(group, default)
-        general[group] = Option(group, choice, "", _choices(group))
+        general[group] = Option(group, choice, "", tuple(group_choices(group)))
         for option in _of_group(group, choice):
             part, dot, _ = option.name.partition(".")
             target = groups.setdefault(part, {}) if dot else general
@@ -90,10 +90,6 @@ def print_options(config_name: str, overrides: Sequence[str] = (), *, console: C
         console.print()
 
 
-def _choices(group: str) -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
-
-
 def _defaults(path: Path) -> dict[str, str]:
     """Return the groups of a main file with their default choices."""
     found = re.findall(r"^  - (\w+): ([\w]+)", path.read_text("utf-8"), flags=re.MULTILINE)
@@ -106,13 +102,12 @@ def _of_group(group: str, choice: str) -> Iterator[Option]:
         return
     path = CONFIGS / group / f"{choice}.yaml"
     text = path.read_text("utf-8")
-    for base in re.findall(r"^  - (\w+)$", text, flags=re.MULTILINE):
-        if base != "_self_":
-            yield from _of_group(group, base)
     everywhere = "@package _global_" in text
-    for option in _lines(path):
-        if option.name.partition(".")[0] != "defaults":
-            yield option if everywhere else option._replace(name=f"{group}.{option.name}")
+    own = [option for option in _lines(path) if option.name.partition(".")[0] != "defaults"]
+    own = own if everywhere else [option._replace(name=f"{group}.{option.name}") for option in own]
+    included = re.findall(r"^  - (\w+)$", text, flags=re.MULTILINE)
+    for part in included if "_self_" in included else [*included, "_self_"]:  # in Hydra's order
+        yield from own if part == "_self_" else _of_group(group, part)
 
 
 def _lines(path: Path) -> Iterator[Option]:

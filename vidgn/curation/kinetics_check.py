@@ -1,6 +1,6 @@
 """What in a copy of Kinetics-400 makes its accuracy another than the paper's: `vidgn reproduce --check data.root=DIR`.
 
-Each finding says by how much top-1 may move, in points, or that nobody knows. Without `--check` it prints the six
+Each finding says by how much top-1 may move, in points, or that this is unknown. Without `--check` it prints the six
 commands of Table 8 and what to expect of them.
 """
 
@@ -47,7 +47,7 @@ class Finding(NamedTuple):
     Attributes:
         about: what.
         found: in words.
-        points: by how much top-1 may be off because of it, at most; None: nobody has measured it; 0.0: it is as it
+        points: by how much top-1 may be off because of it, at most; None: it was never measured; 0.0: it is as it
             should be.
         advice: what to do or to report; empty where all is well.
     """
@@ -69,7 +69,7 @@ def run_reproduce(words: Sequence[str], *, check: bool, sample: int, out: TextIO
         as_json: print one JSON object.
 
     Raises:
-        ValueError: a word that does not belong here, or data that are not there.
+        ValueError: an option that does not belong here, or missing data.
     """
     if not check:
         lines = [_command(name, cell) for name, cell in TABLE8.items()]

@@ -42,7 +42,7 @@ def pack(
 
     Raises:
         FileExistsError: the target holds such a tar.
-        ValueError: megabytes is not positive, or the folder is no data set.
+        ValueError: megabytes is not positive, or the folder is not a data set.
         OSError: a file cannot be read or written.
     """
     if not megabytes > 0:

@@ -90,7 +90,7 @@ def prepare(
     """Re-encode every video below a folder into another one, under the same names ending in .mp4.
 
     A file appears only when it is whole and verified. What the ledger `prepared.jsonl` of the target lists as done
-    with the same spec and the same source (size and time) is not done again, so an interrupted run goes on where it
+    with the same spec and the same source (size and time) is not done again, so an interrupted run continues where it
     was. Files that the ledger lists and whose source is gone are removed.
 
     Args:

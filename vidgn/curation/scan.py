@@ -48,10 +48,10 @@ def scan(
         workers: processes.
         seconds: the longest that one video may take.
         progress: called with (videos done, videos in all).
-        overwrite: replace a file of that name that is no passport.
+        overwrite: replace a file of that name that is not a passport.
 
     Raises:
-        FileExistsError: there is a file of that name, and it is no passport.
+        FileExistsError: there is a file of that name, and it is not a passport.
         ValueError: there are no videos, the passport is an input, or its name ends otherwise.
         ImportError: pyarrow is missing, for Parquet.
     """

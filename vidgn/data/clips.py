@@ -126,7 +126,7 @@ def segment_frames(num_frames: int, uniforms: NDArray[np.float64]) -> NDArray[np
 
 
 def frame_indices(starts: NDArray[np.int64], *, clip_len: int, span: int, num_frames: int) -> NDArray[np.int64]:
-    """List the frames of clips; a clip that runs over the end goes on at the beginning, so short videos loop.
+    """List the frames of clips; a clip that runs over the end continues at the beginning, so short videos loop.
 
     Args:
         starts: int64 (K,).

@@ -35,7 +35,7 @@ __all__ = ["ClipBatch", "ClipDataset", "ClipSample"]
 _VAL_VIEW = 1 << 20  # validation draws from views that training never uses
 _SUBSTITUTE_VIEW = 1 << 21
 _SEGMENTS_VIEW = 1 << 26
-_SUBSTITUTES = 32  # so many bad ones in a row are no chance where 99 of 100 videos are good
+_SUBSTITUTES = 32  # consecutive failures; cannot be chance if 99 % of the videos are readable
 
 
 class ClipDataset(Dataset[ClipSample]):
@@ -59,8 +59,8 @@ class ClipDataset(Dataset[ClipSample]):
         quarantine: Where bad videos are written down. In training each is replaced by another one, a function of
             (seed, epoch, video) like everything else; in validation it is a sample that says `failed`. Without a
             quarantine a bad video is an error.
-        deadline_seconds: How long to wait for one video, which then is a bad one; None: for ever.
-        strict: A video of which something is left out is a bad one.
+        deadline_seconds: How long to wait for one video, which then counts as unreadable; None: without a limit.
+        strict: A video that is decoded only in part counts as unreadable.
 
     Raises:
         ValueError: clips_per_video, stream or deadline_seconds is out of range.
@@ -128,7 +128,7 @@ class ClipDataset(Dataset[ClipSample]):
         raise VideoDecodeError(self.manifest.path(video), f"it and the {len(place) - 1} videos drawn for it are bad")
 
     def _good(self, quarantine: Quarantine, epoch: int, video: int, turn: int) -> ClipSample | None:
-        """Read a video, or find it bad; a bad one is read in vain once per run."""
+        """Read a video, or record it as unreadable; each unreadable one is tried once per run."""
         name = self.manifest.video_id(video)
         if quarantine.holds(self.stream, video, name, epoch=epoch):
             return None

@@ -1,4 +1,4 @@
-"""The Lightning data module: from the words `data.*` to loaders of batches."""
+"""The Lightning data module: from the options `data.*` to loaders of batches."""
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -189,7 +189,7 @@ class VideoDataModule(L.LightningDataModule):
         )
 
     def on_exception(self, exception: BaseException) -> None:
-        """Name the video where a reading process died: torch may say so at any time, not only in a loader.
+        """Name the video where a reading process died: torch may raise at any time, not only in a loader.
 
         Raises:
             WorkerDied: It did.

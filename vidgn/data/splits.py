@@ -1,4 +1,4 @@
-"""Which videos: from the words `data.*` to the manifest of each split."""
+"""Which videos: from the options `data.*` to the manifest of each split."""
 
 import os
 import re
@@ -25,7 +25,7 @@ from vidgn.data.tables.videos import ListFormat
 
 
 def cache_folder() -> Path:
-    """Return where data sets of ours are kept: $VIDGN_CACHE, or ~/.cache/vidgn.
+    """Return the folder of the embedded data sets: $VIDGN_CACHE, or ~/.cache/vidgn.
 
     Raises:
         OSError: this user has no home folder.
@@ -104,7 +104,7 @@ def _exposures(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
 
 
 def _sizes(spec: DataSpec) -> dict[str, int]:
-    """Return the numbers per class that the words say, of an embedded data set."""
+    """Return the numbers of videos per class of an embedded data set."""
     words = (("train", spec.train), ("val", spec.val), ("test", spec.test))
     return {split: int(value) for split, value in words if value is not None}
 

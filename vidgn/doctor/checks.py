@@ -102,7 +102,7 @@ def run_test(name: str, test: Callable[[], str], *, broken: Status = "broken") -
     """Run a self-test; whatever it raises is the finding."""
     try:
         return Check(name, "ok", test())
-    except Exception as err:  # a doctor reports every failure as a finding, and goes on
+    except Exception as err:  # a doctor reports every failure as a finding, and continues
         line = (str(err).strip().splitlines() or ["no message"])[0][:300]
         advice = "install FFmpeg as shared libraries, or stay with PyAV" if name == "torchcodec" else ""
         return Check(name, broken, f"{type(err).__name__}: {line}", advice)

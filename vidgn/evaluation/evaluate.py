@@ -56,7 +56,7 @@ def score_test(
         classifier: the net, with the weights to test.
         data: has the test videos.
         folder: where the files go.
-        checkpoint: the file that the weights are from; an interrupted test with it goes on.
+        checkpoint: the file that the weights are from; an interrupted test of it is resumed.
 
     Raises:
         RuntimeError: a video or a view is missing, or was scored twice.
@@ -178,7 +178,7 @@ def _check(predictions: Sequence[Prediction], *, num_videos: int | None, num_vie
 
 
 def protocol(data: VideoDataModule) -> str:
-    """Return in words how a video is scored; a number is never printed without it."""
+    """Return the protocol as text: how a video is scored. A number is never printed without it."""
     if isinstance(data, PictureDataModule):
         return picture_protocol(data)
     clip, test, side = data.clip, data.test, data.crop.test_side
@@ -196,14 +196,14 @@ def protocol(data: VideoDataModule) -> str:
 
 
 def _rate(data: VideoDataModule) -> str:
-    """Return in words which frames a stride counts."""
+    """Return as text which frames a stride counts."""
     if data.spec.time == "frames":
         return "native fps"
     return f"resampled to {data.spec.fps:g} fps" if data.spec.fps else "resampled to the mean fps of each video"
 
 
 def evaluate_checkpoint(config: DictConfig) -> Result:
-    """Run the words of `configs/eval.yaml`: everything they leave open is taken from the checkpoint."""
+    """Run `vidgn eval` with the options of `configs/eval.yaml`; those that are null come from the checkpoint."""
     stop = Stop()
     with stop.listening():
         return _evaluate_checkpoint(config, stop)

@@ -1,4 +1,4 @@
-"""What a test has scored so far, a line per video, so that a test that was interrupted goes on."""
+"""What a test has scored so far, a line per video: an interrupted test is resumed from it."""
 
 import json
 from array import array
@@ -12,7 +12,7 @@ from vidgn.predictions import Begun, Prediction
 class Journal:
     """Predictions as they come, `predictions.rankR.jsonl` in the run folder; each line is whole or ignored.
 
-    Floats are written with all their digits, so that a test that goes on gives the bits of one never stopped.
+    Floats are written with all their digits, so that a resumed test gives the same bits as one never stopped.
 
     Args:
         folder: of the run.
@@ -39,7 +39,7 @@ class Journal:
         """Return what all ranks have scored with this key; a video that could not be read is tried again.
 
         Raises:
-            ValueError: A whole line is no prediction: the file was damaged or changed.
+            ValueError: A whole line is not a prediction: the file was damaged or changed.
         """
         found: dict[int, Prediction] = {}
         for path, line in self._lines():
@@ -66,7 +66,7 @@ class Journal:
         return found
 
     def others(self) -> dict[str, tuple[Any, Any]]:
-        """Return what differs between the key of a journal that lies here and ours: name -> (its value, ours)."""
+        """Return what differs between the key of a journal in the folder and this one: name -> (its, this one's)."""
         for path in self._files():
             with path.open(encoding="utf-8") as file:
                 first = file.readline()
@@ -120,7 +120,7 @@ _BEGUN = '{"begun": '  # a line of a video that is not done
 
 
 def _key_of(line: str) -> dict[str, Any] | None:
-    """Return the key of a first line; None where it is none of ours."""
+    """Return the key of a first line; None where vidgn did not write it."""
     try:
         head = json.loads(line)
     except ValueError:

@@ -53,14 +53,14 @@ def respell(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
 
 
 def _may_be_published(path: Path) -> bool:
-    """Tell whether a file that is no checkpoint of ours may be somebody else's: whole, and without our key."""
+    """Tell whether a file that is not a vidgn checkpoint may be a published one: whole, and without vidgn's key."""
     if path.suffix in (".pkl", ".npz"):
         return True
     if zipfile.is_zipfile(path):
         check_whole(path)
     try:
         content = torch.load(path, map_location="meta", weights_only=True)
-    except Exception:  # torch raises many kinds on what is no file of its own; read_checkpoint has said what it is
+    except Exception:  # torch raises many kinds on foreign files; read_checkpoint has already named the problem
         return False
     return isinstance(content, Mapping) and KEY not in content and bool(content)
 

@@ -50,7 +50,7 @@ def write_result(
 ) -> None:
     """Write metrics.json, classes.csv and predictions.csv, each whole or not at all.
 
-    `trained_on` names the test videos that the weights were trained on; None: nobody knows. `part` says which part of
+    `trained_on` names the test videos that the weights were trained on; None: unknown. `part` says which part of
     the test a limit left.
     """
     result.folder.mkdir(parents=True, exist_ok=True)

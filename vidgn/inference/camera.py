@@ -39,7 +39,7 @@ def run_camera(
     if top < 1:
         raise ValueError(f"--top ({top}) must be at least 1 class.")
     if seconds is not None and not seconds > 0:
-        raise ValueError(f"--seconds ({seconds}) must be above 0; leave it out to go on until Ctrl-C.")
+        raise ValueError(f"--seconds ({seconds}) must be above 0; leave it out to record until Ctrl-C.")
     model = open_model(ckpt, device=device)
     console = Console(stderr=True)
     with Camera(number) as camera:

@@ -131,7 +131,7 @@ def find_stage(model: ScoringModel, layer: str) -> nn.Module:
     if layer not in known:
         name, choices = model.description.net_name, ", ".join(known)
         told = f"use one of {choices}." if known else "use a net of the ResNet family, such as i3d_r50."
-        raise ValueError(f"--layer {layer} is no stage of the checkpoint's net, {name}; {told}")
+        raise ValueError(f"--layer {layer} is not a stage of the checkpoint's net, {name}; {told}")
     return known[layer]
 
 

@@ -192,7 +192,7 @@ def _check_repo(repo: str) -> None:
     user, _, name = repo.partition("/")
     allowed = all(part and part.replace("-", "").replace("_", "").replace(".", "").isalnum() for part in (user, name))
     if not allowed or not repo.isascii() or repo.count("/") != 1:
-        raise ValueError(f"{repo} is no name of a repository and no folder; use USER/NAME, such as me/i3d-gn.")
+        raise ValueError(f"{repo} is neither a repository nor a folder; use USER/NAME, such as me/i3d-gn.")
 
 
 def _optional(name: str) -> Any:

@@ -131,7 +131,7 @@ def _has_images(folder: Path) -> bool:
 
 def _check_name(name: str, path: Path) -> None:
     if "://" in name:
-        raise ValueError(f"{name} is no address that is fetched; use http:// or https://, or give a file.")
+        raise ValueError(f"{name} cannot be fetched; use http:// or https://, or give a file.")
     if not path.exists():
         near = f"; the folder {path.parent} does not exist either" if not path.parent.is_dir() else ""
         raise FileNotFoundError(f"{name} does not exist{near}; give a video file or a folder of videos.")

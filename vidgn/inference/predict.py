@@ -126,7 +126,7 @@ def predict_open(reader: Reader, model: ScoringModel, *, test: ViewSpec) -> tupl
 
 
 def protocol_of(model: ScoringModel, test: ViewSpec) -> str:
-    """Return in words how a video is scored."""
+    """Return the protocol as text: how a video is scored."""
     spec = data_spec(model.description.data)
     return protocol(VideoDataModule({}, spec=spec, clip=model.clip, crop=model.crop, test=test, batch=1))
 

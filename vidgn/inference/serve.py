@@ -124,7 +124,7 @@ class Desk:
         """Wait for the turn and do the job.
 
         Raises:
-            Gone: nobody waits for it any more.
+            Gone: the client no longer waits for it.
         """
         while not self._turn.acquire(timeout=0.5):
             if is_gone():
@@ -215,7 +215,7 @@ class _Handler(LimitedHandler):
             return
         try:
             with tempfile.TemporaryDirectory(prefix="vidgn-", dir=self.folder, ignore_cleanup_errors=True) as made:
-                self._score(length, Path(made) / "upload.mp4")  # a name of ours; the content tells the format
+                self._score(length, Path(made) / "upload.mp4")  # a fixed name; the content tells the format
         except TooSlow as err:
             self.say(HTTPStatus.REQUEST_TIMEOUT, error=str(err))
         except (Gone, ConnectionError):

@@ -71,7 +71,7 @@ def read_windows(reader: Reader, *, clip: ClipSpec, side: int, starts: list[int]
 
 
 def shown_at(frames: NDArray[np.int64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return when frames are shown (s) in a video that loops: beyond its end it goes on with its first frame.
+    """Return when frames are shown (s) in a video that loops: after its last frame the first one is shown again.
 
     Where the file states no times, 25 frames per second are assumed.
     """

@@ -23,11 +23,17 @@ _NONE = "\N{EN DASH}"
 
 
 class PageFigure(NamedTuple):
-    """One picture: what it shows in words, and the PNG files for light and dark pages."""
+    """One figure.
+
+    Attributes:
+        alt: what it shows, as text.
+        png: the file.
+        has_frames: it shows frames of videos, whose colours a dark page must not change.
+    """
 
     alt: str
-    light: bytes
-    dark: bytes
+    png: bytes
+    has_frames: bool = False
 
 
 class Section(NamedTuple):
@@ -66,7 +72,7 @@ def runs_table(runs: Sequence[Run]) -> str:
 
 
 def table_8(runs: Sequence[Run]) -> str:
-    """Return the grid of Table 8, the paper's numbers beside ours; nothing where no run is on Kinetics-400."""
+    """Return Table 8, the paper's numbers beside those of the runs; nothing where no run is on Kinetics-400."""
     if not any(run.config["data"]["name"] == "kinetics400" for run in runs):
         return ""
     cells = [("32 frames, batch 8", 32, 8), ("32 frames, batch 4", 32, 4), ("64 frames, batch 4", 64, 4)]
@@ -124,14 +130,10 @@ def _block(parts: Sequence[str | PageFigure]) -> str:
 
 
 def _figure(picture: PageFigure) -> str:
-    light, dark = (
-        f"data:image/png;base64,{base64.b64encode(image).decode()}" for image in (picture.light, picture.dark)
-    )
+    source = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
     alt = escape(picture.alt, quote=True)
-    return (
-        f'<figure><picture><source srcset="{dark}" media="(prefers-color-scheme: dark)">'
-        f'<img src="{light}" alt="{alt}"></picture><figcaption>{alt}</figcaption></figure>'
-    )
+    kind = "frames" if picture.has_frames else "plot"
+    return f'<figure><img class="{kind}" src="{source}" alt="{alt}"><figcaption>{alt}</figcaption></figure>'
 
 
 _STYLE = """
@@ -144,6 +146,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; border-bottom: 1px solid var(-
 h3 { font-size: 1rem; } p { color: var(--soft); max-width: 70ch; }
 .row { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
 figure { margin: 0; max-width: 100%; } img { max-width: 100%; height: auto; display: block; }
+@media (prefers-color-scheme: dark) { img.plot { filter: invert(.93) hue-rotate(180deg); } }
 figcaption { color: var(--soft); font-size: .85rem; max-width: 560px; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--faint); vertical-align: top; }

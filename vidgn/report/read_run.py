@@ -33,7 +33,7 @@ class Run:
 
     Attributes:
         folder: where it lies.
-        config: the words of the run.
+        config: the options of the run.
         train: training error in percent by epoch.
         val: 1-clip validation error in percent by epoch.
         metrics: of the final test; empty without one.
@@ -42,7 +42,7 @@ class Run:
         rate: of learning, by step; of the first group of parameters.
         pace: what was logged of speed and memory (`pace/...`), by step.
         percentiles: of the values of `layer`, by percentile and epoch; empty unless they were recorded.
-        layer: the word `log.percentiles`.
+        layer: the option `log.percentiles`.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def norm(self) -> str:
-        """The word `norm`."""
+        """The option `norm`."""
         return str(self.config["norm"]["name"])
 
     @property
@@ -74,14 +74,14 @@ def read_run(folder: str | Path) -> Run:
     """Read a run folder of train.py.
 
     Raises:
-        FileNotFoundError: there is no such folder, or it holds no config.yaml.
+        FileNotFoundError: the folder is missing, or has no config.yaml.
         ValueError: a file in it is damaged, or not one that train.py wrote.
     """
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is not a folder; give run folders of train.py, such as runs/NAME.")
     if not (path / "config.yaml").is_file():
-        raise FileNotFoundError(f"{path} holds no config.yaml, so it is no run folder; give one such as runs/NAME.")
+        raise FileNotFoundError(f"{path} is not a run folder: it has no config.yaml; give one such as runs/NAME.")
     tables = {name: path / f"{name}.csv" for name in ("metrics", "pace", "predictions")}
     config = read_config(path / "config.yaml")
     rows, measured = read_run_table(tables["metrics"]), read_run_table(tables["pace"])

@@ -67,7 +67,7 @@ def read_metrics(file: Path) -> dict[str, Any]:
         metrics = dict(mapping(json.loads(_read(file, MAX_METRICS)), "it"))
         for name in _PERCENTS:
             if not 0 <= finite_number(metrics.get(name), name) <= 100:
-                raise ValueError(f"has {name} that is no percentage")
+                raise ValueError(f"has {name} that is not a percentage")
         for name in _COUNTS:
             whole_number(metrics.get(name), name, 0, 1 << 53)
         text(metrics.get("protocol"), "protocol")

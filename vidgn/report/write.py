@@ -15,10 +15,10 @@ from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.synthetic.motions import MotionsSpec
 from vidgn.data.video import open_video
 from vidgn.outputs import check_outputs, replacing
-from vidgn.report import curves, theme
-from vidgn.report import figures as figures
+from vidgn.report import curves, figures
 from vidgn.report.page import GENERATOR, PageFigure, Section, page, paragraph, runs_table, table_8
 from vidgn.report.read_run import Run, Scored, class_accuracy, confusion, num_names, read_run, reliability
+from vidgn.report.theme import as_png
 
 MAX_CONFUSED = 2_000  # classes of a confusion matrix, which has their square
 _STRIPS = 3  # right and wrong videos each
@@ -40,7 +40,7 @@ def run_report(
 
     Raises:
         ValueError: no run was given, or a file of one is damaged.
-        FileNotFoundError: a folder is no run folder.
+        FileNotFoundError: a folder is not a run folder.
     """
     if not folders:
         raise ValueError("no run was given; give one or more run folders of train.py, such as runs/NAME.")
@@ -89,20 +89,18 @@ def _is_report(file: Path) -> bool:
 
 
 class _Drawer:
-    """Draws each picture in both themes, as a file and for the page."""
+    """Draws each figure once, as a file and for the page."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
         self.count = 0
 
-    def __call__(self, name: str, alt: str, figure: Callable[..., Figure]) -> PageFigure:
-        """Draw `figure(theme=...)` for each theme."""
-        images = [theme.as_png(figure(theme=colours)) for colours in theme.THEMES]
-        for colours, image in zip(theme.THEMES, images, strict=True):
-            suffix = "" if colours.name == "light" else f"-{colours.name}"
-            self.files[f"{name}{suffix}.png"] = image
+    def __call__(self, name: str, alt: str, figure: Callable[[], Figure], *, has_frames: bool = False) -> PageFigure:
+        """Draw `figure()`, and return it for the page."""
+        image = as_png(figure())
+        self.files[f"{name}.png"] = image
         self.count += 1
-        return PageFigure(alt, *images)
+        return PageFigure(alt, image, has_frames=has_frames)
 
 
 def _curves(runs: Sequence[Run], draw: _Drawer) -> list[Section]:
@@ -176,8 +174,8 @@ def _strips(run: Run, number: int, draw: _Drawer, *, root: Path | None) -> list[
         except VideoDecodeError as err:
             found.append(paragraph(str(err)))
             continue
-        picture = draw(f"run{number}-strip{place + 1}", _caption(row), partial(figures.film_strip, frames, times))
-        found.append(picture)
+        strip = partial(figures.film_strip, frames, times)
+        found.append(draw(f"run{number}-strip{place + 1}", _caption(row), strip, has_frames=True))
     return found
 
 

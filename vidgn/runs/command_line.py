@@ -1,4 +1,4 @@
-"""The command line: compose the words, check them, and turn a user's mistake into one sentence."""
+"""The command line: compose the options, check them, and turn a user's mistake into one sentence."""
 
 import difflib
 import functools
@@ -29,7 +29,7 @@ from vidgn.terminal import outlive_terminal
 _PACKAGE = Path(__file__).parents[1]
 # In a wheel the files lie inside the package, in a clone beside it.
 CONFIGS = next((path for path in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if path.is_dir()), _PACKAGE)
-USAGE_ERROR = 2  # exit status of a mistake in the words or in the files they name
+USAGE_ERROR = 2  # exit status of a mistake in the options or in the files that they name
 
 
 def command(
@@ -52,7 +52,7 @@ def command(
             try:
                 return run(config)
             except MissingMandatoryValue as err:
-                name = getattr(err, "full_key", None) or "a word"
+                name = getattr(err, "full_key", None) or "an option"
                 print(f"error: {name} must be given; set {name}=VALUE", file=sys.stderr)
             except _users_errors() as err:
                 if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -112,7 +112,7 @@ def _is_warning(record: logging.LogRecord) -> bool:
 
 _NOISE = (
     r"`?isinstance\(treespec, LeafSpec\)",  # Lightning 2.6.6 asks torch 2.15 in the old way
-    r"Experiment logs directory .* exists",  # ours holds more than the logs
+    r"Experiment logs directory .* exists",  # the run folder holds more than the logs
     r"The number of training batches",  # small data sets have fewer than log_every_n_steps
     r"It is recommended to use `self\.log\(.*sync_dist=True",  # what we log is that of all ranks already
     r".*torch\.jit\.script",  # fvcore, which pytorchvideo imports
@@ -132,7 +132,7 @@ def full_names(words: Sequence[str]) -> list[str]:
 
 
 def default_words(words: Sequence[str]) -> list[str]:
-    """Return the words that follow from others: weights to start from choose the fine-tuning recipe.
+    """Return the overrides that follow from others: weights to start from choose the fine-tuning recipe.
 
     >>> default_words(["init=motions.ckpt", "data=folder"])
     ['optim=finetune']
@@ -145,10 +145,10 @@ def default_words(words: Sequence[str]) -> list[str]:
 
 
 def check_words(config_name: str, words: Sequence[str], options: Path = CONFIGS) -> None:
-    """Compose the configuration of the folder `options` once to find unknown words.
+    """Compose the configuration of the folder `options` once to find unknown options.
 
     Raises:
-        ValueError: a word or a choice that does not exist, with the ones that do and the nearest.
+        ValueError: an option or a choice that does not exist, with the ones that do and the nearest.
     """
     folder, words = split_config_dir(words)
     search = _search(options, folder)
@@ -156,7 +156,7 @@ def check_words(config_name: str, words: Sequence[str], options: Path = CONFIGS)
     ours = [word for word in values if not word.startswith(("hydra.", "hydra/")) and "=" in word]
     for word in values:
         if "=" not in word:
-            raise ValueError(f"{word!r} is not of the form WORD=VALUE, such as clip_len=64 or norm=gn")
+            raise ValueError(f"{word!r} is not of the form KEY=VALUE, such as clip_len=64 or norm=gn")
     if any(flag in words for flag in ("--help", "--hydra-help", "--info", "-h")):
         return
     try:
@@ -170,7 +170,7 @@ def check_words(config_name: str, words: Sequence[str], options: Path = CONFIGS)
                 _check_word(word, known)
             compose(config_name, overrides=[*search, *ours])
     except MissingConfigException as err:
-        choices = ", ".join(sorted(err.options or []))
+        choices = ", ".join(sorted(name for name in err.options or [] if not name.startswith("_")))
         raise ValueError(f"{_group(err)} is unknown; it must be one of {choices}") from err
     except HydraException as err:
         raise ValueError(str(err).strip()) from err
@@ -250,7 +250,7 @@ def run_folder() -> Path:
 
 
 def typed_words() -> list[str]:
-    """Return the words of the command line as they were typed."""
+    """Return the overrides as they were typed on the command line."""
     return list(HydraConfig.get().overrides.task)
 
 
@@ -260,21 +260,23 @@ def is_typed(name: str) -> bool:
 
 
 def _name(word: str) -> str:
-    """Return the left side of WORD=VALUE, without Hydra's marks."""
+    """Return the left side of KEY=VALUE, without Hydra's marks."""
     return word.partition("=")[0].lstrip("+~")
 
 
 def _check_word(word: str, known: DictConfig) -> None:
-    """Raise where `word` names a key that the configuration, composed with its group, does not have."""
+    """Raise where an override names a key that the configuration, composed with its group, does not have."""
     try:
         override = OverridesParser.create().parse_override(word)
     except HydraException as err:
         raise ValueError(f"{word!r} cannot be read ({err}); quote lists and special characters") from err
     name = override.key_or_group
     if _is_group(name) and not override.is_sweep_override() and isinstance(override.value(), (list, dict)):
-        raise ValueError(f"{word!r} is unknown; {name} takes one value, as in {name}={_some_choice(name)}")
+        raise ValueError(f"{word!r} is unknown; {name} takes one value, as in {name}={group_choices(name)[0]}")
     if override.is_add() or override.is_delete():
         return
+    if _is_group(name) and str(override.value()).startswith("_"):
+        raise ValueError(f"{word!r} is unknown; {name} must be one of {', '.join(group_choices(name))}")
     parent, _, leaf = name.rpartition(".")
     node = OmegaConf.select(known, parent) if parent else known
     if not isinstance(node, DictConfig) or (leaf not in _keys(node) and name != "preset"):
@@ -283,8 +285,13 @@ def _check_word(word: str, known: DictConfig) -> None:
         check_type(name, override.value(), OmegaConf.select(known, name, throw_on_missing=False))
 
 
-def _some_choice(group: str) -> str:
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))[0]
+def group_choices(group: str) -> list[str]:
+    """Return what a group of options can be set to; files whose names begin with `_` are included by others.
+
+    >>> group_choices("task")
+    ['image', 'video']
+    """
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_"))
 
 
 def _unknown_word(name: str, known: DictConfig) -> str:

@@ -56,7 +56,7 @@ def check_task(config: DictConfig) -> None:
 
 
 def own_clip(model: Mapping[str, Any]) -> Clip:
-    """Return the published clip of the words `model.*`; an unknown name has the I3D's, and fails where it is built.
+    """Return the published clip of the options `model.*`; an unknown name has the I3D's, and fails where it is built.
 
     >>> own_clip({"name": "x3d_s"})
     Clip(clip_len=13, span=78, crop=160)
@@ -65,14 +65,14 @@ def own_clip(model: Mapping[str, Any]) -> Clip:
 
 
 def shape_from(description: Description, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the words `model.*` that a net must have to start from a checkpoint, `dropout` left out.
+    """Return the options `model.*` that a net must have to start from a checkpoint, `dropout` left out.
 
     Of videos they are the checkpoint's own. A ResNet of pictures is inflated: the net keeps its kind and takes the
     depth and the width.
 
     Args:
         description: of the checkpoint.
-        model: the words of the net that is to be trained.
+        model: the options of the net that is to be trained.
 
     Raises:
         ValueError: the net is not what the checkpoint of pictures becomes.

@@ -2,7 +2,7 @@
 
     training       each rank keeps its part of every weight; a stage of the net is whole while it computes
     validation     the whole net is on every rank, since ranks may have unequal numbers of batches
-    checkpoints    whole, the same file that ddp writes; either goes on with what the other one left
+    checkpoints    whole, the same file that ddp writes; either resumes from the other's
     after it       the net is a plain one again, as the test wants it
 
 By torch's `fully_shard` (FSDP2), on the CPU (gloo) as on GPUs (NCCL). Lightning 2.6.6 has two strategies for this;
@@ -100,7 +100,7 @@ def check_sharding(strategy: str, *, precision: object, speed: SpeedSpec) -> Non
     """Refuse what does not go with weights that are shared out.
 
     Raises:
-        ValueError: the strategy is fsdp, and a word asks for compiled or measured layers or for scaled gradients.
+        ValueError: the strategy is fsdp, and an option asks for compiled or measured layers or for scaled gradients.
     """
     if strategy != "fsdp":
         return

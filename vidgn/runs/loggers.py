@@ -129,7 +129,7 @@ def said(path: Path) -> Iterator[None]:
             raise
         raise OSError(
             f"{path} could not be written ({cause.strerror or cause}); free space, then run the same command again: it "
-            "goes on from the last checkpoint"
+            "resumes from the last checkpoint"
         ) from err
 
 
@@ -172,7 +172,7 @@ class Events(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add points; TensorBoard's thread tells of a full disk at some later one."""
+        """Add points; TensorBoard's thread reports a full disk at a later one."""
         with said(Path(self.log_dir)):
             super().log_metrics(metrics, step)
 

@@ -21,7 +21,7 @@ class RankLostError(ConnectionError):
 
 
 def find_strategy(name: str) -> str | Strategy:
-    """Return what Lightning's Trainer takes for the word `trainer.strategy`; `fsdp` is ours (`tools.sharded`).
+    """Return what Lightning's Trainer takes for the option `trainer.strategy`; `fsdp` is `vidgn.runs.fsdp`.
 
     Raises:
         ValueError: neither `auto`, a single device, a kind of ddp nor fsdp.

@@ -1,4 +1,4 @@
-"""Where a run goes on from, whether it is the same job, and that it is alone in its folder."""
+"""Which checkpoint a run resumes from, whether it is the same job, and that it is alone in its folder."""
 
 import fcntl
 import hashlib
@@ -57,7 +57,7 @@ def own_folder(folder: Path, *, overwrite: bool = False) -> Iterator[None]:
 
 
 def find_start(resume: str | None, folder: Path) -> Path | None:
-    """Return the checkpoint to go on from: of `resume=PATH`, or the newest whole one of the folder for `auto`.
+    """Return the checkpoint to resume from: of `resume=PATH`, or the newest whole one of the folder for `auto`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -86,14 +86,14 @@ def find_start(resume: str | None, folder: Path) -> Path | None:
 
 
 def bring_best(first: Path, folder: Path) -> None:
-    """Copy the best checkpoint so far to a run that goes on in another folder than it began in."""
+    """Copy the best checkpoint so far to a run that is resumed in another folder than it began in."""
     theirs, ours = first.parent / BEST, folder / "checkpoints" / BEST
     if int(getattr(rank_zero_only, "rank", 0)) == 0 and theirs.is_file() and not ours.exists():
         copy_whole(theirs, ours)
 
 
 def check_same_job(path: Path, ours: Description, *, force: bool) -> None:
-    """Refuse to go on with another job than the checkpoint's; a longer run, or another validation, is only named.
+    """Refuse to resume another job than the checkpoint's; a longer run, or another validation, is only named.
 
     Raises:
         ValueError: with everything that differs.
@@ -111,7 +111,7 @@ def check_same_job(path: Path, ours: Description, *, force: bool) -> None:
     text = "; ".join(item if len(item) < 300 else item[:300] + "..." for item in refused)
     if not force:
         raise ValueError(
-            f"{path} belongs to another job: {text}; give its words, another hydra.run.dir, or go on all the same with "
+            f"{path} belongs to another job: {text}; give its options, another hydra.run.dir, or resume anyway with "
             "resume.force=true"
         )
     say(f"warning: resume.force: going on with another job than the checkpoint's: {text}")
@@ -144,14 +144,14 @@ _TRAINER = (
     "sync_batchnorm",
 )  # fmt: skip
 _LONGER = (
-    "the run goes on to the new end; its schedule is stretched over the whole new length, so that the rates until here "
-    "are not those of a run that had this length from its start"
+    "the run continues to the new end; its schedule is stretched over the whole new length, so that the rates until "
+    "here are not those of a run that had this length from its start"
 )
 _OTHER_BEST = "the weights take the same way, but another checkpoint may be the best one"
 
 
 def _is_longer(name: str, old: Any, new: Any) -> bool:
-    """Tell whether a run may go on because it only has a later end."""
+    """Tell whether a run may be resumed because it only has a later end."""
     if name == "epochs":
         return bool(new > old)
     return name == "trainer.max_steps" and (new == -1 or new > old > -1)

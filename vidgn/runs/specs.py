@@ -9,20 +9,20 @@ from vidgn.optim import OptimSpec
 
 
 def data_spec(data: Mapping[str, Any]) -> DataSpec:
-    """Return the words `data.*` as a record; an unknown one is an error that lists the choices."""
+    """Return the options `data.*` as a record; an unknown one is an error that lists the choices."""
     _check_known(DataSpec, data, group="data")
     return DataSpec(**data)
 
 
 def optim_spec(optim: Mapping[str, Any]) -> OptimSpec:
-    """Return the words `optim.*` as a record."""
+    """Return the options `optim.*` as a record."""
     _check_known(OptimSpec, optim, group="optim")
     lists = {name: tuple(optim[name]) for name in ("drops", "betas") if name in optim}
     return OptimSpec(**{**optim, **lists})
 
 
 def check_view_spec(num_clips: int, num_crops: object, clip_rule: str) -> ViewSpec:
-    """Check the words of the test."""
+    """Check the options of the test."""
     if num_clips < 1:
         raise ValueError(f"num_clips ({num_clips}) must be at least 1; the paper's is 10.")
     if num_crops not in (1, 3, "full"):

@@ -51,7 +51,7 @@ class SpeedSpec(NamedTuple):
 
 
 def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
-    """Return the words of the configuration as a record.
+    """Return the options of speed and memory as a record.
 
     Raises:
         ValueError: a value that is none of the choices, or words that contradict each other.
@@ -86,8 +86,8 @@ def speed_up(net: nn.Module, spec: SpeedSpec, *, accelerator: str) -> None:
 
     Args:
         net: as it was built.
-        spec: the words.
-        accelerator: the word `trainer.accelerator`.
+        spec: the options.
+        accelerator: the option `trainer.accelerator`.
 
     Raises:
         ValueError: eight-bit convolutions on another device than a CPU.
@@ -142,7 +142,7 @@ class Speed(L.Callback):
     """Measures forms and compiles, once, when the net is on its device.
 
     Args:
-        spec: the words.
+        spec: the options.
         clip: frames and side of the clips to measure with, and how many at a time.
         frozen: the weights do not change any more.
     """
@@ -194,6 +194,6 @@ class Speed(L.Callback):
             noise = torch.randn(1, 3, frames, side, side, generator=torch.Generator().manual_seed(0))
             quantize(net, noise)
         if self.spec.compile:
-            # What torch says of its own compiler on each kind of machine is nobody's mistake here.
+            # What torch warns about its compiler is not the user's mistake.
             warnings.filterwarnings("ignore", module=r"torch\._(inductor|dynamo|functorch)")
             compile_net(net, cuda_graphs=self.spec.cuda_graphs, frozen=self.frozen and pl_module.device.type == "cpu")

@@ -15,7 +15,7 @@ MOST = 50  # values of one word that are checked before the first job
 
 
 def folder_name(words: str) -> str:
-    """Return the folder of a job: its words, in one name that every file system and shell takes.
+    """Return the folder of a job: its overrides, in one name that every file system and shell takes.
 
     >>> folder_name("batch=4,norm=gn")
     'batch=4,norm=gn'
@@ -38,7 +38,7 @@ def combinations(words: Sequence[str]) -> list[list[str]]:
     [['norm=bn']]
 
     Raises:
-        ValueError: a word cannot be read.
+        ValueError: an override cannot be read.
     """
     if not any(flag in words for flag in FLAGS):
         return [list(words)]

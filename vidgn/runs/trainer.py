@@ -1,4 +1,4 @@
-"""From the words to the parts: the net, the data, the trainer."""
+"""Build the Lightning Trainer from the options `trainer.*` and `logger.names`."""
 
 import os
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def build_trainer(
     callbacks: Sequence[L.Callback] = (),
     rank_timeout_minutes: float = 10.0,
 ) -> L.Trainer:
-    """Build the Lightning Trainer of the words `trainer.*`.
+    """Build the Lightning Trainer of the options `trainer.*`.
 
     Args:
         words: arguments of the Trainer; `enable_checkpointing` decides about our own checkpoints (callbacks.keep),
@@ -73,7 +73,7 @@ def check_devices(words: DictConfig) -> None:
     """Check the accelerator and the number of devices against this machine.
 
     Raises:
-        ValueError: the accelerator is not here, or devices is no number.
+        ValueError: the accelerator is not here, or devices is not a number.
     """
     accelerator, devices = str(words.accelerator), words.devices
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()

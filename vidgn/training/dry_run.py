@@ -56,10 +56,10 @@ class Measured(NamedTuple):
 
 
 def dry_run(config: DictConfig) -> dict[str, Any]:
-    """Measure the run of the words and say what the whole of it would take; `dry.json` has the same numbers.
+    """Measure a few steps of a run and estimate the whole of it; `dry.json` has the same numbers.
 
     Raises:
-        ValueError: a word out of its range, as training itself would find; the task is not videos.
+        ValueError: an option is out of its range, as in training; the task is not videos.
         VideoDecodeError: one of the videos that are read is damaged.
     """
     check_task(config)

@@ -32,7 +32,7 @@ def start_net(
     init: str | None,
     init_fresh: Sequence[str] = (),
 ) -> Start:
-    """Build the net of the words `model`, `norm` and `crop`, with the weights of `init` if there are any.
+    """Build the net of the options `model`, `norm` and `crop`, with the weights of `init` if there are any.
 
     The stages of `init_fresh` keep fresh weights.
 

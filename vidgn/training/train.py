@@ -67,7 +67,7 @@ FEW_VIDEOS = 50  # of the validation, below which one video changes the error by
 
 
 def run_training(config: DictConfig) -> Result | None:
-    """Run the words of `configs/train.yaml`; return the result of the final test, None without one.
+    """Train with the options of `configs/train.yaml`; return the result of the final test, None without one.
 
     With `trainer=dry` nothing is trained; see `vidgn.training.dry_run`.
     """
@@ -215,7 +215,7 @@ def find_teacher(spec: DistillSpec, *, classes: Sequence[str]) -> Teacher | None
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint, or does not know the classes.
+        ValueError: it is not a checkpoint, or does not name the classes.
     """
     if spec.ckpt is None:
         return None
@@ -241,7 +241,7 @@ def _described(classifier: VideoClassifier) -> Description:
 
 
 def adopt_shape(config: DictConfig) -> None:
-    """Give the net the shape and norm of the checkpoint it starts from, where that is one of ours.
+    """Give the net the shape and norm of the checkpoint it starts from, where vidgn wrote it.
 
     Raises:
         ValueError: the command line asks for another shape.

@@ -1,4 +1,4 @@
-"""What draws and measures beside a training run, as its words ask for it."""
+"""What draws and measures beside a training run, as its options ask for it."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -16,10 +16,10 @@ from vidgn.runs.loggers import History
 
 
 def watchers(config: Mapping[str, Any], *, net: nn.Module, folder: Path) -> list[L.Callback]:
-    """Return the callbacks of the words `log` and `logger`: curves.png needs metrics.csv.
+    """Return the callbacks of the options `log` and `logger`: curves.png needs metrics.csv.
 
     Raises:
-        ValueError: `log.percentiles` is no layer of the net.
+        ValueError: `log.percentiles` is not a layer of the net.
     """
     layer = config["log"]["percentiles"]
     found: list[L.Callback] = [] if layer is None else [Percentiles(net, str(layer))]

@@ -80,7 +80,7 @@ REFUSED = {
     "gradual.mp4": ({"width": 96, "options": GRADUAL}, "packet 12 says that decoding can begin there, but it cannot"),
     "recovery.mp4": (
         {"gop": 5, "frames": 7, "width": 64, "pixels": "gray", "options": RECOVERY},
-        r"its key packet \d is no IDR picture, and decord gives other frames behind such",
+        r"its key packet \d is not an IDR picture, and decord gives other frames behind such",
     ),
     "turned_422.mp4": ({"rotation": 180, "pixels": "yuv422p"}, "decord turns yuv422p before it converts it, to other"),
     "mirrored.mp4": ({"mirrored": True}, "its pictures are mirrored"),

@@ -58,11 +58,11 @@ REFUSED = {  # what torchcodec 0.17 gives other frames or other colours of, and 
     "lossless.mkv": "torchcodec reads only H.264, HEVC, VP9, AV1 exactly, not ffv1",
     "interlaced.mp4": "torchcodec converts interlaced pictures to other colours",
     "ten_bits.mp4": "torchcodec converts yuv420p10le to other colours",
-    "open_gop.mp4": "is no IDR picture, and torchcodec loses frames behind such",
-    "open_gop_120.mp4": "is no IDR picture, and torchcodec loses frames behind such",
+    "open_gop.mp4": "is not an IDR picture, and torchcodec loses frames behind such",
+    "open_gop_120.mp4": "is not an IDR picture, and torchcodec loses frames behind such",
     "mirrored.mp4": "its pictures are mirrored",
     "close.mp4": r"its key packets \d+ and \d+ lie so close that torchcodec can begin at the wrong one",
-    "gradual.mp4": "its key packet 12 is no IDR picture, and torchcodec loses frames behind such",
+    "gradual.mp4": "its key packet 12 is not an IDR picture, and torchcodec loses frames behind such",
 }
 UNLIKE = {"mpeg4.avi", "mpeg2.mpg", "flash.flv", "windows.wmv"}  # refused as those are, by codec
 EXACT = sorted(set(KINDS) - set(REFUSED) - UNLIKE)

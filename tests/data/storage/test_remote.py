@@ -14,7 +14,7 @@ from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.readers.pyav import demuxer
 from vidgn.data.spec import DataSpec
 from vidgn.data.splits import read_manifests
-from vidgn.data.storage import remote
+from vidgn.data.storage import remote, retry
 from vidgn.data.storage.remote import BLOCK, RemoteError, RemoteFile, Url, is_url, list_url, url_of
 from vidgn.data.transforms import CropSpec
 from vidgn.data.video import open_video
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
     with serving(folder) as server:
         yield server
 
@@ -186,17 +186,6 @@ def test_a_lasting_fault_is_reported_and_is_no_bad_video(server: FileServer) -> 
     with pytest.raises(RemoteError, match=r"b\.mp4: bytes 0 to 65536 failed, tried 4 times: ClientResponseError: 503"):
         open_video(url_of(server.url, "train/jump/b.mp4"))
     assert server.gets == 4
-
-
-def test_the_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-
-    def fail() -> None:
-        raise TimeoutError("slow")
-
-    with pytest.raises(RemoteError, match=r"x failed, tried 4 times: TimeoutError: slow"):
-        remote._patiently(fail, "x", pause=pauses.append)
-    assert pauses == [0.5, 1.0, 2.0]
 
 
 def test_a_missing_file_is_missing_at_once(server: FileServer) -> None:

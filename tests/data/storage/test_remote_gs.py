@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.data.storage import remote
+from vidgn.data.storage import remote, retry
 from vidgn.data.storage.remote import RemoteError, Url
 from vidgn.data.video import open_video
 
@@ -40,7 +40,7 @@ def test_a_folder_is_listed_and_of_a_video_only_the_clip_is_read(video: Path, mo
 
 @pytest.mark.parametrize("faults", [1, 7])  # gcsfs asks six times, and is asked again
 def test_a_busy_store_is_asked_again(faults: int, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
     with gs({"v.mp4": video.read_bytes()}, monkeypatch) as bucket:
         bucket.faults = faults
         with open_video(Url("gs://bucket/v.mp4")) as reader:
@@ -49,7 +49,7 @@ def test_a_busy_store_is_asked_again(faults: int, video: Path, monkeypatch: pyte
 
 
 def test_a_store_that_stays_busy_is_named_and_no_bad_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
     with gs({"v.mp4": video.read_bytes()}, monkeypatch) as bucket:
         bucket.faults = 1000
         with pytest.raises(

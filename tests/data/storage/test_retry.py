@@ -3,6 +3,7 @@ import errno
 import pytest
 
 from vidgn.data.readers.types import VideoDecodeError
+from vidgn.data.storage import retry
 from vidgn.data.storage.retry import retried
 
 
@@ -61,3 +62,18 @@ def test_each_error_that_may_pass_is_told():
     with pytest.raises(FileNotFoundError, match="x"):
         retried(failing(FileNotFoundError(errno.ENOENT, "x")), on_failure=lambda: told.append(1))
     assert len(told) == 4
+
+
+def test_the_caller_may_say_which_errors_pass():
+    pauses: list[float] = []
+    busy = [KeyError("busy"), KeyError("busy")]
+    assert retried(failing(*busy), is_transient=lambda error: "busy" in str(error), pause=pauses.append) == "read"
+    assert pauses == [0.5, 1.0]
+    with pytest.raises(OSError, match="io"):
+        retried(failing(OSError(errno.EIO, "io")), is_transient=lambda error: False, pause=pauses.append)
+    assert pauses == [0.5, 1.0]
+
+
+def test_without_a_pause_of_the_caller_the_module_waits(monkeypatch):
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
+    assert retried(failing(TimeoutError(errno.ETIMEDOUT, "slow"))) == "read"

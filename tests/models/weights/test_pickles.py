@@ -84,7 +84,7 @@ def test_code_in_a_pickle_is_refused_and_does_not_run(function, args, named, pro
     args = str(target) if args == "folder" else f"import pathlib; pathlib.Path({str(target)!r}).mkdir()"
     path = tmp_path / "evil.pkl"
     path.write_bytes(pickle.dumps({"conv1_w": Runs(function, args)}, protocol=protocol))
-    with pytest.raises(ValueError, match=rf"evil.pkl cannot be read .* \(it names .*\.{named}, which is no part"):
+    with pytest.raises(ValueError, match=rf"evil.pkl cannot be read .* \(it names .*\.{named}, which is not part"):
         read_pickle(path)
     assert not target.exists()
 
@@ -98,11 +98,11 @@ def test_the_refused_code_would_have_run(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"w": np.array([{}, None], object)}, "it has an array of 'O8', which is no number"),
-        ({"w": np.array(["text"])}, "it has an array of 'U4', which is no number"),
+        ({"w": np.array([{}, None], object)}, "it has an array of 'O8', which is not a number"),
+        ({"w": np.array(["text"])}, "it has an array of 'U4', which is not a number"),
         ({"w": np.array([1 + 2j])}, "it has an array of 'c16'"),
         ([np.zeros(1)], "it holds a list, not a dictionary"),
-        ({"w": {1, 2}}, "it names .*set, which is no part of an array"),
+        ({"w": {1, 2}}, "it names .*set, which is not part of an array"),
     ],
 )
 def test_what_is_no_dictionary_of_numbers_is_refused(content, message, tmp_path):

@@ -105,7 +105,7 @@ class Helper:
         self.close()
 
     def _living(self) -> "_Child | None":
-        """Return the helper, unless a fork of ours would share its pipe or the thread that made it has ended."""
+        """Return the helper, unless a forked process would share its pipe or the thread that made it has ended."""
         if self._child is None or self._child.owner != os.getpid():
             return None
         if not self._child.thread.is_alive():  # the system kills the helper with it
@@ -209,7 +209,7 @@ def _serve(function: Function, pipe: Connection, memory: mmap.mmap, owner: int) 
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # prefer it when memory runs out (Linux)
         file.write("500")
     gc.freeze()  # what is garbage of the parent is the parent's: a loader collected here would end its workers there
-    faulthandler.disable()  # the parent tells of a crash, in one line
+    faulthandler.disable()  # the parent reports a crash, in one line
     for number in (signal.SIGINT, *END_SIGNALS):  # to a whole group: the parent's to handle
         signal.signal(number, signal.SIG_IGN)
     while True:

@@ -48,7 +48,7 @@ class Quarantine:
     """Remembers bad videos for all workers and ranks of a run, each one once.
 
     Args:
-        path: The ledger; made when the first video is bad. A resumed run goes on with it.
+        path: The ledger; made when the first video is bad. A resumed run appends to it.
         num_videos: Of the training set.
         max_share: Largest share of them that may be bad.
 
@@ -106,7 +106,7 @@ class Quarantine:
         return len(new)
 
     def merge(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take over what a checkpoint knows, where the run goes on in another folder.
+        """Take over what a checkpoint knows, where the run is resumed in another folder.
 
         Raises:
             TooManyBadVideos: They are more than `max_share` of the training set.

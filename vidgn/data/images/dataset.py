@@ -66,7 +66,7 @@ def read_picture(path: str) -> NDArray[np.uint8]:
 class PictureDataset(ClipDataset):
     """Clips of one frame: random views for training, the centre for validation.
 
-    What a video may do here, a picture may: a bad one is replaced and written down, or fails (`ClipDataset`).
+    Unreadable images are treated as `ClipDataset` treats videos: replaced and recorded, or an error.
 
     Args:
         manifest: The pictures.
@@ -76,7 +76,7 @@ class PictureDataset(ClipDataset):
         stream: train or val.
         min_area: Smallest part of a picture that a training view shows.
         quarantine: Where bad pictures are written down; without it one is an error.
-        deadline_seconds: How long to wait for one picture, which then is a bad one; None: for ever.
+        deadline_seconds: How long to wait for one image, which then counts as unreadable; None: without a limit.
 
     Raises:
         ValueError: stream is neither, min_area is not in (0, 1], or deadline_seconds is not positive.

@@ -75,6 +75,6 @@ def data_module(name: str) -> type[VideoDataModule]:
 
 
 def image_protocol(module: PictureDataModule) -> str:
-    """Return in words how a picture is scored."""
+    """Return the protocol as text: how an image is scored."""
     side = module.crop.crop
     return f"pictures: 1 centre crop of {side}, short side {module.crop.test_side}, softmax averaged over positions"

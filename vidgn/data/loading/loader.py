@@ -10,14 +10,14 @@ from vidgn.data.faults.child_process import held_signals, run_seconds
 from vidgn.data.loading.sampler import EpochSampler
 from vidgn.data.loading.workers import WorkerDied, explain_failure, kill_at_exit, plain, require_answer
 
-GRACE = 3.0  # seconds beyond the deadline of a video, in which its worker says so
+GRACE = 3.0  # seconds beyond the deadline of a video, in which its worker reports it
 _POLL = 1.5  # seconds
 
 
 class VideoLoader(DataLoader[Any]):
     """A `DataLoader` whose errors name the video, by the `board` of its data set, and which measures itself.
 
-    With `timeout=patience(deadline)` a worker that does not answer for so long hangs. A long batch is no hang: the
+    With `timeout=patience(deadline)` a worker that does not answer for so long hangs. A long batch is not a hang: the
     time counts from the moment at which a worker begins a video. Nor is a process that was stopped (SIGSTOP): only
     time in which this one could run counts.
 
@@ -34,7 +34,7 @@ class VideoLoader(DataLoader[Any]):
 
         Raises:
             WorkerDied: A worker was killed, crashed, or does not answer.
-            Exception: Of a worker; those of ours without its traceback.
+            Exception: Of a worker; vidgn's own without its traceback.
         """
         _give_up_after(self.timeout, getattr(self, "_iterator", None))  # workers take their time to begin an epoch
         with held_signals():

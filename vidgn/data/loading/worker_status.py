@@ -61,5 +61,5 @@ class Board:
         _HEADER.pack_into(self._memory, start, os.getpid(), time.monotonic(), is_reading, len(name))
 
     def __reduce__(self) -> tuple[type["Board"], tuple[()]]:
-        """A spawned worker gets a board of its own, which nobody reads."""
+        """A spawned worker gets its own status, which is never read."""
         return Board, ()

@@ -70,7 +70,7 @@ def explain_failure(err: BaseException, workers: Workers, board: Board | None) -
     """Turn what torch says of a dead worker into what it was reading; None where it is about something else.
 
     A worker that died while the others were being started is not among `workers` yet; what it read is on the `board`.
-    Without workers and board every death that torch tells of is explained, as far as its words go.
+    Without workers and board every death that torch reports is explained, as far as its message allows.
     """
     if type(err) is not RuntimeError and not isinstance(err, (ConnectionError, EOFError)):
         return None
@@ -99,9 +99,9 @@ def plain(err: Exception) -> Exception:
 
 
 def require_answer(workers: Workers, board: Board | None, *, seconds: float, since: float) -> None:
-    """Check that the workers go on, while the main process waits for them; one that hangs is killed.
+    """Check that the workers make progress, while the main process waits for them; one that hangs is killed.
 
-    A worker that began its video less than `seconds` ago goes on, and so does one that waits for another one.
+    A worker that began its video less than `seconds` ago is left alone, and so is one that waits for another one.
 
     Raises:
         WorkerDied: A worker reads one file for longer than `seconds`, or all of them have said nothing for so long.
@@ -121,7 +121,7 @@ def require_answer(workers: Workers, board: Board | None, *, seconds: float, sin
 
 
 def _kill(workers: Workers) -> None:
-    """End workers that would keep this process from ending, before torch's signal handler tells of their death."""
+    """End workers that would keep this process from ending, before torch's signal handler reports their death."""
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if in_main else None
     for worker in workers:
@@ -139,7 +139,7 @@ def _doing(board: Board | None, pid: int | None) -> str:
 
 
 def _told_code(text: str) -> int | None:
-    """Read from torch's words how a worker ended whose start was still under way, so that nobody holds its process."""
+    """Read from torch's message how a worker ended whose process object was never returned."""
     name = found[1] if (found := _SIGNAL.search(text)) else ""
     return next((-number for number in signal.valid_signals() if name and signal.strsignal(number) == name), None)
 

@@ -4,7 +4,7 @@
     val  first in the order of the positions     train  between     test  last
 
 So adding or removing a video moves at most one other video of its class across each of the two borders. A run writes
-the split down (`SplitRecord`, in its checkpoints), and whoever uses the run later keeps to it.
+the split down (`SplitRecord`, in its checkpoints), and everything that uses the run later keeps to it.
 """
 
 import base64

@@ -89,7 +89,7 @@ def find_annotation(root: str, *, split: str) -> Path:
 
 
 def _check_labels(blocks: list[Block], labels: list[str], known: tuple[str, ...], errors: RowErrors) -> None:
-    """Report labels that are no class."""
+    """Report labels that are not classes."""
     allowed = set(known)
     wrong = np.array([label not in allowed for label in labels], dtype=bool)
     for block in blocks if wrong.any() else ():

@@ -226,7 +226,7 @@ class Manifest:
 
         Raises:
             FileNotFoundError, NotADirectoryError: There is no such file or root.
-            ValueError: Every wrong row with its number: no label, more columns, a label that is no class, two
+            ValueError: Every wrong row with its number: no label, more columns, a label that is not a class, two
                 labels for one path, a path that leaves the root, NUL, bytes that are not UTF-8. Or the file
                 has no rows.
         """

@@ -89,7 +89,7 @@ def shards_of(index: str) -> list[str]:
     """Return the names of the tars that an index lists.
 
     Raises:
-        ValueError: the file is no index.
+        ValueError: the file is not an index.
     """
     with open(index, "rb") as file:
         return list(load_index(file, index, size=os.path.getsize(index))["shards"])

@@ -4,7 +4,7 @@
     train-index.npz     name, label, shard, first byte and size of every video; tars of others are listed instead
 
 A tar is not streamed. Its videos are rows of a manifest like any others, so each comes once per epoch on any number
-of ranks and workers, in an order that is a function of (seed, epoch), and a run goes on in the middle of it.
+of ranks and workers, in an order that is a function of (seed, epoch), and a run resumes in the middle of it.
 """
 
 import dataclasses

@@ -14,7 +14,7 @@ _ONLY = "only the "  # begins the note of a manifest that was cut down; `subset_
 
 
 def chosen(manifests: Mapping[Split, Manifest], spec: DataSpec) -> dict[Split, Manifest]:
-    """Apply the words `data.passport` (training and validation) and `data.intersect` (the test).
+    """Apply the options `data.passport` (training and validation) and `data.intersect` (the test).
 
     The test keeps what a passport calls broken: it counts as failed, as ever.
 
@@ -53,7 +53,7 @@ def intersection(manifest: Manifest, file: str | Path) -> Manifest:
 
 
 def subset_words(manifest: Manifest) -> list[str]:
-    """Return in words which part of the test videos is scored; nothing where it is all of them."""
+    """Return as text which part of the test videos is scored; empty where all of them are."""
     return [note for note in manifest.notes if note.startswith(_ONLY)]
 
 

@@ -136,7 +136,7 @@ def _obstacle(probe: PyavReader) -> str | None:
     why = obstacle_in_keys(probe, in_picture=_obstacle_in_picture)
     key = key_without_idr(probe)
     if why is None and key is not None:
-        return f"its key packet {key} is no IDR picture, and decord gives other frames behind such"
+        return f"its key packet {key} is not an IDR picture, and decord gives other frames behind such"
     return why
 
 

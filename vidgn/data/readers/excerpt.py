@@ -204,7 +204,7 @@ def _rounded(ticks: NDArray[np.int64], step: Fraction) -> NDArray[np.int64]:
 
 
 def _rate(fps: float) -> Fraction:
-    """Return a rate as a fraction: 29.97 and 23.976 as they are written, 30000/1001 where a file says so."""
+    """Return a rate as a fraction: 29.97 and 23.976 as they are written, 30000/1001 where a file has it."""
     return Fraction(fps).limit_denominator(1001)
 
 

@@ -3,7 +3,7 @@
 PyAV looks at each file first. torchcodec 0.17 gives the same bits for H.264, HEVC, VP9 and AV1 of 8 bits in mp4/mov
 and mkv/webm. It is wrong without saying so on transport streams, AVI and fragmented mp4 with keys a few pictures apart
 (other frames), on interlacing and more than 8 bits (other colours) and on mirrored pictures, and it loses frames
-behind keys of H.264 that are no IDR pictures; such a file is refused. What cannot be known beforehand is compared: the
+behind keys of H.264 that are not IDR pictures; such a file is refused. What cannot be known beforehand is compared: the
 number of frames, one picture of every file bit for bit, and the time of every frame that is delivered, for torchcodec
 gives the next frame where it lacks one. Damaged pictures pass unnoticed where none is lost: torchcodec has no strict
 mode.
@@ -191,7 +191,7 @@ def _obstacle(probe: PyavReader) -> str | None:
     if facts.codec == "h264":
         key = key_without_idr(probe)
         if key is not None:
-            return f"its key packet {key} is no IDR picture, and torchcodec loses frames behind such"
+            return f"its key packet {key} is not an IDR picture, and torchcodec loses frames behind such"
     pair = close_keys(probe)
     if pair is not None:
         return f"its key packets {pair[0]} and {pair[1]} lie so close that torchcodec can begin at the wrong one"

@@ -9,7 +9,6 @@ A path alone is never taken for an address: only a `Url` is, and only a manifest
 
 import importlib
 import re
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from operator import itemgetter
@@ -17,17 +16,21 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote
 
 from vidgn.data.storage.byte_ranges import FileRange, PieceFile, RangeFile
+from vidgn.data.storage.retry import RETRIES, retried
 
 T = TypeVar("T")
 
 BLOCK = 1 << 16  # bytes
-RETRIES = 3
-FIRST_PAUSE = 0.5  # seconds; doubled each time
 _URL = re.compile(r"(s3|gs|gcs|https?|memory|abfs|az|webdav|hdfs|hf)://.+", re.DOTALL)
 # A file of these boxes alone (ISO/IEC 14496-12, 4.3 and 8) keeps its pictures in mdat; the second line is of fragments.
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"udta", b"uuid",
           b"styp", b"sidx", b"ssix", b"moof", b"mfra", b"prft", b"emsg")  # fmt: skip
-_NEVER = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # a second try says the same
+_NEVER = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+)  # fail again alike
 
 
 class Url(str):
@@ -37,7 +40,7 @@ class Url(str):
 
 
 class RemoteError(OSError):
-    """An address could not be read, after several tries; it is no bad video."""
+    """An address could not be read, after several tries; the video itself may be fine."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # OSError's own text forgets it where a caller adds the file's name
@@ -236,22 +239,23 @@ def _media(file: RemoteFile) -> Iterator[tuple[int, int] | None]:
         at = end
 
 
-def _patiently(read: Callable[[], T], what: str, *, pause: Callable[[float], None] = time.sleep) -> T:
+def _patiently(read: Callable[[], T], what: str) -> T:
     """Call `read`, up to three times more where that may help.
 
     Raises:
-        RemoteError: It did not help; without an errno, so that nobody tries all of it again.
+        RemoteError: It did not help; without an errno, so that no caller retries all of it.
     """
-    for retry in range(RETRIES + 1):
-        try:
-            return read()
-        except _NEVER:
-            raise
-        except _transient() as err:
-            if retry == RETRIES:
-                raise RemoteError(f"{what} failed, tried {RETRIES + 1} times: {type(err).__name__}: {err}") from err
-        pause(FIRST_PAUSE * 2**retry)
-    raise AssertionError("unreachable")
+    transient = _transient()
+
+    def may_pass(error: Exception) -> bool:
+        return isinstance(error, transient) and not isinstance(error, _NEVER)
+
+    try:
+        return retried(read, is_transient=may_pass)
+    except _NEVER:
+        raise
+    except transient as err:
+        raise RemoteError(f"{what} failed, tried {RETRIES + 1} times: {type(err).__name__}: {err}") from err
 
 
 def _transient() -> tuple[type[Exception], ...]:

@@ -17,7 +17,7 @@ def groups_by_pattern(names: Sequence[str], pattern: str) -> list[str]:
     ['g01', 'g12']
 
     Raises:
-        ValueError: It is no regular expression, or some names do not match; the first ten are listed.
+        ValueError: It is not a regular expression, or some names do not match; the first ten are listed.
     """
     try:
         compiled = re.compile(pattern)

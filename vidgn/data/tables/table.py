@@ -253,7 +253,7 @@ def _of_parquet(file: Path, given: Mapping[str, str]) -> Table:
 
 
 def _typed(columns: Mapping[str, Iterable[Any]], rows: list[int], names: dict[str, str], errors: RowErrors) -> Table:
-    """Turn typed cells into text; lists and objects are no cells."""
+    """Turn typed cells into text; lists and objects are not cells."""
     table = Table({field: [] for field in columns}, rows, names, errors)
     for field, values in columns.items():
         for index, value in enumerate(values):

@@ -143,7 +143,7 @@ class _Redirects(request.HTTPRedirectHandler):
 def _connection(kind: type[HTTPConnection], watch: Watch) -> Any:
     def make(host: str, **options: Any) -> HTTPConnection:
         connection = kind(host, **options)
-        connection._create_connection = watch.connect  # type: ignore[attr-defined]  # before TLS says a word
+        connection._create_connection = watch.connect  # type: ignore[attr-defined]  # before the TLS handshake
         return connection
 
     return make

@@ -21,7 +21,7 @@ def build_slowfast(spec: NetSpec, *, norm: NormFactory, depth: int) -> VideoNet:
     The fast path's layers have as few channels as spec.width / 8: groups of `gn` are fitted to each layer.
 
     Raises:
-        ValueError: the width is no multiple of 8.
+        ValueError: the width is not a multiple of 8.
     """
     if spec.width % BETA:
         raise ValueError(f"width ({spec.width}) must be a multiple of {BETA}; use 64, or 16 for small machines.")

@@ -21,7 +21,7 @@ def build_x3d(spec: NetSpec, *, norm: NormFactory, depth_factor: float = 2.2) ->
     Its layers have 24, 54, 108 ... channels: groups of `gn` are fitted to each layer.
 
     Raises:
-        ValueError: the width is no multiple of 8.
+        ValueError: the width is not a multiple of 8.
     """
     if spec.width % 8:
         raise ValueError(f"width ({spec.width}) must be a multiple of 8; use {WIDTH}, or 8 for small machines.")

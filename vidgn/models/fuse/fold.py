@@ -23,7 +23,7 @@ def fold_batch_norms(net: ModuleT) -> ModuleT:
     after. Standardized kernels become plain ones. Group norms do not fold: their statistics are the clip's own.
 
     Raises:
-        ValueError: the net is training, where batch norm is no constant.
+        ValueError: the net is training, where batch norm is not constant.
     """
     if net.training:
         raise ValueError("The net is training, and its batch norms still change; call net.eval() first.")

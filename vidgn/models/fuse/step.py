@@ -7,7 +7,7 @@ What autograd would keep of a bottleneck, and what is kept here:
     x      .                       .                                                         y   memory=low
 
 The rest is computed again in the backward pass, by the same operations, so with the same bits. Gradients are masked
-and added in place, since nobody else holds them.
+and added in place, since nothing else holds them.
 """
 
 # mypy: allow-untyped-calls
@@ -56,7 +56,7 @@ class Unit(NamedTuple):
 
 
 def can_step(x: Tensor, *units: Unit | None) -> bool:
-    """Tell whether these parts, for this input, compute as one node: a dtype of ours, no hooks, nothing unknown."""
+    """Tell whether these parts, for this input, compute as one node: a supported dtype, no hooks, no unknown module."""
     if x.device.type != "cpu" or x.dtype not in _DTYPES or operation.MODE != "auto":
         return False
     if torch.compiler.is_compiling() or not torch.is_grad_enabled() or computed_dtype(x.device, x.dtype) not in _DTYPES:

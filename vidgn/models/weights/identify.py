@@ -47,7 +47,7 @@ def identify(path: str | Path) -> Published:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no weights file, one of a picture net, a vidgn checkpoint, which says itself what it
+        ValueError: it is not a weights file, or one of a picture net, a vidgn checkpoint, which says itself what it
             is, or fits no network of the table.
     """
     opened = open_source(path, depth=None)

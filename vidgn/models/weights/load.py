@@ -47,7 +47,7 @@ def load_weights(
     """Start a net from published weights; only its classifier, and stages that are named, may be left as they were.
 
     Kernels of picture nets are inflated, and a first convolution that was trained on other pixels than RGB
-    of known mean and std is converted; the notes say so. The classifier is loaded where source and net name
+    of known mean and std is converted, with a note. The classifier is loaded where source and net name
     the same classes, its rows put in the net's order; with `classes` None, where their numbers agree; from
     ImageNet never. Published video nets of 400 classes have those of Kinetics-400. Of batch-norm weights a net whose
     norm keeps no statistics takes kernels, weight and bias; a note says what is lost.
@@ -62,7 +62,7 @@ def load_weights(
             or not.
 
     Raises:
-        FileNotFoundError: `source` is no file.
+        FileNotFoundError: `source` does not exist.
         ModuleNotFoundError: timm is not installed.
         ConnectionError: the weights cannot be downloaded.
         ValueError: not a weights file, or its tensors do not fit; lists every one that does not. Or the net has no
@@ -112,7 +112,7 @@ def _depth(own: Mapping[str, Tensor]) -> int | None:
 
 
 def rename_tensors(opened: Source, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Give the tensors under our names, and the names of what is no tensor of any net."""
+    """Return the tensors under vidgn's names, and the names of entries that are not tensors of a net."""
     shifted = _lacks_pool2(own) and (not opened.format.any_model or _is_trunk_with_pool2(opened))
     state: dict[str, Tensor] = {}
     unexpected = []
@@ -136,7 +136,7 @@ def _lacks_pool2(own: Mapping[str, Tensor]) -> bool:
 
 
 def _is_trunk_with_pool2(opened: Source) -> bool:
-    """Tell whether these are the pictures of a ResNet of ours, c2d, whose names count pool2."""
+    """Tell whether these are 2-D weights of vidgn's own c2d, whose names count pool2."""
     return opened.format.pictures and any(name.startswith("net.blocks.5.res_blocks.") for name in opened.tensors)
 
 

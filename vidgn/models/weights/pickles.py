@@ -1,7 +1,7 @@
 """Read the pickles that Caffe2 wrote, without running anything that is in them.
 
 A pickle is a program: it names functions and has them called. This reader knows eight names, and each is a
-function of ours that makes a plain value; every other name is refused before it is looked up.
+function of this module that makes a plain value; every other name is refused before it is looked up.
 """
 
 import math
@@ -40,7 +40,7 @@ def read_pickle(path: str | Path) -> dict[str, Any]:
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module.replace("numpy._core", "numpy.core"), name) not in _KNOWN:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not part of an array")
         return _KNOWN[module.replace("numpy._core", "numpy.core"), name]
 
 
@@ -49,7 +49,7 @@ class _DType:
 
     def __init__(self, code: str, *flags: object) -> None:
         if not re.fullmatch(r"[fiub][1248]", code):
-            raise pickle.UnpicklingError(f"it has an array of {code!r}, which is no number")
+            raise pickle.UnpicklingError(f"it has an array of {code!r}, which is not a number")
         self.code, self.order = code, "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:

@@ -1,7 +1,7 @@
 """Open what weights can come from: torchvision's and timm's own downloads, and files of several kinds.
 
 Nothing in a file is executed: torch's reader admits plain tensors and containers only, numpy's reads no
-pickles, and Caffe2's pickles go through a reader of ours that knows arrays alone.
+pickles, and Caffe2's pickles go through vidgn's own reader, which builds arrays only.
 """
 
 import zipfile
@@ -55,7 +55,7 @@ def open_source(source: str | Path, *, depth: int | None) -> Source:
         known = ", ".join(form.name for form in FORMATS if form.refusal is None)
         seen = ", ".join(map(str, list(tensors)[:3])) or "nothing"
         raise ValueError(
-            f"{source} is no weights file of a known format: it holds {seen}; give a state dict in the names"
+            f"{source} is not a weights file of a known format: it holds {seen}; give a state dict in the names"
             f" of {known}, flat or under {', '.join(map(repr, _CONTAINERS))}."
         )
     if form.refusal is not None:

@@ -1,4 +1,4 @@
-"""The pixels a source's first convolution was trained on, and how it comes to take ours."""
+"""The pixels a source's first convolution was trained on, and how it is adapted to vidgn's."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ Channels = tuple[float, float, float]  # red, green, blue
 class Pixels(NamedTuple):
     """A source's input: its mean and std as fractions of 1, RGB; the order of its channels; its scale.
 
-    `raw`: it takes pixels of 0..255 minus the mean, undivided, and `std` is what we divide by all the same.
+    `raw`: it takes pixels of 0..255 minus the mean, undivided, and `std` is what vidgn divides by.
     """
 
     mean: Channels

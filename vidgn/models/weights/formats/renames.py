@@ -1,4 +1,4 @@
-"""The names of published weight files, as tables of rules that turn them into ours.
+"""The names of published weight files, as tables of rules that turn them into vidgn's.
 
 Ours are pytorchvideo's names of an I3D: block 0 is the stem, 1 3 4 5 are res2 to res5, 2 is pool2, 6 the head.
 A rule's right side is a template for `re.Match.expand`, a function of the match, or None for a tensor that is
