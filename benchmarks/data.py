@@ -29,7 +29,8 @@ from files import machine, make_files
 from loader import delivered
 from peers import PEERS, Draw, Task, floor, skipped
 
-from vidgn.curation.prepare import PrepareSpec, prepare
+from vidgn.curation.encode import PrepareSpec
+from vidgn.curation.prepare import prepare
 from vidgn.data.clips import ClipSpec, test_starts
 from vidgn.data.dataset import ClipDataset
 from vidgn.data.manifests.manifest import Manifest

@@ -103,3 +103,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     assert done.returncode == 0, done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
     return folder
+
+
+@pytest.fixture
+def vidgn(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `vidgn ARGUMENTS` in this process; return (exit status, stdout, stderr)."""
+    from vidgn.cli.main import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
+            main([str(argument) for argument in arguments])
+        return int(stop.value.code or 0), *capsys.readouterr()
+
+    return run

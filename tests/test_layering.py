@@ -12,7 +12,7 @@ SOURCES = sorted([*(ROOT / "vidgn").rglob("*.py"), ROOT / "train.py", ROOT / "ev
 
 # Layers from the top: a part may import parts of lower lines, and itself.
 LAYERS = (
-    ("vidgn.cli", "vidgn.api", "vidgn.__main__", "train", "eval"),
+    ("vidgn.cli", "vidgn.api", "vidgn.loaded_model", "vidgn.__main__", "train", "eval"),
     ("vidgn.detection",),
     ("vidgn.conversion",),
     ("vidgn.inference",),
@@ -85,7 +85,7 @@ STRICTER = {
 
 DOORS = {
     "pytorchvideo": ("vidgn.models.builders",),
-    "av": ("vidgn.data.video", "vidgn.data.readers", "vidgn.data.synthetic.motions", "vidgn.curation.prepare"),
+    "av": ("vidgn.data.video", "vidgn.data.readers", "vidgn.data.synthetic.motions", "vidgn.curation.encode"),
     "decord": ("vidgn.data.video", "vidgn.data.readers"),
     "torchcodec": ("vidgn.data.video", "vidgn.data.readers"),
     "lightning": (

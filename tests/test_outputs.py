@@ -9,24 +9,12 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
-from vidgn.cli.main import app, main
+from vidgn.cli.main import app
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.synthetic.root import check_drawing_root
 from vidgn.outputs import check_outputs, folded, replacing
 
 MINE = b"the user's own"
-
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidgn.api import LoadedModel, create_model, evaluate, list_models, list_norms, load, model_info, train
+    from vidgn.api import create_model, evaluate, list_models, list_norms, model_info, train
     from vidgn.classifier import VideoClassifier
     from vidgn.conversion.weights import convert_weights
     from vidgn.data.manifests.manifest import Manifest
     from vidgn.data.module import VideoDataModule
     from vidgn.data.video import open_video
+    from vidgn.loaded_model import LoadedModel, load
     from vidgn.norms.convert import convert_norm
     from vidgn.norms.layers import GroupNorm3d, make_norm
 
@@ -31,7 +32,7 @@ except PackageNotFoundError:  # a clone that is not installed
 
 _LATER = {
     "GroupNorm3d": "vidgn.norms.layers",
-    "LoadedModel": "vidgn.api",
+    "LoadedModel": "vidgn.loaded_model",
     "Manifest": "vidgn.data.manifests.manifest",
     "VideoClassifier": "vidgn.classifier",
     "VideoDataModule": "vidgn.data.module",
@@ -41,7 +42,7 @@ _LATER = {
     "evaluate": "vidgn.api",
     "list_models": "vidgn.api",
     "list_norms": "vidgn.api",
-    "load": "vidgn.api",
+    "load": "vidgn.loaded_model",
     "make_norm": "vidgn.norms.layers",
     "model_info": "vidgn.api",
     "open_video": "vidgn.data.video",

@@ -8,19 +8,6 @@ import typer.main
 
 from vidgn.cli.main import app, main
 
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
-
-
 COMMANDS = sorted(typer.main.get_command(app).commands)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from vidgn.curation.encode import PrepareSpec
 from vidgn.curation.pool import spread
-from vidgn.curation.prepare import PrepareSpec, prepare
+from vidgn.curation.prepare import prepare
 from vidgn.data.video import open_video
 
 from .test_prepare import write

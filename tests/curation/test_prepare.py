@@ -10,8 +10,10 @@ import av
 import numpy as np
 import pytest
 
+from vidgn.curation import encode
 from vidgn.curation import prepare as module
-from vidgn.curation.prepare import LEDGER, Prepared, PrepareSpec, prepare, prepare_file
+from vidgn.curation.encode import PrepareSpec, prepare_file
+from vidgn.curation.prepare import LEDGER, Prepared, prepare
 from vidgn.curation.prepare_print import ReadSpeed, prepare_summary, run_prepare
 from vidgn.data.faults.child_process import Helper
 from vidgn.data.readers.pyav.reader import PyavReader
@@ -120,7 +122,7 @@ def test_a_file_that_fails_its_check_does_not_appear(tmp_path):
 def test_frames_that_were_not_written_are_noticed(tmp_path, monkeypatch):
     source = write(tmp_path / "a.mp4")
     short = write(tmp_path / "short.mp4", frames=19)
-    monkeypatch.setattr(module, "_encode", lambda video, part, spec: part.write_bytes(short.read_bytes()))
+    monkeypatch.setattr(encode, "_encode", lambda video, part, spec: part.write_bytes(short.read_bytes()))
     with pytest.raises(ValueError, match=r"a\.mp4: 19 of 20 frames were written"):
         prepare_file(source, tmp_path / "b.mp4", spec=SPEC)
 

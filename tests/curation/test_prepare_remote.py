@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vidgn.curation.prepare import PrepareSpec, prepare
+from vidgn.curation.encode import PrepareSpec
+from vidgn.curation.prepare import prepare
 from vidgn.curation.prepare_print import run_prepare
 from vidgn.data.storage import remote, retry
 

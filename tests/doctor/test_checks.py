@@ -2,23 +2,9 @@ import json
 
 import pytest
 
-from vidgn.cli.main import main
 from vidgn.doctor import checks, self_tests
 from vidgn.doctor.checks import run_test
 from vidgn.doctor.known_bad import known_bad
-
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
-
 
 GOOD = {"python": "3.11.7", "torch": "2.11.0+cu130", "lightning": "2.6.6", "hydra-core": "1.3.2"}
 

@@ -6,31 +6,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
 from vidgn.inference.explain import Explanation, grad_cam, overlay
 from vidgn.inference.windows import Window
-
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def video(tmp_path):
-    """60 frames at 25 frames per second."""
-    path = tmp_path / "noise.mp4"
-    write_video(path, np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8))
-    return path
 
 
 class Head(nn.Module):

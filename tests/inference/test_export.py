@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
 from vidgn.inference.export import Exported, compare_outputs
 from vidgn.inference.model import open_model
@@ -18,18 +17,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning:torch"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch.onnx"),
 ]
-
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
 
 
 def need_onnx():

@@ -5,33 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
 from vidgn.inference.explain import grad_cam
 from vidgn.inference.features import extract, features_of, residual_stages
 from vidgn.inference.model import open_model
 from vidgn.models.registry import build_model
 from vidgn.norms import make_norm
-
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def video(tmp_path):
-    """60 frames at 25 frames per second."""
-    path = tmp_path / "noise.mp4"
-    write_video(path, np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8))
-    return path
 
 
 def test_windows_have_features_scores_and_times(vidgn, trained, video, tmp_path):

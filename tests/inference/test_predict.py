@@ -8,31 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
 from vidgn.inference.overlay import draw_label
 from vidgn.inference.predict import Segment, WindowAnswer, segments
-
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def video(tmp_path):
-    """A video of 60 frames at 25 frames per second."""
-    path = tmp_path / "noise.mp4"
-    write_video(path, np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8))
-    return path
 
 
 def test_the_numbers_are_those_of_eval(vidgn, trained, motions):

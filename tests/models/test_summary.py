@@ -4,21 +4,6 @@ import sys
 
 import pytest
 
-from vidgn.cli.main import main
-
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
-
-
 # Output (C, T, H, W) of each block: the layer table of video-nonlocal-net at 32 x 224 x 224.
 I3D_AT_32_FRAMES = [
     ("blocks.0", [64, 8, 55, 55]),

@@ -7,24 +7,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from vidgn.cli.main import main
 from vidgn.report import curves
 from vidgn.report.curves import PACE
 from vidgn.report.page import TABLE_8, table_8
 from vidgn.report.read_run import Bin, Run, Scored, class_accuracy, confusion, read_run, reliability
 from vidgn.report.write import run_report, training_sections
-
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
-
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

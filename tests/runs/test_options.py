@@ -3,6 +3,7 @@
 Write the file again with `VIDGN_OPTIONS=write pytest tests/runs/test_options.py`.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ FILE = Path(__file__).with_name("options.json")
 DATA_SETS = [name for name in group_choices("data") if name != "checkpoint"]
 
 
+@functools.cache
 def options_of(name):
     """Return the options of a program, with those of every data set and norm."""
     names = set()

@@ -73,7 +73,7 @@ def prepare_command(
     as_json: Json = False,
 ) -> None:
     """Re-encode videos for random access, verified and restartable. Status 1: a video failed."""
-    from vidgn.curation.prepare import PrepareSpec
+    from vidgn.curation.encode import PrepareSpec
     from vidgn.curation.prepare_print import run_prepare
 
     spec = PrepareSpec(short_side=short_side, gop=gop, crf=crf)

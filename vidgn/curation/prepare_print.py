@@ -11,8 +11,9 @@ from typing import NamedTuple, TextIO, cast
 import numpy as np
 
 from vidgn.console import ProgressBar
+from vidgn.curation.encode import PrepareSpec
 from vidgn.curation.pool import Engine
-from vidgn.curation.prepare import LEDGER, Prepared, PrepareSpec, prepare, target_name
+from vidgn.curation.prepare import LEDGER, Prepared, prepare, target_name
 from vidgn.data.clips import frame_indices, train_start
 from vidgn.data.storage.local_copy import path_of
 from vidgn.data.video import open_video

@@ -77,41 +77,16 @@ def run_training(config: DictConfig) -> Result | None:
         adopt_shape(config)
         dry_run(config)
         return None
-    check_devices(config.trainer)
-    if config.test:
-        check_test_limit(config.trainer)
-    check_sharding(str(config.trainer.strategy), precision=config.trainer.precision, speed=speed_spec(config))
+    _check_options(config)
     folder = run_folder()
-    keep = Keep(
-        folder / "checkpoints",
-        every_minutes=config.save_every_minutes,
-        every_steps=config.save_every_steps,
-        last=config.keep_last,
-        by=monitor(config.best_by),
-    )
+    keep = _checkpoints(config, folder)
     stop = Stop(keep if config.trainer.enable_checkpointing else None)
     check_run_inputs(folder, config)
     with stop.listening(), own_folder(folder, overwrite=config.overwrite):
         first = find_start(config.resume, folder)
         classifier, data, start = _parts(config, first)
         keep.by = _best_by(config, num_videos=len(data.manifests["val"]))
-        callbacks: list[L.Callback] = [
-            NonFiniteGuard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
-            *averages(classifier.net, config),  # before keep, which saves the trained weights
-            *([EarlyStop(config.early_stop, by=keep.by)] if config.early_stop is not None else []),  # before keep
-            *([keep] if config.trainer.enable_checkpointing else []),  # before all that log
-            stop,
-            *(
-                [PreciseBN(num_batches=config.precise_bn, only_resume=lambda: stop.asked is not None)]
-                if config.precise_bn
-                else []
-            ),
-            Speed(speed_spec(config), clip=(config.clip_len, config.crop, config.batch)),
-            *([LearningRateMonitor("step")] if config.logger.names else []),
-            *regularizers(cast("VideoNet", classifier.net), config),
-            *([BatchStrip(folder, classifier.classes)] if data.augment.is_on else []),
-            *watchers(config, net=classifier.net, folder=folder),
-        ]
+        callbacks = _callbacks(config, classifier, data, keep=keep, stop=stop, folder=folder)
         if first is not None:
             check_same_job(first, _described(classifier), force=config.resume_force)
             bring_best(first, folder)
@@ -132,16 +107,71 @@ def run_training(config: DictConfig) -> Result | None:
         log_config(trainer.loggers, _plain(config))
         trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
         best = _best(trainer, keep)
-        if not config.test:
-            return None
-        if best is not None:
-            _announce_best(keep, num_videos=len(data.manifests["val"]))
-            classifier.net.load_state_dict(read_checkpoint(best).net)
-        result = score_test(trainer, classifier, data, folder=folder, checkpoint=best)
-        names = ("video_top1", "video_top5", "clip_top1", "clip_top5")
-        metrics = {f"test/{name}": float(getattr(result, name)) for name in names}
-        log_config(trainer.loggers, _plain(config), metrics=metrics)
-        return result
+        return _test_best(config, trainer, classifier, data, keep=keep, best=best) if config.test else None
+
+
+def _check_options(config: DictConfig) -> None:
+    """Check what can be checked before anything is read or built.
+
+    Raises:
+        ValueError: an option does not fit this machine or another option.
+    """
+    check_devices(config.trainer)
+    if config.test:
+        check_test_limit(config.trainer)
+    check_sharding(str(config.trainer.strategy), precision=config.trainer.precision, speed=speed_spec(config))
+
+
+def _checkpoints(config: DictConfig, folder: Path) -> Keep:
+    return Keep(
+        folder / "checkpoints",
+        every_minutes=config.save_every_minutes,
+        every_steps=config.save_every_steps,
+        last=config.keep_last,
+        by=monitor(config.best_by),
+    )
+
+
+def _callbacks(
+    config: DictConfig, classifier: VideoClassifier, data: VideoDataModule, *, keep: Keep, stop: Stop, folder: Path
+) -> list[L.Callback]:
+    """Return what watches the run. Lightning calls them in this order, and what is saved depends on it."""
+    precise = []
+    if config.precise_bn:
+        precise = [PreciseBN(num_batches=config.precise_bn, only_resume=lambda: stop.asked is not None)]
+    return [
+        NonFiniteGuard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
+        *averages(classifier.net, config),  # before keep, which saves the trained weights
+        *([EarlyStop(config.early_stop, by=keep.by)] if config.early_stop is not None else []),  # before keep
+        *([keep] if config.trainer.enable_checkpointing else []),  # before all that log
+        stop,
+        *precise,
+        Speed(speed_spec(config), clip=(config.clip_len, config.crop, config.batch)),
+        *([LearningRateMonitor("step")] if config.logger.names else []),
+        *regularizers(cast("VideoNet", classifier.net), config),
+        *([BatchStrip(folder, classifier.classes)] if data.augment.is_on else []),
+        *watchers(config, net=classifier.net, folder=folder),
+    ]
+
+
+def _test_best(
+    config: DictConfig,
+    trainer: L.Trainer,
+    classifier: VideoClassifier,
+    data: VideoDataModule,
+    *,
+    keep: Keep,
+    best: Path | None,
+) -> Result:
+    """Score the best checkpoint on the test videos, and log the result."""
+    if best is not None:
+        _announce_best(keep, num_videos=len(data.manifests["val"]))
+        classifier.net.load_state_dict(read_checkpoint(best).net)
+    result = score_test(trainer, classifier, data, folder=run_folder(), checkpoint=best)
+    names = ("video_top1", "video_top5", "clip_top1", "clip_top5")
+    metrics = {f"test/{name}": float(getattr(result, name)) for name in names}
+    log_config(trainer.loggers, _plain(config), metrics=metrics)
+    return result
 
 
 def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, VideoDataModule, Start]:
