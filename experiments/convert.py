@@ -2,7 +2,8 @@
 
 `python -m experiments.convert stages --weights FILE --videos DIR`: a ResNet-50 with published batch-norm weights in
 torchvision's names, of which layer4 may be missing. One frame of each training video calibrates it; one frame of each
-validation video measures the correlation of what the two nets give after layer1, layer2 and layer3.
+validation video measures the correlation of what the two nets give after layer1, layer2 and layer3. Groups and kernels
+are chosen on the frames that calibrate. `--stride 1x1` puts the strides where He et al. trained their nets.
 
 DIR holds train/CLASS/*.mp4 and val/CLASS/*.mp4. Results are written to experiments/results/convert-stages.json.
 """
@@ -33,9 +34,14 @@ METHODS: Mapping[str, Mapping[str, Any] | None] = {
     "copy": None,
     "affine": {},
     "affine and scales": {"scales": "fit"},
-    "affine, 2 groups": {"groups": (2,)},
+    "affine, scales and input scales": {"scales": "fit", "kernels": "scale"},
+    "affine, scales and kernels": {"scales": "fit", "kernels": "fit"},
+    "affine, 1 group": {"groups": (1,)},
     "affine and scales, 2 groups": {"groups": (2,), "scales": "fit"},
     "affine and scales, 1 group": {"groups": (1,), "scales": "fit"},
+    "affine, scales and input scales, 1 group": {"groups": (1,), "scales": "fit", "kernels": "scale"},
+    "affine, scales and kernels, 1 group": {"groups": (1,), "scales": "fit", "kernels": "fit"},
+    "affine, scales and kernels, groups chosen": {"groups": (1, 2, 4, 8, 16, 32), "scales": "fit", "kernels": "fit"},
 }
 
 
@@ -65,12 +71,13 @@ def main(options: Sequence[str] | None = None) -> None:
     stages = commands.add_parser("stages", help="correlation of layer1 to layer3 with published weights")
     stages.add_argument("--weights", type=Path, required=True, help="state dict in torchvision's names")
     stages.add_argument("--videos", type=Path, required=True, help="folder with train/ and val/")
-    stages.add_argument("--clips", type=int, default=48, help="frames to calibrate with, and as many to measure with")
+    stages.add_argument("--stride", choices=("3x3", "1x1"), default="3x3", help="which convolution has the stride")
+    stages.add_argument("--clips", type=int, default=96, help="frames to calibrate with, and as many to measure with")
     stages.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     stages.add_argument("--out", type=Path, default=RESULTS / "convert-stages.json")
     given = parser.parse_args(options)
     known = json.loads(given.out.read_text()) if given.out.is_file() else {}
-    result = measure_stages(given.weights, given.videos, frames=given.clips, methods=given.methods)
+    result = measure_stages(given.weights, given.videos, frames=given.clips, methods=given.methods, stride=given.stride)
     result["methods"] = {**known.get("methods", {}), **result["methods"]}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -78,9 +85,13 @@ def main(options: Sequence[str] | None = None) -> None:
         print(name, *(f"{stage} {row['correlation'][stage]:.3f}" for stage in STAGES), sep="  ")
 
 
-def measure_stages(weights: Path, videos: Path, *, frames: int, methods: Sequence[str]) -> dict[str, Any]:
+def measure_stages(
+    weights: Path, videos: Path, *, frames: int, methods: Sequence[str], stride: str = "3x3"
+) -> dict[str, Any]:
     """Convert the trunk by each method and correlate its outputs with those of the batch-norm net."""
     teacher = load_trunk(weights)
+    if stride == "1x1":
+        move_strides(teacher)
     fit, test = (read_frames(videos / split, count=frames) for split in ("train", "val"))
     rows = {}
     for name in methods:
@@ -92,12 +103,13 @@ def measure_stages(weights: Path, videos: Path, *, frames: int, methods: Sequenc
             "correlation": dict(zip(STAGES, correlations(teacher, student, test), strict=True)),
             "r2": {layer.name: round(layer.r2, 4) for layer in report.fits},
             "groups": {layer.name: layer.num_groups for layer in report.fits},
+            "kernels": [layer.name for layer in report.fits if layer.kernel],
             "frames": frames,
             "cpu_seconds": round(time.process_time() - began, 1),
         }
     return {
-        "weights": weights.name, "size": SIZE, "seed": SEED,
-        "versions": {"torch": torch.__version__}, "methods": rows,
+        "weights": weights.name, "size": SIZE, "seed": SEED, "stride": stride,
+        "versions": {"torch": torch.__version__}, "processor": processor_name(), "methods": rows,
     }  # fmt: skip
 
 
@@ -113,6 +125,21 @@ def load_trunk(path: Path) -> Trunk:
     if missing:
         raise ValueError(f"--weights {path} lacks {', '.join(missing[:5])}; give a ResNet-50 in torchvision's names.")
     return trunk
+
+
+def move_strides(trunk: Trunk) -> None:
+    """Put each stride on a 1x1 convolution, as in arXiv 1512.03385; torchvision has it on the 3x3."""
+    for stage in STAGES[1:]:
+        block = trunk.get_submodule(f"{stage}.0")
+        for name, stride in (("conv1", (2, 2)), ("conv2", (1, 1))):
+            block.get_submodule(name).stride = stride  # type: ignore[assignment]
+
+
+def processor_name() -> str:
+    """Return the name that Linux knows the processor by."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def read_frames(folder: Path, *, count: int) -> Tensor:

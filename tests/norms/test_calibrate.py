@@ -185,7 +185,8 @@ def test_a_failure_leaves_the_model_as_it_was(batches):
         ("gn", {"calibrate": []}, "calibrate gave no batch"),
         ("bn", {"calibrate": [torch.zeros(1)]}, "norm=bn is not; use gn, ln, in"),
         ("gn", {"calibrate": [torch.zeros(1)], "scales": "all"}, "scales=all is unknown; use keep or fit"),
-        ("gn", {"scales": "fit"}, "scales=fit and groups=.* need clips to fit to; give calibrate=LOADER"),
+        ("gn", {"calibrate": [torch.zeros(1)], "kernels": "all"}, "kernels=all is unknown; use keep, scale or fit"),
+        ("gn", {"scales": "fit"}, "scales=fit, kernels=keep and groups=.* need clips to fit to; give calibrate=LOADER"),
         ("ln", {"calibrate": [torch.zeros(1)], "groups": [4]}, "must be positive numbers of groups, for norm=gn"),
     ],
 )
@@ -198,3 +199,37 @@ def test_without_calibration_the_report_has_no_fits():
     report = convert_norm(make_net(), "ln")
     assert isinstance(report, ConversionReport)
     assert (report.fits, report.unreached) == ((), ())
+
+
+@torch.no_grad()
+def test_kernels_are_fitted_to_what_the_layers_before_give(monkeypatch):
+    teacher, net, x = make_net(), make_net(), torch.cat(clips())
+    seen = []
+
+    def record(kernel, pairs, *, whole):
+        seen.append([torch.cat(parts) for parts in zip(*pairs, strict=True)])
+        return 3 * kernel.weight if whole else None
+
+    monkeypatch.setattr("vidgn.norms.calibrate.fit_kernel", record)
+    report = convert_norm(net, "ln", calibrate=clips(), kernels="fit")
+    assert [fit.kernel for fit in report.fits] == [False, True, True, True]  # the first has the teacher's own input
+    kernels = [teacher[3].shortcut[0], teacher[3].body[0], teacher[3].body[3]]
+    inputs = [net[:3], net[:3], nn.Sequential(net[:3], net[3].body[:3])]
+    for given, kernel, before in zip(seen, kernels, inputs, strict=True):
+        torch.testing.assert_close(given[0], before(x))
+        end = kernel(teacher[3].body[:3](teacher[:3](x)) if kernel is kernels[2] else teacher[:3](x))
+        torch.testing.assert_close(given[1], end)
+    for fitted, kernel in zip((net[3].shortcut[0], net[3].body[0], net[3].body[3]), kernels, strict=True):
+        assert torch.equal(fitted.weight, 3 * kernel.weight)
+    assert torch.equal(net[0].weight, teacher[0].weight)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"scales": "fit"}, {"kernels": "fit"}], ids=["lines", "scales", "kernels"])
+def test_part_by_part_gives_what_the_whole_net_gives(options, monkeypatch):
+    one, other = make_net(), make_net()
+    convert_norm(one, "ln", calibrate=clips(), **options)
+    monkeypatch.setattr("vidgn.norms.calibrate.find_chain", lambda *args: ())
+    convert_norm(other, "ln", calibrate=clips(), **options)
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name], msg=name)

@@ -35,6 +35,7 @@ def model(
     clip_len: Annotated[int | None, typer.Option(help="Frames of the clip; the net's own if left out.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the stem.")] = None,
+    kernels: Annotated[str, typer.Option(help="scale or fit: fit kernels to their new inputs, too.")] = "keep",
     num_groups: Annotated[int | None, typer.Option(help="Groups of gn; 32 at full width if left out.")] = None,
     channels_per_group: Annotated[int | None, typer.Option(help="Instead of --num-groups.")] = None,
     as_json: Json = False,
@@ -99,6 +100,7 @@ def convert_weights_command(
     norm: Annotated[str, typer.Option(help="gn, ln or frozen_bn.")] = "gn",
     clips: Annotated[int, typer.Option(help="Clips to calibrate with.")] = 96,
     scales: Annotated[str, typer.Option(help="fit: scale kernels too; nearer, but hard to train on.")] = "keep",
+    kernels: Annotated[str, typer.Option(help="scale or fit: fit kernels to their new inputs, too.")] = "keep",
     num_groups: Annotated[int | None, typer.Option(help="Groups of gn; 32 at full width if left out.")] = None,
     distill: Annotated[int | None, typer.Option(metavar="STEPS", help="Then imitate the old net in training.")] = None,
     device: Device = "auto",
@@ -110,8 +112,9 @@ def convert_weights_command(
     from vidgn.conversion.command import run_convert
 
     status = run_convert(
-        source, overrides or [], out=out, norm=norm, clips=clips, scales=scales, num_groups=num_groups,
-        distill=distill, device=device, seed=seed, output=stdout(), as_json=as_json, overwrite=overwrite,
+        source, overrides or [], out=out, norm=norm, clips=clips, scales=scales, kernels=kernels,
+        num_groups=num_groups, distill=distill, device=device, seed=seed, output=stdout(), as_json=as_json,
+        overwrite=overwrite,
     )  # fmt: skip
     raise typer.Exit(status)
 

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
@@ -21,6 +22,7 @@ from vidgn.models.registry import MODELS
 from vidgn.runs.command_line import CONFIGS, check_words
 from vidgn.runs.defaults import fill_clip
 
+_PUBLISHED = ("network", "classes")
 _CLIP = ("clip_len", "span", "crop")
 
 
@@ -32,6 +34,7 @@ def run_convert(
     norm: str,
     clips: int,
     scales: str,
+    kernels: str,
     num_groups: int | None,
     distill: int | None,
     device: str,
@@ -44,12 +47,13 @@ def run_convert(
 
     Args:
         source: a run folder, a checkpoint, a published file, or with `model=` image weights.
-        overrides: data=..., data.root=... of the calibration videos; for image weights also model=..., clip_len=,
-            span=, crop= and init_fresh=.
+        overrides: data=..., data.root=... of the calibration videos; for a published video net also network= and
+            classes=, as for eval.py; for image weights model=..., clip_len=, span=, crop= and init_fresh=.
         out: the file to write.
         norm: gn, ln or frozen_bn.
         clips: to calibrate with.
         scales: keep or fit.
+        kernels: keep, scale or fit.
         num_groups: of gn.
         distill: steps of 8 clips; None: none.
         device: auto, cpu, cuda or cuda:1.
@@ -61,26 +65,41 @@ def run_convert(
     Raises:
         ValueError, OSError: what was given cannot be used; one sentence.
     """
-    config, typed = _compose(overrides)
+    published = {key: value for key, _, value in (one.partition("=") for one in overrides) if key in _PUBLISHED}
+    config, typed = _compose([one for one in overrides if one.partition("=")[0] not in _PUBLISHED])
     if distill is not None and distill < 1:
         raise ValueError(f"--distill ({distill}) must be 1 step or more; leave it out for none.")
-    done = convert_weights(
+    if distill is not None and "model" in typed:
+        raise ValueError(
+            "--distill imitates what a classifier gives, and that of image weights (model=) is new; leave --distill out"
+            " and train with vidgn train init=."
+        )
+    convert = partial(
+        convert_weights,
         source,
-        out=out,
-        norm=cast('Literal["gn", "ln", "frozen_bn"]', norm),
         data=_data(config, typed),
-        clips=clips,
-        scales=cast('Literal["keep", "fit"]', scales),
-        num_groups=num_groups,
-        **_image_options(config, typed),
+        **published,
         device=device,
         seed=seed,
         overwrite=overwrite,
     )
+    done = convert(
+        out=out,
+        norm=cast('Literal["gn", "ln", "frozen_bn"]', norm),
+        clips=clips,
+        scales=cast('Literal["keep", "fit"]', scales),
+        kernels=cast('Literal["keep", "scale", "fit"]', kernels),
+        num_groups=num_groups,
+        **_image_options(config, typed),
+    )
     print(json.dumps(_plain(done)) if as_json else done, file=output, flush=True)
     if distill is None:
         return 0
-    return _distill(done.path, teacher=str(find_checkpoint(source)), steps=distill, output=output)
+    teacher = find_checkpoint(source)
+    if not _is_own(teacher):  # its classes and videos may be named by options: write them down
+        teacher = done.path.absolute().with_suffix(".teacher.ckpt")
+        convert(out=teacher, norm="frozen_bn", clips=1)
+    return _distill(done.path, teacher=str(teacher), steps=distill, output=output)
 
 
 def distill_command(converted: Path, *, teacher: str, steps: int) -> list[str]:
@@ -96,14 +115,25 @@ def distill_command(converted: Path, *, teacher: str, steps: int) -> list[str]:
         f"clip_len={about.clip_len}",
         f"span={about.span}",
         f"crop={about.crop}",
+        f"model={about.model['name']}",
+        *(f"model.{key}={about.model[key]}" for key in ("width", "dropout") if key in about.model),
         "batch=8",
-        "epochs=1000000",
+        f"epochs={steps}",  # each has one step or more; max_steps ends the run
         f"trainer.max_steps={steps}",
         f"trainer.val_check_interval={steps}",
         "trainer.check_val_every_n_epoch=null",
         "test=false",
         f"hydra.run.dir={_quoted(str(distill_folder(converted)))}",
     ]
+
+
+def _is_own(path: Path) -> bool:
+    """Tell a checkpoint of vidgn from a published file."""
+    try:
+        read_checkpoint(path)
+    except ValueError:
+        return False
+    return True
 
 
 def distill_folder(converted: Path) -> Path:
@@ -131,7 +161,8 @@ def _compose(overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
     wrong = sorted(name for name in typed if name.partition(".")[0] not in ("data", "model", "init_fresh", *_CLIP))
     if wrong:
         raise ValueError(
-            f"option {wrong[0]} has no part in a conversion; must be data=, data.NAME=, and for image weights also"
+            f"option {wrong[0]} has no part in a conversion; must be data=, data.NAME=, for a published net"
+            " network= or classes=, and for image weights also"
             " model=, model.NAME=, clip_len=, span=, crop= or init_fresh=."
         )
     check_words("train", overrides)

@@ -77,6 +77,7 @@ def convert_weights(
     clips: int = 96,
     batch: int = 8,
     scales: Literal["keep", "fit"] = "keep",
+    kernels: Literal["keep", "scale", "fit"] = "keep",
     num_groups: int | None = None,
     model: Mapping[str, Any] | None = None,
     sizes: tuple[int, int, int] | None = None,
@@ -99,6 +100,7 @@ def convert_weights(
         clips: to calibrate with, from the training split, and as many of the validation split to compare.
         batch: clips at a time.
         scales: `fit` also scales the kernels: nearer to the batch-norm net, harder to train further.
+        kernels: `scale` and `fit` fit the kernels to the inputs that they get in the new net (`convert_norm`).
         num_groups: of `gn`; None follows the width of the net.
         model: options `model.*` of the video net that image weights are inflated to.
         sizes: of image weights, frames, span and crop of its clips; None: those the net was published with.
@@ -143,7 +145,7 @@ def convert_weights(
         if norm != "frozen_bn":
             names = [name for name, layer in student.named_modules() if isinstance(layer, nn.GroupNorm)]
             with read("train") as train:
-                fits = calibrate_net(teacher, student, names, train, scales=scales).layers
+                fits = calibrate_net(teacher, student, names, train, scales=scales, kernels=kernels).layers
         after = top1(student, test, place)
     write_converted(Path(out), student, about, options=options)
     copied, converted = (

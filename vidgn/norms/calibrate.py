@@ -1,19 +1,32 @@
 """Calibrate a net whose batch norms became group norms: layer by layer, on clips, without training.
 
 Layer by layer in the order of the forward pass, the output of the teacher's batch norm is regressed on the normalized
-input of the student's group norm, with all earlier layers fitted already. Both nets run up to that layer only, so that
-a net of L norms costs about L forward passes of all clips.
+input of the student's group norm, with all earlier layers fitted already. The kernel of the convolution before may be
+fitted first, to what the teacher's convolution gives. Where the net is a chain of modules, what each gives is
+kept in files and only the module of the layer runs again: some ten forward passes of all clips. Where it is none, both
+nets run up to the layer: one forward pass for each of L norms, two with kernels.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
-from vidgn.norms.fit import FitMoments, Line, Sums, clip_moments, fit_scale, normalize_moments
+from vidgn.norms.calibration.chain import StoredBatches, find_chain, is_inside, join_parts
+from vidgn.norms.calibration.kernels import can_be_fitted, fit_kernel
+from vidgn.norms.calibration.lines import FitMoments, Line, Sums, clip_moments, fit_scale, normalize_moments
+from vidgn.norms.calibration.passes import (
+    Nets,
+    check_batches,
+    evaluating,
+    find_feeders,
+    find_order,
+    find_private,
+    read_first,
+    run_net,
+)
 
 SCALE_CLIPS = 1024  # clips whose moments are kept to fit the scales of a layer: 40 bytes per clip and channel
 
@@ -25,13 +38,15 @@ class LayerFit(NamedTuple):
         name: of the layer.
         num_groups: of its group norm.
         r2: share of the variance of the batch norm's output, over all channels, that the group norm explains.
-        scaled: the kernels of the convolution before it were scaled.
+        scaled: the output channels of the convolution before it were scaled.
+        kernel: the kernel of that convolution was fitted to the changed input.
     """
 
     name: str
     num_groups: int
     r2: float
     scaled: bool
+    kernel: bool = False
 
 
 class Calibration(NamedTuple):
@@ -49,6 +64,7 @@ def calibrate_net(
     batches: Iterable[Any],
     *,
     scales: Literal["keep", "fit"] = "keep",
+    kernels: Literal["keep", "scale", "fit"] = "keep",
     groups: Sequence[int] = (),
 ) -> Calibration:
     """Fit the group norms of `student`, in place, to the norms of the same names in `teacher`.
@@ -59,39 +75,93 @@ def calibrate_net(
         teacher: with the norms to imitate; runs in evaluation mode.
         student: the same net with group norms there; runs in evaluation mode.
         names: of these norms.
-        batches: read once for each layer and once more; a batch is the input of the net, or a tuple or list that
-            begins with it.
+        batches: read several times, the more often the less the net is a chain of modules; a batch is the input of the
+            net, or a tuple or list that begins with it.
         scales: `fit` also scales the output channels of the convolution before each norm, which changes what
             dominates a group's statistics.
+        kernels: `scale` fits one factor per input channel of the convolution before each norm to the input that it
+            has in `student`, `fit` the whole kernel where that generalizes better from one half of the clips to the
+            other; the first convolution is left.
         groups: numbers of groups to choose from in each layer, by how much they explain; none: those of `student`.
 
     Raises:
         ValueError: no batches, an iterator that can be read only once, or values that are not finite.
     """
-    _check_batches(batches)
-    with _evaluating(teacher), _evaluating(student):
-        order = _find_order(teacher, names, batches)
-        kernels = _find_kernels(student, order, batches) if scales == "fit" else {}
-        fits = tuple(
-            _fit_layer(name, _pairs(teacher, student, name, batches), student, kernels.get(name), groups)
-            for name in order
-        )
+    check_batches(batches)
+    with evaluating(teacher), evaluating(student):
+        order = find_order(teacher, names, batches)
+        batch = read_first(batches)
+        private = find_private(student, order, batches) if scales == "fit" else {}
+        feeders = find_feeders(student, order, batch) if kernels != "keep" else {}
+        feeders = {name: feeder for name, feeder in feeders.items() if name != order[0]}  # that has the teacher's input
+        fit = partial(_fit_layers, private=private, feeders=feeders, groups=groups, whole=kernels == "fit")
+        chain = find_chain(student, order, lambda: run_net(student, batch))
+        parts = join_parts(chain, _name_feeders(student, {**private, **feeders})) if chain else [("",)]
+        fits = tuple(_fit_chain(Nets(teacher, student, batches, batches), parts, order, fit))
     return Calibration(fits, tuple(name for name in names if name not in order))
 
 
-class _Reached(Exception):
-    """The layer that is looked at has run; the rest of the forward pass is not needed."""
+def _name_feeders(student: nn.Module, feeders: Mapping[str, nn.Module]) -> list[tuple[str, str]]:
+    names = {id(module): name for name, module in student.named_modules()}
+    return [(names[id(feeder)], norm) for norm, feeder in feeders.items()]
+
+
+def _fit_chain(
+    nets: Nets, parts: Sequence[tuple[str, ...]], order: Sequence[str], fit: Callable[..., Iterator[LayerFit]]
+) -> Iterator[LayerFit]:
+    """Fit part by part; what the parts give is kept, so that no layer before them runs again."""
+    with StoredBatches() as of_teacher, StoredBatches() as of_student:
+        batches = nets.teacher_batches, nets.student_batches
+        for part in parts:
+            one, other = (_join(net, part) for net in (nets.teacher, nets.student))
+            layers = {name: nets.student.get_submodule(name) for name in order if any(is_inside(name, p) for p in part)}
+            yield from fit(Nets(one, other, *batches), layers)
+            if part is not parts[-1]:
+                of_teacher.replace(run_net(one, batch) for batch in batches[0])
+                of_student.replace(run_net(other, batch) for batch in batches[1])
+                batches = of_teacher, of_student
+
+
+def _join(net: nn.Module, part: Sequence[str]) -> nn.Module:
+    modules = [net.get_submodule(name) if name else net for name in part]
+    return modules[0] if len(modules) == 1 else nn.Sequential(*modules).eval()
+
+
+def _fit_layers(
+    nets: Nets,
+    layers: Mapping[str, nn.Module],
+    *,
+    private: Mapping[str, nn.Module],
+    feeders: Mapping[str, nn.Module],
+    groups: Sequence[int],
+    whole: bool,
+) -> Iterator[LayerFit]:
+    """Fit the norms of a part of the nets, in the order given."""
+    names = {id(module): name for name, module in nets.student.named_modules()}  # in the part
+    for name, norm in layers.items():
+        assert isinstance(norm, nn.GroupNorm)
+        changed = _fit_feeder(nets, feeders.get(name), names=names, whole=whole)
+        fit = _fit_layer(name, norm, nets.pairs(names[id(norm)]), private.get(name), groups)
+        yield fit._replace(kernel=changed)
+
+
+def _fit_feeder(nets: Nets, feeder: nn.Module | None, *, names: Mapping[int, str], whole: bool) -> bool:
+    """Fit the kernel before a norm, in place; return whether it changed."""
+    if not can_be_fitted(feeder):
+        return False
+    fitted = fit_kernel(feeder, nets.pairs(names[id(feeder)]), whole=whole)
+    if fitted is not None:
+        feeder.weight.copy_(fitted)
+    return fitted is not None
 
 
 def _fit_layer(
     name: str,
+    norm: nn.GroupNorm,
     pairs: Iterator[tuple[Tensor, Tensor]],
-    student: nn.Module,
     kernel: nn.Module | None,
     groups: Sequence[int],
 ) -> LayerFit:
-    norm = student.get_submodule(name)
-    assert isinstance(norm, nn.GroupNorm)
     choices = [number for number in groups if norm.num_channels % number == 0] or [norm.num_groups]
     batches = (clip_moments(x, t) for x, t in pairs)
     if kernel is None:
@@ -160,159 +230,3 @@ def scale_outputs(kernel: nn.Module, scale: Tensor) -> None:
     weight.copy_(weight.double() * scale.view(-1, *[1] * (weight.dim() - 1)))
     if isinstance(bias, Tensor):
         bias.copy_(bias.double() * scale)
-
-
-def _pairs(
-    teacher: nn.Module, student: nn.Module, name: str, batches: Iterable[Any]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give, batch by batch, the input of the student's norm and the output of the teacher's."""
-    for batch in batches:
-        yield _input_of(student, name, batch), _output_of(teacher, name, batch)
-
-
-def _input_of(net: nn.Module, name: str, batch: Any) -> Tensor:
-    caught: list[Tensor] = []
-
-    def stop(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        caught.append(args[0])
-        raise _Reached
-
-    return _run_until(net, batch, caught, net.get_submodule(name).register_forward_pre_hook(stop))
-
-
-def _output_of(net: nn.Module, name: str, batch: Any) -> Tensor:
-    caught: list[Tensor] = []
-
-    def stop(module: nn.Module, args: Any, output: Tensor) -> None:
-        caught.append(output)
-        raise _Reached
-
-    return _run_until(net, batch, caught, net.get_submodule(name).register_forward_hook(stop))
-
-
-def _run_until(net: nn.Module, batch: Any, caught: list[Tensor], hook: Any) -> Tensor:
-    try:
-        with suppress(_Reached):  # raised by the hook, so that the rest of the net is not computed
-            _run(net, batch)
-    finally:
-        hook.remove()
-    if not caught:
-        raise ValueError("a layer that the first calibration batch reached is not reached by another; give equal ones.")
-    return caught[0]
-
-
-def _run(net: nn.Module, batch: Any) -> Any:
-    first = batch[0] if isinstance(batch, tuple | list) else batch
-    like = next(net.parameters(), None)
-    return net(_to(first, like.device) if like is not None else first)
-
-
-def _to(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, tuple | list):
-        return type(batch)(_to(part, device) for part in batch)
-    return batch.to(device) if isinstance(batch, Tensor) else batch
-
-
-def _find_order(teacher: nn.Module, names: Sequence[str], batches: Iterable[Any]) -> list[str]:
-    """List the layers as they run; those that the first batch does not reach are left out."""
-    order: dict[str, None] = {}
-    hooks = [
-        teacher.get_submodule(name).register_forward_hook(lambda *args, name=name: order.setdefault(name))
-        for name in names
-    ]
-    try:
-        _run(teacher, _first(batches))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(order)
-
-
-def _find_kernels(student: nn.Module, order: Sequence[str], batches: Iterable[Any]) -> dict[str, nn.Module]:
-    """Find, by norm, the convolution or linear layer whose output goes to that norm and nowhere else.
-
-    A layer may be scaled if doubling its output and halving the norm's input changes no bit of what the net gives.
-    """
-    batch = _first(batches)
-    candidates = _feeders(student, order, batch)
-    plain = _run(student, batch)
-    if _are_private(student, candidates, batch, plain):
-        return candidates
-    return {name: kernel for name, kernel in candidates.items() if _are_private(student, {name: kernel}, batch, plain)}
-
-
-def _feeders(student: nn.Module, order: Sequence[str], batch: Any) -> dict[str, nn.Module]:
-    outputs: dict[int, tuple[nn.Module, Tensor]] = {}  # the tensor is held, so that its id is not used again
-    feeders: dict[str, nn.Module] = {}
-    uses: dict[int, int] = {}
-
-    def remember(module: nn.Module, args: Any, output: Tensor) -> None:
-        outputs[id(output)] = (module, output)
-        uses[id(module)] = uses.get(id(module), 0) + 1
-
-    def look_up(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            if id(args[0]) in outputs:
-                feeders[name] = outputs[id(args[0])][0]
-
-        return hook
-
-    kernels = [m for m in student.modules() if isinstance(m, _KERNELS) and not is_parametrized(m)]
-    hooks = [kernel.register_forward_hook(remember) for kernel in kernels]
-    hooks += [student.get_submodule(name).register_forward_pre_hook(look_up(name)) for name in order]
-    try:
-        _run(student, batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {name: kernel for name, kernel in feeders.items() if uses[id(kernel)] == 1}
-
-
-def _are_private(student: nn.Module, feeders: Mapping[str, nn.Module], batch: Any, plain: Any) -> bool:
-    hooks = [kernel.register_forward_hook(lambda module, args, output: output * 2) for kernel in feeders.values()]
-    hooks += [
-        student.get_submodule(name).register_forward_pre_hook(lambda module, args: (args[0] / 2,)) for name in feeders
-    ]
-    try:
-        return _equal(_run(student, batch), plain)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, tuple | list):
-        return len(one) == len(other) and all(_equal(a, b) for a, b in zip(one, other, strict=True))
-    return bool(one == other)
-
-
-def _check_batches(batches: Iterable[Any]) -> None:
-    if isinstance(batches, Iterator):
-        raise ValueError(
-            f"calibrate is a {type(batches).__name__}, which can be read only once, and every layer reads it; give a"
-            " list or a DataLoader."
-        )
-
-
-def _first(batches: Iterable[Any]) -> Any:
-    for batch in batches:
-        return batch
-    raise ValueError("calibrate gave no batch; give at least one clip.")
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-_KERNELS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -2,8 +2,9 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -71,6 +72,7 @@ def convert_norm(
     uneven: Literal["refuse", "nearest"] = "refuse",
     calibrate: Iterable[Any] | None = None,
     scales: Literal["keep", "fit"] = "keep",
+    kernels: Literal["keep", "scale", "fit"] = "keep",
     groups: Sequence[int] = (),
     weight_standardization: bool | str = False,
 ) -> ConversionReport:
@@ -95,6 +97,8 @@ def convert_norm(
             evaluation, layer by layer, by least squares.
         scales: with `calibrate`, `fit` also scales the kernels before each norm. The net imitates the old one far
             better and is harder to train further: see docs/convert.md.
+        kernels: with `calibrate`, `scale` and `fit` fit the kernel before each norm to the input that the calibrated
+            layers before give: one factor per input channel, or the whole kernel where that generalizes better.
         groups: with `calibrate` and `gn`, numbers of groups to choose from in each layer.
         weight_standardization: standardize the kernel of every convolution that a norm follows each time it is
             used; keys stay. True, or a name of `STANDARDIZATIONS`. Trained weights give other outputs then.
@@ -112,8 +116,10 @@ def convert_norm(
     """
     norm = make_norm(norm) if isinstance(norm, str) else norm
     _check_arguments(model, norm, keep_statistics=keep_statistics, uneven=uneven)
-    if calibrate is None and (scales != "keep" or groups):
-        raise ValueError(f"scales={scales} and groups={list(groups)} need clips to fit to; give calibrate=LOADER.")
+    if calibrate is None and (scales != "keep" or kernels != "keep" or groups):
+        raise ValueError(
+            f"scales={scales}, kernels={kernels} and groups={list(groups)} need clips to fit to; give calibrate=LOADER."
+        )
     if norm.name == "wn":
         check_normalizable(model)
     how = find_standardization(weight_standardization)
@@ -122,8 +128,9 @@ def convert_norm(
     if calibrate is None:
         report = _swap(model, norm, fold=keep_statistics == "fold", nearest=uneven == "nearest")
         return report if how is None else replace(report, standardized=standardize_weights(model, how))
-    _check_calibrated(norm, scales=scales, groups=groups)
-    return _swap_calibrated(model, norm, calibrate, nearest=uneven == "nearest", scales=scales, groups=groups)
+    _check_calibrated(norm, scales=scales, kernels=kernels, groups=groups)
+    fit = partial(calibrate_net, batches=calibrate, scales=scales, kernels=kernels, groups=groups)
+    return _swap_calibrated(model, norm, fit, nearest=uneven == "nearest")
 
 
 def _swap(model: nn.Module, norm: ConfiguredNorm, *, fold: bool, nearest: bool) -> ConversionReport:
@@ -147,19 +154,13 @@ def _swap(model: nn.Module, norm: ConfiguredNorm, *, fold: bool, nearest: bool) 
 
 
 def _swap_calibrated(
-    model: nn.Module,
-    norm: ConfiguredNorm,
-    batches: Iterable[Any],
-    *,
-    nearest: bool,
-    scales: Literal["keep", "fit"],
-    groups: Sequence[int],
+    model: nn.Module, norm: ConfiguredNorm, fit: Callable[..., Calibration], *, nearest: bool
 ) -> ConversionReport:
     """Calibrate a copy; only what succeeded is written into the model."""
     student = copy.deepcopy(model)
     trial = _swap(student, norm, fold=False, nearest=nearest)
     names = list({id(student.get_submodule(change.name)): change.name for change in trial.changed}.values())
-    calibration = calibrate_net(model, student, names, batches, scales=scales, groups=groups)
+    calibration = fit(model, student, names)
     report = _swap(model, norm, fold=False, nearest=nearest)
     _copy_fit(student, model, calibration)
     return ConversionReport(report.changed, report.left, calibration.layers, calibration.unreached)
@@ -173,7 +174,7 @@ def _copy_fit(student: nn.Module, model: nn.Module, calibration: Calibration) ->
         model.get_submodule(fit.name).num_groups = fit.num_groups  # type: ignore[assignment]
 
 
-def _check_calibrated(norm: ConfiguredNorm, *, scales: str, groups: Sequence[int]) -> None:
+def _check_calibrated(norm: ConfiguredNorm, *, scales: str, kernels: str, groups: Sequence[int]) -> None:
     if norm.name not in _CALIBRATED:
         raise ValueError(
             f"calibrate= fits norms whose statistics are those of a clip, which norm={norm.name} is not; use"
@@ -181,6 +182,8 @@ def _check_calibrated(norm: ConfiguredNorm, *, scales: str, groups: Sequence[int
         )
     if scales not in ("keep", "fit"):
         raise ValueError(f"scales={scales} is unknown; use keep or fit.")
+    if kernels not in ("keep", "scale", "fit"):
+        raise ValueError(f"kernels={kernels} is unknown; use keep, scale or fit.")
     if groups and (norm.name != "gn" or min(groups) < 1):
         raise ValueError(f"groups={list(groups)} must be positive numbers of groups, for norm=gn; see num_groups.")
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vidgn.norms.fit import Sums, clip_moments, fit_scale, normalize_moments
+from vidgn.norms.calibration.lines import Sums, clip_moments, fit_scale, normalize_moments
 
 
 def drawn(clips=3, channels=8, seed=0):
