@@ -65,7 +65,9 @@ def run_convert(
     Raises:
         ValueError, OSError: what was given cannot be used; one sentence.
     """
-    published = {key: value for key, _, value in (one.partition("=") for one in overrides) if key in _PUBLISHED}
+    published: dict[str, Any] = {
+        key: value for key, _, value in (one.partition("=") for one in overrides) if key in _PUBLISHED
+    }
     config, typed = _compose([one for one in overrides if one.partition("=")[0] not in _PUBLISHED])
     if distill is not None and distill < 1:
         raise ValueError(f"--distill ({distill}) must be 1 step or more; leave it out for none.")
