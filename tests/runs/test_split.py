@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from vidgn.checkpoint import read_checkpoint
+from vidgn.cli.main import main
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
 from vidgn.description import Description
@@ -47,6 +49,18 @@ def trained_on_own(videos, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def vidgn(capsys):
+    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
+
+    def run_words(*words):
+        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
+            main([str(word) for word in words])
+        return stop.value.code, *capsys.readouterr()
+
+    return run_words
+
+
 def parts_of(folder):
     with (folder / "split.csv").open(newline="") as file:
         return {row["video"]: row["split"] for row in csv.DictReader(file)}
@@ -59,6 +73,38 @@ def scored(folder):
 
 def trained_on(folder):
     return json.loads((folder / "metrics.json").read_text())["trained_on"]
+
+
+def test_predict_says_which_videos_the_checkpoint_was_trained_on(vidgn, trained_on_own, tmp_path):
+    parts = parts_of(trained_on_own)
+    copies = fill(tmp_path / "elsewhere", [*sorted(parts), "run/new.mp4"])
+    status, out, err = vidgn("predict", copies, "--ckpt", trained_on_own, "--json")
+    assert status == 0, err
+    told = {Path(row["video"]).relative_to(copies).as_posix(): row["part"] for row in json.loads(out)["videos"]}
+    assert told == {**parts, "run/new.mp4": None}
+    count = sum(part == "train" for part in parts.values())
+    assert f"note: the checkpoint was trained on {count} of the 17 videos (" in err
+
+
+def test_a_report_counts_test_videos_that_were_trained_on(vidgn, trained_on_own, tmp_path):
+    """The number comes from the split of the run, also where the metrics do not know it."""
+    status, out, err = vidgn("report", trained_on_own, "--out", tmp_path / "honest", "--json")
+    assert status == 0, err
+    assert json.loads(out)["runs"][0]["trained_on"] == 0
+    page = (tmp_path / "honest" / "index.html").read_text()
+    assert "The split was drawn: " in page
+    assert "were trained on" not in page
+
+    copy = tmp_path / "copy"
+    shutil.copytree(trained_on_own, copy, ignore=shutil.ignore_patterns("checkpoints"))
+    test = sorted(scored(copy))
+    split = copy / "split.csv"
+    split.write_text(split.read_text().replace(f"{test[0]},test", f"{test[0]},train"))
+    status, out, err = vidgn("report", copy, "--out", tmp_path / "page", "--json")
+    assert status == 0, err
+    assert json.loads(out)["runs"][0]["trained_on"] == 1
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert f"WARNING: 1 of the {len(test)} test videos were trained on" in page
 
 
 def test_eval_init_and_resume_keep_to_the_split_of_the_run(run, videos, trained_on_own, tmp_path):

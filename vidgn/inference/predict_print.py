@@ -13,6 +13,7 @@ from rich import markup
 from rich.console import Console
 from rich.progress import Progress, track
 
+from vidgn.data.manifests.drawn_split import Part
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
 from vidgn.escape import plain_cell, printable
@@ -30,6 +31,7 @@ from vidgn.inference.predict import (
     timeline,
 )
 from vidgn.outputs import check_outputs
+from vidgn.runs.split import described_split, parts_of_files
 
 _progress = Console(stderr=True)
 
@@ -59,10 +61,14 @@ def run_predict(
         total = len(given.paths)
         bar = track(found, "scoring", total=total, console=_progress, transient=True, disable=total < 3)
         answers = [_named(answer, given) for answer in bar]
+        parts = _parts(model, given)
     words = protocol_of(model, test)
     count = min(top, len(model.classes))
     if form == "json":
-        records = [as_record(answer, model.classes, count) for answer in answers]
+        records = [
+            {**as_record(answer, model.classes, count), "part": part}
+            for answer, part in zip(answers, parts, strict=True)
+        ]
         print(json.dumps({"checkpoint": str(model.path), "protocol": words, "videos": records}, indent=1), file=out)
     elif form == "csv":
         _write_csv(answers, model, count, out)
@@ -116,6 +122,25 @@ def _check_overlay(target: str, videos: Sequence[str], *, ckpt: str, overwrite: 
         raise ValueError(f"--overlay {target} must be an .mp4 file; use {Path(target).with_suffix('.mp4').name}.")
     inputs: list[str | Path] = [*videos, find_checkpoint(ckpt)]
     check_outputs([target], option="--overlay", inputs=inputs, overwrite=overwrite)
+
+
+def _parts(model: ScoringModel, given: Given) -> list[Part | None]:
+    """Return which part of the checkpoint's run each video belongs to, and note those that it was trained on."""
+    record = described_split(model.description)
+    if record is None:
+        return [None] * len(given.paths)
+    parts = parts_of_files(record, given.paths)
+    trained = [given.name(path) for path, part in zip(given.paths, parts, strict=True) if part == "train"]
+    if trained:
+        first = ", ".join(trained[:3]) + (", ..." if len(trained) > 3 else "")
+        print(
+            printable(
+                f"note: the checkpoint was trained on {len(trained):,} of the {len(parts):,} videos ({first}); their "
+                "scores say nothing about new videos"
+            ),
+            file=sys.stderr,
+        )
+    return parts
 
 
 def _named(answer: Answer, given: Given) -> Answer:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from vidgn.bounds import text
 from vidgn.callbacks.percentiles import PERCENTILE
 from vidgn.report.run_files import number, parsed, position, read_config, read_metrics, read_run_table
+from vidgn.runs.split import SPLIT_FILE
 
 Points = Sequence[tuple[int, float]]  # (optimizer step, value)
 
@@ -41,6 +42,7 @@ class Run:
         loss: of training, by step.
         rate: of learning, by step; of the first group of parameters.
         pace: what was logged of speed and memory (`pace/...`), by step.
+        parts: train, val or test by video, of a drawn split; empty where it was not drawn.
         percentiles: of the values of `layer`, by percentile and epoch; empty unless they were recorded.
         layer: the option `log.percentiles`.
     """
@@ -56,6 +58,13 @@ class Run:
     pace: Mapping[str, Points] = field(default_factory=dict)
     percentiles: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
     layer: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def trained_on(self) -> int:
+        """Count the test videos that the weights were trained on, as the test or the split of the run says."""
+        counted = self.metrics.get("trained_on") or 0
+        return max(counted, sum(self.parts.get(row.video) == "train" for row in self.predictions))
 
     @property
     def norm(self) -> str:
@@ -86,12 +95,13 @@ def read_run(folder: str | Path) -> Run:
     config = read_config(path / "config.yaml")
     rows, measured = read_run_table(tables["metrics"]), read_run_table(tables["pace"])
     answers = read_run_table(tables["predictions"], columns=("video", "label", "class1", "score1", "error"))
+    parts = read_run_table(path / SPLIT_FILE, columns=("video", "split"))
     scored = parsed(tables["predictions"], lambda: [_scored(row) for row in answers])
     curves = parsed(tables["metrics"], lambda: _curves(rows))
     pace = parsed(tables["pace"], lambda: _pace(measured))
     layer = str((config.get("log") or {}).get("percentiles") or "")
     return Run(path, config, metrics=read_metrics(path / "metrics.json"), predictions=scored, pace=pace, layer=layer,
-               **curves)  # fmt: skip
+               parts={row["video"]: row["split"] for row in parts}, **curves)  # fmt: skip
 
 
 def _curves(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:

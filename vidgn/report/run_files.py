@@ -70,6 +70,8 @@ def read_metrics(file: Path) -> dict[str, Any]:
                 raise ValueError(f"has {name} that is not a percentage")
         for name in _COUNTS:
             whole_number(metrics.get(name), name, 0, 1 << 53)
+        if metrics.get("trained_on") is not None:
+            whole_number(metrics["trained_on"], "trained_on", 0, 1 << 53)
         text(metrics.get("protocol"), "protocol")
         return metrics
 

@@ -153,9 +153,24 @@ def _run_sections(run: Run, number: int, draw: _Drawer, *, videos: str | None) -
     if bins:
         diagram = partial(figures.reliability_diagram, bins, error)
         pictures.append(draw(f"run{number}-reliability", "reliability diagram", diagram))
-    found = [Section(f"{run.title}: classes", [paragraph(told), *pictures])]
+    found = [Section(f"{run.title}: classes", [paragraph(told), *_split_notes(run), *pictures])]
     strips = _strips(run, number, draw, root=_root(run, videos))
     return found + ([Section(f"{run.title}: examples", strips)] if strips else [])
+
+
+def _split_notes(run: Run) -> list[str]:
+    """Return what the split of the run says about its test."""
+    counts = {part: sum(value == part for value in run.parts.values()) for part in ("train", "val", "test")}
+    split = ", ".join(f"{count:,} {part}" for part, count in counts.items())
+    notes = [paragraph(f"The split was drawn: {split} (split.csv).")] if run.parts else []
+    if run.trained_on:
+        notes.append(
+            paragraph(
+                f"WARNING: {run.trained_on:,} of the {len(run.predictions):,} test videos were trained on: the test "
+                "says nothing about new videos."
+            )
+        )
+    return notes
 
 
 def _strips(run: Run, number: int, draw: _Drawer, *, root: Path | None) -> list[str | PageFigure]:
@@ -213,4 +228,5 @@ def _record(run: Run) -> dict[str, Any]:
         name: run.metrics.get(name) for name in ("video_top1", "video_top5", "clip_top1", "protocol", "videos_scored")
     }
     error = reliability(run.predictions)[1] if run.predictions else None
+    told["trained_on"] = run.trained_on if run.predictions else None
     return {"folder": str(run.folder), "title": run.title, **told, "calibration_error": error, "worst": worst[:10]}

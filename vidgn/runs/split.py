@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vidgn.checkpoint import read_checkpoint
-from vidgn.data.manifests.drawn_split import SplitRecord
+from vidgn.data.manifests.drawn_split import Part, SplitRecord
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.spec import Split
 from vidgn.description import Description
 
 SPLIT_FILE = "split.csv"  # of a run folder, where the split was drawn
+_MOST_NAMES = 5  # of folders and the file, in the name of a video below its root
 
 
 def described_split(description: Description | None) -> SplitRecord | None:
@@ -67,6 +68,23 @@ def trained_on_note(trained: Sequence[str], *, num_videos: int) -> str:
         f"{len(trained):,} of the {num_videos:,} test videos were trained on ({first}): the test says nothing about "
         "new videos"
     )
+
+
+def parts_of_files(record: SplitRecord, paths: Sequence[str]) -> list[Part | None]:
+    """Return the part of the run that each file belongs to, wherever its folder lies now; None for an unknown one.
+
+    A run knows its videos by their names below the root of the data set, such as CLASS/FILE: the last names of a path
+    are compared. Files that an earlier run trained on, whose weights this one began with, are of train.
+    """
+    parts: list[Part | None] = [None] * len(paths)
+    for depth in range(1, _MOST_NAMES + 1):
+        names = ["/".join(Path(path).parts[-depth:]) for path in paths]
+        trained = set(record.trained_on(names))
+        parts = [
+            "train" if name in trained else now or before
+            for name, now, before in zip(names, record.part_of(names), parts, strict=True)
+        ]
+    return parts
 
 
 def video_names(manifest: Manifest) -> list[str]:
