@@ -1,4 +1,4 @@
-"""A run outlives its terminal: `python train.py | head`, a closed window, a lost connection."""
+"""A run outlives its terminal (`python train.py | head`, a closed window), and takes UTF-8 names in any locale."""
 
 import contextlib
 import os
@@ -59,3 +59,26 @@ def outlive_terminal() -> None:
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def take_utf8_names() -> None:
+    """Start this process again in Python's UTF-8 mode where its locale spells the names that it was given otherwise.
+
+    In a locale such as ISO-8859-1 TensorBoard looks for other files than Python makes. Names of other encodings than
+    UTF-8 stay as they are.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or "PYTHONUTF8" in os.environ:
+        return
+    names = [*map(os.fsencode, sys.argv), os.getcwdb()]
+    if all(name.isascii() for name in names) or not all(map(_is_utf8, names)):
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that it starts, too
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

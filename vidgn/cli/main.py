@@ -14,6 +14,7 @@ import typer
 
 from vidgn.cli import data, jobs, kinetics, models, training, videos
 from vidgn.escape import escaped
+from vidgn.terminal import take_utf8_names
 
 USAGE_ERROR = 2  # exit status
 app = typer.Typer(
@@ -58,6 +59,7 @@ def run() -> None:
     The interpreter's own end calls the destructors of torch's CUDA libraries, which read 115 MB from the disk only to
     be gone: an eighth of the memory of a small job.
     """
+    take_utf8_names()
     try:
         main()
     except SystemExit as stop:

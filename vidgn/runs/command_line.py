@@ -24,7 +24,7 @@ from vidgn.escape import escaped
 from vidgn.overrides import check_type, quote_paths
 from vidgn.run_folder import claim_typed_folder
 from vidgn.runs.sweeps import combinations
-from vidgn.terminal import outlive_terminal
+from vidgn.terminal import outlive_terminal, take_utf8_names
 
 _PACKAGE = Path(__file__).parents[1]
 # In a wheel the files lie inside the package, in a clone beside it.
@@ -61,6 +61,7 @@ def command(
             sys.exit(USAGE_ERROR)
 
         def main() -> None:
+            take_utf8_names()
             words = full_names(sys.argv[1:])
             options = CONFIGS if choose_options is None else choose_options(words)
             words += default_words(words) if config_name == "train" and options == CONFIGS else []
