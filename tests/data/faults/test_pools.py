@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,11 @@ def test_a_pool_gives_results_and_errors():
         assert list(pool.map(abs, [-1, -2, 3])) == [1, 2, 3]
     with pytest.raises(TypeError, match="bad operand"), process_pool(1) as pool:
         list(pool.map(abs, ["x"]))
+
+
+def test_an_interrupt_ends_a_process_that_the_pool_does_not_know_yet():
+    process = get_context("spawn").Process(target=time.sleep, args=(1000,))
+    with pytest.raises(KeyboardInterrupt), process_pool(1):
+        process.start()
+        raise KeyboardInterrupt
+    assert not process.is_alive()
