@@ -63,7 +63,12 @@ def test_a_pool_gives_results_and_errors():
 
 def test_an_interrupt_ends_a_process_that_the_pool_does_not_know_yet():
     process = get_context("spawn").Process(target=time.sleep, args=(1000,))
-    with pytest.raises(KeyboardInterrupt), process_pool(1):
-        process.start()
-        raise KeyboardInterrupt
+
+    def start_and_be_interrupted():
+        with process_pool(1):
+            process.start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start_and_be_interrupted()
     assert not process.is_alive()
