@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vidgn.cli.option_table import read_options
+from vidgn.detection.dispatch import OPTIONS
 from vidgn.runs.command_line import CONFIGS, group_choices
 
 FILE = Path(__file__).with_name("options.json")
@@ -20,6 +21,9 @@ DATA_SETS = [name for name in group_choices("data") if name != "checkpoint"]
 @functools.cache
 def options_of(name):
     """Return the options of a program, with those of every data set and norm."""
+    if name == "detect":
+        listed = (read_options("train", [choice], configs=OPTIONS) for choice in ("data=coco", "data=shapes"))
+        return sorted({option.name for groups in listed for group in groups.values() for option in group})
     names = set()
     for choice in (
         *(f"data={data}" for data in DATA_SETS),
@@ -32,7 +36,7 @@ def options_of(name):
     return sorted(names)
 
 
-@pytest.mark.parametrize("name", ["train", "eval"])
+@pytest.mark.parametrize("name", ["train", "eval", "detect"])
 def test_the_options_are_those_that_were_decided_on(name):
     found = options_of(name)
     if os.environ.get("VIDGN_OPTIONS") == "write":

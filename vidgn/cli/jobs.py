@@ -36,13 +36,14 @@ def eval_command(words: Words = None) -> None:
 def _run(name: str, words: Sequence[str], job: Callable[..., Any]) -> None:
     from vidgn.cli.option_table import print_options
     from vidgn.detection.dispatch import choose_options
-    from vidgn.runs.command_line import command
+    from vidgn.runs.command_line import CONFIGS, command
 
     flags = {"--help", "-h", "--options"}
     if flags & set(words):
         if "--options" not in words:
             print(_USAGE[name])
-        print_options(name, [word for word in words if word not in flags])
+        overrides = [word for word in words if word not in flags]
+        print_options(name, overrides, configs=choose_options(overrides) if name == "train" else CONFIGS)
         return
     sys.argv = [f"vidgn {name}", *words]
     command(name, choose_options=choose_options if name == "train" else None)(job)()
@@ -60,6 +61,7 @@ checkpoints/, metrics.json and predictions.csv.
   vidgn train clip_len=64 batch=4 norm=gn data=kinetics400 data.root=DIR
   vidgn train -m norm=bn,gn batch=8,2                every combination, each in a folder of its own
   vidgn train --options data=folder                  the options that apply to your own videos
+  vidgn train task=detect data=coco data.root=DIR    boxes and masks in images (docs/detection.md)
   vidgn train --config-dir DIR preset=mine           with your own files in DIR/preset, DIR/model, ...
 
 Example: vidgn train data=folder data.root=DIR norm=gn

@@ -83,6 +83,15 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Turn runs into one HTML page: error curves, Table 8, confusion, worst classes, calibration, examples."""
+    from vidgn.detection.dispatch import are_detection_runs
+
+    if are_detection_runs(runs or []):
+        from vidgn.detection.report import run_detection_report
+
+        status = run_detection_report(
+            runs or [], target=out, out=stdout(), as_json=as_json, overwrite=overwrite, images=videos
+        )
+        raise typer.Exit(status)
     from vidgn.report.write import run_report
 
     raise typer.Exit(

@@ -33,26 +33,29 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-def read_options(config_name: str, overrides: Sequence[str] = ()) -> dict[str, list[Option]]:
+def read_options(
+    config_name: str, overrides: Sequence[str] = (), *, configs: Path = CONFIGS
+) -> dict[str, list[Option]]:
     """Return the options by group: `general` first, then one group per part (`data`, `model`, `norm`, ...).
 
     Args:
         config_name: `train` or `eval`.
         overrides: KEY=VALUE; the choice of a group decides whose options are listed, as in `data=folder`.
+        configs: folder of the main file and its groups; groups that it lacks are those of `CONFIGS`.
 
     Raises:
         ValueError: an unknown option or choice.
     """
-    check_words(config_name, overrides)
+    check_words(config_name, overrides, configs)
     chosen = dict(word.split("=", 1) for word in overrides)
-    main = CONFIGS / f"{config_name}.yaml"
+    main = configs / f"{config_name}.yaml"
     defaults = _defaults(main)
     general: dict[str, Option] = {}
     groups: dict[str, dict[str, Option]] = {}
     for group, default in defaults.items():
         choice = chosen.get(group, default)
-        general[group] = Option(group, choice, "", tuple(group_choices(group)))
-        for option in _of_group(group, choice):
+        general[group] = Option(group, choice, "", tuple(_choices(configs, group)))
+        for option in _of_group(configs, group, choice):
             part, dot, _ = option.name.partition(".")
             target = groups.setdefault(part, {}) if dot else general
             target[option.name] = option
@@ -70,14 +73,16 @@ def read_options(config_name: str, overrides: Sequence[str] = ()) -> dict[str, l
     return {"general": ordered} | {group: list(options.values()) for group, options in groups.items() if options}
 
 
-def print_options(config_name: str, overrides: Sequence[str] = (), *, console: Console | None = None) -> None:
+def print_options(
+    config_name: str, overrides: Sequence[str] = (), *, console: Console | None = None, configs: Path = CONFIGS
+) -> None:
     """Print the table of options.
 
     Raises:
         ValueError: an unknown option or choice.
     """
     console = console or Console()
-    for group, options in read_options(config_name, overrides).items():
+    for group, options in read_options(config_name, overrides, configs=configs).items():
         table = Table(title=group, title_justify="left", title_style="bold", expand=False, pad_edge=False)
         table.add_column("option", no_wrap=True)
         table.add_column("value", overflow="fold", max_width=24)
@@ -90,24 +95,34 @@ def print_options(config_name: str, overrides: Sequence[str] = (), *, console: C
         console.print()
 
 
+def _choices(configs: Path, group: str) -> list[str]:
+    if _folder(configs, group).parent == CONFIGS:
+        return group_choices(group)
+    return sorted(path.stem for path in (configs / group).glob("*.yaml"))
+
+
+def _folder(configs: Path, group: str) -> Path:
+    return configs / group if (configs / group).is_dir() else CONFIGS / group
+
+
 def _defaults(path: Path) -> dict[str, str]:
     """Return the groups of a main file with their default choices."""
     found = re.findall(r"^  - (\w+): ([\w]+)", path.read_text("utf-8"), flags=re.MULTILINE)
     return {group: "" if choice == "null" else choice for group, choice in found}
 
 
-def _of_group(group: str, choice: str) -> Iterator[Option]:
+def _of_group(configs: Path, group: str, choice: str) -> Iterator[Option]:
     """Yield the options of a group's file, with the group before their names where the file does not name it."""
     if not choice:
         return
-    path = CONFIGS / group / f"{choice}.yaml"
+    path = _folder(configs, group) / f"{choice}.yaml"
     text = path.read_text("utf-8")
     everywhere = "@package _global_" in text
     own = [option for option in _lines(path) if option.name.partition(".")[0] != "defaults"]
     own = own if everywhere else [option._replace(name=f"{group}.{option.name}") for option in own]
     included = re.findall(r"^  - (\w+)$", text, flags=re.MULTILINE)
     for part in included if "_self_" in included else [*included, "_self_"]:  # in Hydra's order
-        yield from own if part == "_self_" else _of_group(group, part)
+        yield from own if part == "_self_" else _of_group(configs, group, part)
 
 
 def _lines(path: Path) -> Iterator[Option]:

@@ -47,9 +47,17 @@ def predict_command(
         raise typer.Exit(
             run_camera(camera, ckpt=ckpt, out=stdout(), top=top, seconds=seconds, device=device, as_json=as_json)
         )
+    form = "json" if as_json else "csv" if as_csv else "text"
+    from vidgn.detection.dispatch import detects
+
+    if detects(videos or [], ckpt=ckpt):
+        if timeline or overlay or num_clips is not None or num_crops is not None:
+            raise ValueError("--timeline, --overlay, --num-clips and --num-crops are for videos; leave them out.")
+        from vidgn.detection.predict import run_detect
+
+        raise typer.Exit(run_detect(videos or [], ckpt=ckpt, out=stdout(), device=device, form=form))
     from vidgn.inference.predict_print import run_predict, run_timeline
 
-    form = "json" if as_json else "csv" if as_csv else "text"
     if timeline or overlay:
         status = run_timeline(
             videos or [], ckpt=ckpt, out=stdout(), stride=stride, device=device, form=form, overlay=overlay,

@@ -51,3 +51,20 @@ def evaluate_task(config: Any) -> object:
     from vidgn.evaluation.evaluate import evaluate_checkpoint
 
     return evaluate_checkpoint(config)
+
+
+def detects(inputs: Sequence[str], *, ckpt: str) -> bool:
+    """Tell whether `vidgn predict` is about objects in images: image files, and a checkpoint of a detector."""
+    if not inputs or any(Path(name).suffix.lower() not in _IMAGES for name in inputs):
+        return False
+    from vidgn.detection.evaluate import is_detector
+
+    return is_detector(ckpt)
+
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
+
+
+def are_detection_runs(folders: Sequence[str]) -> bool:
+    """Tell whether all are run folders of task=detect with a finished test."""
+    return bool(folders) and all((Path(name).expanduser() / "detections.json").is_file() for name in folders)

@@ -68,7 +68,7 @@ def runs_table(runs: Sequence[Run]) -> str:
         words = run.config
         shape = (words["data"]["name"], run.norm, words["clip_len"], words["batch"])
         rows.append([run.folder.absolute().name, *shape, *numbers, counted, test.get("protocol", "not tested")])
-    return _table(head, rows)
+    return html_table(head, rows)
 
 
 def table_8(runs: Sequence[Run]) -> str:
@@ -81,7 +81,7 @@ def table_8(runs: Sequence[Run]) -> str:
         "Kinetics-400 validation, top-1 / top-5 in percent, mean of 10 clips. Ours is a dash where no run of that "
         "cell on Kinetics-400 was given."
     )
-    return f"<h3>Table 8</h3>{paragraph(note)}{_table(('norm', *(name for name, *_ in cells)), rows)}"
+    return f"<h3>Table 8</h3>{paragraph(note)}{html_table(('norm', *(name for name, *_ in cells)), rows)}"
 
 
 def _cell(runs: Sequence[Run], norm: str, frames: int, batch: int) -> str:
@@ -97,7 +97,7 @@ def _cell(runs: Sequence[Run], norm: str, frames: int, batch: int) -> str:
     return f"paper {paper}; ours {ours}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def html_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a table whose cells carry their column's name, which a narrow screen shows beside them."""
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join(
