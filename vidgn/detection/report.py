@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -124,10 +123,9 @@ def _pictures(
     shown: list[str | PageFigure] = []
     for name, image in _images(run, root=root):
         rows = [row for row in run["rows"] if row["image"] == name and row["score"] >= _LEAST_SCORE]
-        draw = partial(draw_detections, image, rows)
-        drawn = [theme.as_png(draw(colours=colours)) for colours in theme.THEMES]
-        files[f"run{number}-{len(shown) + 1}.png"] = drawn[0]
-        shown.append(PageFigure(f"{name}: {len(rows)} objects", drawn[0], drawn[1]))
+        drawn = theme.as_png(draw_detections(image, rows))
+        files[f"run{number}-{len(shown) + 1}.png"] = drawn
+        shown.append(PageFigure(f"{name}: {len(rows)} objects", drawn, has_frames=True))
     return shown or [paragraph("Images are shown with --videos DIR, the folder of the images of the split.")]
 
 
@@ -149,23 +147,22 @@ def _images(run: Mapping[str, Any], *, root: Path | None) -> list[tuple[str, Any
     ]
 
 
-def draw_detections(image: Any, rows: Sequence[Mapping[str, Any]], *, colours: theme.Theme) -> Figure:
+def draw_detections(image: Any, rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw boxes, masks and names over an image (H,W,3).
 
     Args:
         image: uint8.
         rows: of detections.json.
-        colours: of the page.
     """
-    figure, (axes,) = theme.new_figure(colours, theme.PANEL)
+    figure, (axes,) = theme.new_figure(theme.PANEL)
     axes.imshow(image)
     axes.axis("off")
     for number, row in enumerate(rows):
-        colour = colours.marks[number % len(colours.marks)]
+        colour = theme.MARKS[number % len(theme.MARKS)]
         x, y, width, height = row["bbox"]
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), width, height, fill=False, edgecolor=colour, linewidth=1.5))
         label = f"{row['class']} {row['score']:.2f}"
-        axes.text(x, y - 1, label, color=colours.paper, fontsize=8, backgroundcolor=colour)
+        axes.text(x, y - 1, label, color=theme.PAPER, fontsize=8, backgroundcolor=colour)
         if "segmentation" in row:
             mask = unpack_masks([row["segmentation"]], tuple(row["segmentation"]["size"]))[0]
             axes.contour(mask.numpy(), levels=[0.5], colors=[colour], linewidths=1)
