@@ -5,6 +5,8 @@ torchvision's names, of which layer4 may be missing. One frame of each training 
 validation video measures the correlation of what the two nets give after layer1, layer2 and layer3. Groups and kernels
 are chosen on the frames that calibrate. `--stride 1x1` puts the strides where He et al. trained their nets.
 
+`python -m experiments.convert motions --work DIR`: see `experiments/convert_motions.py`.
+
 DIR holds train/CLASS/*.mp4 and val/CLASS/*.mp4. Results are written to experiments/results/convert-stages.json.
 """
 
@@ -21,6 +23,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from experiments.convert_motions import run_motions
 from vidgn.data.transforms import resize
 from vidgn.data.video import open_video
 from vidgn.norms import convert_norm
@@ -75,7 +78,14 @@ def main(options: Sequence[str] | None = None) -> None:
     stages.add_argument("--clips", type=int, default=96, help="frames to calibrate with, and as many to measure with")
     stages.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     stages.add_argument("--out", type=Path, default=RESULTS / "convert-stages.json")
+    motions = commands.add_parser("motions", help="batch norm to group norm on the drawn motions")
+    motions.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    motions.add_argument("--work", type=Path, required=True, help="folder of the videos, nets and runs, which are kept")
+    motions.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(options)
+    if given.command == "motions":
+        run_motions(seeds=given.seeds, work=given.work.absolute(), results=given.results)
+        return
     known = json.loads(given.out.read_text()) if given.out.is_file() else {}
     result = measure_stages(given.weights, given.videos, frames=given.clips, methods=given.methods, stride=given.stride)
     result["methods"] = {**known.get("methods", {}), **result["methods"]}

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 import vidgn
+from vidgn.checkpoint import read_checkpoint
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
+from vidgn.description import KEY, Description
+from vidgn.models.registry import build_net
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -34,7 +37,7 @@ def folder(tmp_path_factory):
 
 
 def test_every_example_is_tested():
-    tested = {"plain_loop", "lightning_loop", "convert_other_model", "predict_video"}
+    tested = {"plain_loop", "lightning_loop", "convert_other_model", "predict_video", "own_videos_from_batch_norm"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -61,3 +64,21 @@ def test_a_video_is_scored(trained, motions, capsys):
     best = load_example("predict_video").main(str(trained), str(video))
     assert best == [tuple(item) for item in vidgn.load(trained, device="cpu").predict(video, top=3)]
     assert "frames 0.." in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_batch_norm_weights_are_tuned_with_three_norms(folder, tmp_path):
+    torch.manual_seed(0)
+    model = {"name": "i3d_r50", "width": 8, "dropout": 0.0, "pool1": "nonlocal"}
+    net = build_net(model=model, norm={"name": "bn"}, crop=32, num_classes=2)
+    about = Description(classes=("move_down", "move_up"), model=model, norm={"name": "bn"}, clip_len=8, span=8, crop=32)
+    state = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+    torch.save({KEY: about.to_plain(), "state_dict": state, "global_step": 0, "epoch": 0}, tmp_path / "bn.ckpt")
+    top1 = load_example("own_videos_from_batch_norm").main(
+        str(tmp_path / "bn.ckpt"), str(folder), out=str(tmp_path / "own"), epochs=1, clip_len=8, span=8, crop=32,
+        num_clips=1, num_crops=1, num_workers=0, trainer={"accelerator": "cpu", "enable_progress_bar": False},
+    )  # fmt: skip
+    assert set(top1) == {"bn", "frozen_bn", "gn"}
+    for norm in top1:
+        checkpoint = read_checkpoint(tmp_path / "own" / norm / "checkpoints" / "last.ckpt")
+        assert (checkpoint.description.norm["name"], checkpoint.step) == (norm, 4)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import convert
+from experiments import convert, convert_motions
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
 
 
@@ -58,3 +58,47 @@ def test_what_is_missing_is_named(videos, tmp_path):
         convert.load_trunk(tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="train holds 2 videos in class folders; give a folder with 3 or more"):
         convert.read_frames(videos / "train", count=3)
+
+
+def test_strides_move_to_the_1x1_convolutions():
+    trunk = convert.Trunk()
+    shapes = [y.shape for y in trunk(torch.zeros(1, 3, 64, 64))]
+    convert.move_strides(trunk)
+    assert [y.shape for y in trunk(torch.zeros(1, 3, 64, 64))] == shapes
+    assert (trunk.layer2[0].conv1.stride, trunk.layer3[0].conv2.stride) == ((2, 2), (1, 1))
+
+
+@pytest.fixture
+def started(monkeypatch, tmp_path):
+    """Record the commands, which write what the next ones read."""
+    commands = []
+
+    def run(*options):
+        commands.append(options)
+        folder = next((option.partition("=")[2] for option in options if option.startswith("hydra.run.dir=")), None)
+        if options[0] == "eval":
+            convert.Path(folder).mkdir(parents=True, exist_ok=True)
+            convert.Path(folder, "metrics.json").write_text(json.dumps({"video_top1": 90.0, "videos_scored": 240}))
+        if options[0] == "convert-weights" and len(commands) == 5:
+            raise RuntimeError("interrupted")
+        return "top-1 is the batch-norm net's on 60.0 % of 96 clips of val (10.0 % with copied weights)\n"
+
+    monkeypatch.setattr(convert_motions, "_vidgn", run)
+    return commands
+
+
+def test_motions_go_on_where_they_stopped(started, tmp_path):
+    options = ["motions", "--seeds", "3", "--work", str(tmp_path / "work"), "--results", str(tmp_path)]
+    with pytest.raises(RuntimeError, match="interrupted"):
+        convert.main(options)
+    first = [command[0] for command in started]
+    assert first == ["train", "eval", "convert-weights", "eval", "convert-weights"]
+    started.clear()
+    started.extend([("",)] * 10)  # no interruption
+    convert.main(options)
+    rows = json.loads((tmp_path / "convert-motions-s3.json").read_text())
+    assert {"bn", "gn", "gn, distilled", *convert_motions.STARTS} <= set(rows)
+    assert rows["gn, distilled"]["options"] == ["--norm", "gn", "--distill", "120"]
+    assert rows["gn"]["top1"] == 90
+    again = [command[0] for command in started[10:]]
+    assert again.count("eval") + first.count("eval") == 5  # no net is tested twice
