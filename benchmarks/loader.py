@@ -82,7 +82,7 @@ def run(files: list[Path], *, workers: int, deadline: float | None) -> Delivered
     )  # fmt: skip
     sampler = EpochSampler(len(data), batch=4, seed=0, shuffle=True)
     gc.collect()  # ends the processes of the way before
-    began, cpu, count, size, first = time.perf_counter(), _cpu_seconds(), 0, 0, 0.0
+    began, cpu, count, size, first = time.perf_counter(), cpu_seconds(), 0, 0, 0.0
     loader = VideoLoader(
         data, batch_sampler=sampler, collate_fn=ClipBatch.collate, num_workers=workers, persistent_workers=workers > 0
     )
@@ -90,11 +90,11 @@ def run(files: list[Path], *, workers: int, deadline: float | None) -> Delivered
         first = first or time.perf_counter() - began
         count += len(batch)
         size = batch.clips[0].nbytes
-    seconds, used = time.perf_counter() - began, _cpu_seconds() - cpu  # before the workers end
+    seconds, used = time.perf_counter() - began, cpu_seconds() - cpu  # before the workers end
     return Delivered(count / seconds, 1e3 * used / count, first, size)
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     """Return the user and system time of this process and of those it has started that still run."""
     ticks = 0
     for pid in descendants(os.getpid()):
