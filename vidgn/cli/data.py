@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -28,12 +28,18 @@ def scan_command(
         bool, typer.Option("--duplicates", help="List videos that seem to be one, and write no passport.")
     ] = False,
     workers: Workers = 0,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: the machines of a cluster that see the videos.")
+    ] = "local",
     deadline: Annotated[float, typer.Option(help="Seconds that one video may take.")] = 300.0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write the passport of a data set: what every file is, whether every frame decodes. Status 1: not all is well."""
     from vidgn.curation import scan as tool
+
+    if engine not in ("local", "ray"):
+        raise ValueError(f"--engine ({engine}) must be local or ray.")
 
     if root is not None and not verify:
         raise ValueError("--root belongs to --verify; add --verify or leave it out.")
@@ -45,13 +51,16 @@ def scan_command(
         raise typer.Exit(tool.run_duplicates(source, out=stdout(), as_json=as_json))
     if compare is not None:
         raise typer.Exit(tool.run_compare_passports(source, compare, out=stdout(), as_json=as_json))
-    count = workers_or_cores(workers)
+    if engine != "local" and verify:
+        raise ValueError(f"--engine ({engine}) is for a scan; leave it out of --verify.")
+    count = workers if engine == "ray" else workers_or_cores(workers)
     if verify:
         status = tool.run_verify(source, out=stdout(), workers=count, seconds=deadline, as_json=as_json, root=root)
     else:
         status = tool.run_scan(
-            source, passport, out=stdout(), workers=count, seconds=deadline, as_json=as_json, overwrite=overwrite
-        )
+            source, passport, out=stdout(), workers=count, seconds=deadline, as_json=as_json, overwrite=overwrite,
+            engine=cast("Literal['local', 'ray']", engine),
+        )  # fmt: skip
     raise typer.Exit(status)
 
 

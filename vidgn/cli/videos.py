@@ -1,10 +1,15 @@
 """Subcommands that answer about videos: predict, features, explain, serve."""
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import typer
 
 from vidgn.cli.options import Ckpt, Device, Json, Overwrite, Videos, stdout
+
+EngineOption = Annotated[str, typer.Option(help="local, or ray: one folder, on the machines of a cluster that see it.")]
+PartWorkers = Annotated[int, typer.Option("--workers", help="Ray: parts at a time; 0: one per core of the cluster.")]
+PartSize = Annotated[int, typer.Option(help="Ray: videos per Parquet file.")]
 
 
 def predict_command(
@@ -23,6 +28,10 @@ def predict_command(
     overlay: Annotated[str | None, typer.Option(metavar="OUT.mp4", help="Timeline: write it into a copy.")] = None,
     camera: Annotated[int | None, typer.Option(help="Watch a camera of this machine: 0 is /dev/video0.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Camera: how long; until Ctrl-C if left out.")] = None,
+    engine: EngineOption = "local",
+    out: Annotated[str | None, typer.Option(metavar="URL", help="Ray: folder or address of the Parquet files.")] = None,
+    part_size: PartSize = 256,
+    workers: PartWorkers = 0,
     overwrite: Overwrite = False,
     device: Device = "auto",
     as_json: Json = False,
@@ -39,6 +48,20 @@ def predict_command(
         )
     if camera is None and seconds is not None:
         raise ValueError("--seconds belongs to --camera; add --camera 0 or leave it out.")
+    if engine != "local":
+        if timeline or overlay or camera is not None or as_csv:
+            raise ValueError("--engine goes with --num-clips, --num-crops, --out and --json; leave out the rest.")
+        from vidgn.inference.cluster import predict_job, run_cluster
+
+        job = partial(predict_job, ckpt=ckpt, num_clips=num_clips, num_crops=_crops(num_crops), device=device)
+        raise typer.Exit(
+            run_cluster(
+                videos or [], job, target=out, out=stdout(), part_size=part_size, workers=workers,
+                engine=check_engine(engine), as_json=as_json,
+            )
+        )  # fmt: skip
+    if out is not None:
+        raise ValueError("--out belongs to --engine ray; add --engine ray or leave it out.")
     if camera is not None:
         if videos or timeline or overlay or as_csv or num_clips is not None or num_crops is not None:
             raise ValueError("--camera takes --ckpt, --top, --seconds, --device and --json; leave out the rest.")
@@ -82,11 +105,26 @@ def features(
     stride: Annotated[int | None, typer.Option(help="Raw frames between windows; default: touching.")] = None,
     no_pool: Annotated[bool, typer.Option("--no-pool", help="Keep (C,T,H,W) instead of the mean.")] = False,
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the .npz files.")] = "features",
+    engine: EngineOption = "local",
+    part_size: PartSize = 256,
+    workers: PartWorkers = 0,
     overwrite: Overwrite = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Write features of each window of a video with its times, one .npz per video."""
+    if engine != "local":
+        if no_pool:
+            raise ValueError("--engine ray writes the mean of each window; leave --no-pool out.")
+        from vidgn.inference.cluster import features_job, run_cluster
+
+        job = partial(features_job, ckpt=ckpt, layer=layer, window=window, stride=stride, device=device)
+        raise typer.Exit(
+            run_cluster(
+                videos or [], job, target=out, out=stdout(), part_size=part_size, workers=workers,
+                engine=check_engine(engine), as_json=as_json,
+            )
+        )  # fmt: skip
     from vidgn.inference.features import run_features
 
     status = run_features(
@@ -129,6 +167,17 @@ def serve(
     from vidgn.inference.serve import run_serve
 
     raise typer.Exit(run_serve(ckpt=ckpt, host=host, port=port, limit_mb=limit, out=stdout(), device=device))
+
+
+def check_engine(name: str) -> Literal["ray"]:
+    """Return the name of the engine.
+
+    Raises:
+        ValueError: there is no such engine.
+    """
+    if name != "ray":
+        raise ValueError(f"--engine ({name}) must be local or ray.")
+    return "ray"
 
 
 def _crops(text: str | None) -> Any:

@@ -15,7 +15,7 @@ from vidgn.console import ProgressBar
 from vidgn.curation.duplicates import find_twins
 from vidgn.curation.figure import draw_histograms
 from vidgn.curation.inspect_file import NOT_READ, inspect
-from vidgn.curation.pool import spread
+from vidgn.curation.pool import Engine, spread
 from vidgn.data.manifests.listing import list_videos
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES
@@ -37,6 +37,7 @@ def scan(
     seconds: float = DEADLINE_SECONDS,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    engine: Engine = "local",
 ) -> list[VideoFacts]:
     """Decode every video strictly and write the passport.
 
@@ -49,6 +50,7 @@ def scan(
         seconds: the longest that one video may take.
         progress: called with (videos done, videos in all).
         overwrite: replace a file of that name that is not a passport.
+        engine: `ray` spreads the videos over a cluster, all of whose machines see them; `workers` may be 0 then.
 
     Raises:
         FileExistsError: there is a file of that name, and it is not a passport.
@@ -65,7 +67,7 @@ def scan(
     if progress is not None and done:
         progress(len(done), len(names))
     with journal.open("a") as file:
-        for row in spread(partial(inspect, root, seconds=seconds), todo, workers=workers):
+        for row in spread(partial(inspect, root, seconds=seconds), todo, workers=workers, engine=engine):
             done[row.id] = row
             file.write(json.dumps(row._asdict()) + "\n")
             file.flush()
@@ -112,11 +114,11 @@ def verify(
 
 def run_scan(
     source: str, target: str, *, out: TextIO, workers: int, seconds: float = DEADLINE_SECONDS, as_json: bool = False,
-    overwrite: bool = False,
+    overwrite: bool = False, engine: Engine = "local",
 ) -> int:  # fmt: skip
     """Scan, print the summary and draw the histograms beside the passport; 1 where a video is not ok."""
     bar = ProgressBar("scanning")
-    rows = scan(source, target, workers=workers, seconds=seconds, progress=bar, overwrite=overwrite)
+    rows = scan(source, target, workers=workers, seconds=seconds, progress=bar, overwrite=overwrite, engine=engine)
     picture = draw_histograms(rows, Path(target).with_suffix(".png"))
     bad = [row for row in rows if row.status != "ok"]
     if as_json:
