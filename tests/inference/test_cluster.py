@@ -16,14 +16,15 @@ from vidgn.inference.features import extract
 from vidgn.inference.model import open_model
 from vidgn.inference.predict import choose_test, predict
 
+fsspec = pytest.importorskip("fsspec")
+pytest.importorskip("pyarrow")
+
 NAMES = [f"{number}.mp4" for number in range(5)]
 
 
 @pytest.fixture
 def target():
     """An address in this process's memory, which no other test uses."""
-    import fsspec
-
     yield "memory://parts"
     fsspec.filesystem("memory").store.clear()
 
@@ -55,8 +56,6 @@ def make(seen, target, names=NAMES, **options):
 
 
 def test_every_video_is_in_one_part_and_a_part_that_is_there_stays(target):
-    import fsspec
-
     seen = []
     assert make(seen, target) == (5, 1, 3, 0)
     assert seen == [("0.mp4", "1.mp4"), ("2.mp4", "3.mp4"), ("4.mp4",)]
