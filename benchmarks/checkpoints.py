@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from vidgn.checkpoint import clean_leftovers, last_name, read_state, rotate, sum_of, write_whole
+from vidgn.checkpoint import read_state
+from vidgn.whole_files import clean_leftovers, last_name, rotate, sum_of, write_whole
 
 
 def main() -> None:

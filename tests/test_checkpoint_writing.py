@@ -8,13 +8,13 @@ import zipfile
 import pytest
 import torch
 
-from vidgn.checkpoint import (
+from vidgn.checkpoint import read_state
+from vidgn.whole_files import (
     check_whole,
     check_writable,
     clean_leftovers,
     copy_whole,
     newest_whole,
-    read_state,
     rotate,
     write_whole,
 )

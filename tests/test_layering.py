@@ -23,8 +23,8 @@ LAYERS = (
     ("vidgn.classifier", "vidgn.callbacks"),
     ("vidgn.models", "vidgn.data", "vidgn.scoring", "vidgn.console", "vidgn.run_folder"),
     (
-        "vidgn.norms", "vidgn.checkpoint", "vidgn.description", "vidgn.bounds", "vidgn.escape", "vidgn.losses",
-        "vidgn.optim", "vidgn.predictions", "vidgn.statistics", "vidgn.outputs", "vidgn.temporary",
+        "vidgn.norms", "vidgn.checkpoint", "vidgn.whole_files", "vidgn.description", "vidgn.bounds", "vidgn.escape",
+        "vidgn.losses", "vidgn.optim", "vidgn.predictions", "vidgn.statistics", "vidgn.outputs", "vidgn.temporary",
         "vidgn.distillation", "vidgn.terminal", "vidgn.overrides", "vidgn.lightning_internals",
         "vidgn.shipped",
     ),
@@ -37,6 +37,7 @@ STRICTER = {
     "vidgn.callbacks": (
         "vidgn.norms",
         "vidgn.checkpoint",
+        "vidgn.whole_files",
         "vidgn.escape",
         "vidgn.description",
         "vidgn.lightning_internals",
@@ -79,7 +80,8 @@ STRICTER = {
     "vidgn.temporary": (),
     "vidgn.lightning_internals": (),
     "vidgn.description": ("vidgn.bounds",),
-    "vidgn.checkpoint": ("vidgn.description", "vidgn.bounds"),
+    "vidgn.checkpoint": ("vidgn.description", "vidgn.bounds", "vidgn.whole_files"),
+    "vidgn.whole_files": (),
     "vidgn.predictions": (),
 }
 

@@ -34,6 +34,7 @@ def _install_kernel(folder):
     assert sys.executable in (folder / "kernels" / "python3" / "kernel.json").read_text()
 
 
+@pytest.mark.slow  # trains in a kernel of its own
 @pytest.mark.filterwarnings("ignore:.*event loop.*:RuntimeWarning", "ignore::DeprecationWarning")
 def test_from_a_folder_of_videos_to_a_trained_classifier(executed):
     notebook, folder = executed

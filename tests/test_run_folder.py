@@ -5,10 +5,10 @@ import os
 import pytest
 from omegaconf import OmegaConf
 
-from vidgn.checkpoint import clean_leftovers
 from vidgn.run_folder import MARKER, check_foreign_files, check_run_inputs, claim_run_folder, claim_typed_folder
 from vidgn.runs.ranks import forget_failures
 from vidgn.runs.resume import own_folder
+from vidgn.whole_files import clean_leftovers
 
 MINE = {
     "film.mkv.part": b"a download",

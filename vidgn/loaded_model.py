@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidgn.checkpoint import write_whole
 from vidgn.data.clips import ClipSpec
 from vidgn.description import KEY
 from vidgn.models.net import VideoNet
 from vidgn.temporary import temporary_folder
+from vidgn.whole_files import write_whole
 
 if TYPE_CHECKING:
     from vidgn.data.readers.types import Reader

@@ -35,6 +35,19 @@ def remains():
     return module
 
 
+@pytest.fixture(scope="module")
+def whole_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("resume") / "whole"
+
+
+@pytest.fixture
+def whole(run, tiny, whole_folder):
+    """Return the folder of a run that was never stopped; the first test that needs it trains it."""
+    if not (whole_folder / "metrics.json").exists():
+        assert run("train", *tiny, *STEPS, f"hydra.run.dir={whole_folder}").status == 0
+    return whole_folder
+
+
 @pytest.mark.slow
 def test_three_kills_leave_no_trace(cache, tmp_path):
     """In a save, on a reading process and in a validation, with batch norm and precise statistics: bit for bit."""
@@ -49,9 +62,8 @@ def test_three_kills_leave_no_trace(cache, tmp_path):
     assert json.loads(done.stdout.splitlines()[-1]) == {"kills": 3, "identical": 3, "torn": 0, "litter": 0}
 
 
-def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(run, remains, tiny, tmp_path, monkeypatch):
+def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(run, remains, tiny, whole, tmp_path, monkeypatch):
     words = (*tiny, *STEPS)
-    assert run("train", *words, f"hydra.run.dir={tmp_path / 'whole'}").status == 0
     from vidgn.classifier import VideoClassifier
 
     real = VideoClassifier.training_step
@@ -68,12 +80,11 @@ def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(run, remains
     outcome = run("train", *words, f"hydra.run.dir={tmp_path / 'stopped'}")
     assert outcome.status == 0, outcome.err
     assert "going on from" in outcome.out
-    assert remains.digest(tmp_path / "stopped") == remains.digest(tmp_path / "whole")
+    assert remains.digest(tmp_path / "stopped") == remains.digest(whole)
 
 
-def test_sigusr1_in_a_validation_saves_and_validates_again(run, remains, tiny, tmp_path, monkeypatch):
+def test_sigusr1_in_a_validation_saves_and_validates_again(run, remains, tiny, whole, tmp_path, monkeypatch):
     words = (*tiny, *STEPS)
-    assert run("train", *words, f"hydra.run.dir={tmp_path / 'whole'}").status == 0
     from vidgn.classifier import VideoClassifier
 
     real = VideoClassifier.validation_step
@@ -88,7 +99,7 @@ def test_sigusr1_in_a_validation_saves_and_validates_again(run, remains, tiny, t
         assert run("train", *words, f"hydra.run.dir={tmp_path / 'stopped'}").status == 143
     outcome = run("train", *words, f"hydra.run.dir={tmp_path / 'stopped'}")
     assert outcome.status == 0, outcome.err
-    assert remains.digest(tmp_path / "stopped") == remains.digest(tmp_path / "whole")
+    assert remains.digest(tmp_path / "stopped") == remains.digest(whole)
 
 
 def test_a_test_that_is_interrupted_goes_on_from_its_journal(run, trained, tmp_path, monkeypatch):

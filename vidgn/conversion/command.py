@@ -15,12 +15,13 @@ from typing import Any, Literal, TextIO, cast
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from vidgn.checkpoint import copy_whole, read_checkpoint
+from vidgn.checkpoint import read_checkpoint
 from vidgn.conversion.weights import ConvertedWeights, convert_weights
 from vidgn.inference.model import find_checkpoint
 from vidgn.models.registry import MODELS
 from vidgn.runs.command_line import CONFIGS, check_words
 from vidgn.runs.defaults import fill_clip
+from vidgn.whole_files import copy_whole
 
 _PUBLISHED = ("network", "classes")
 _CLIP = ("clip_len", "span", "crop")

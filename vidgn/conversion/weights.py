@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from vidgn.checkpoint import Checkpoint, write_whole
+from vidgn.checkpoint import Checkpoint
 from vidgn.console import say
 from vidgn.conversion.clips import Sizes, read_clips, top1
 from vidgn.data.clips import ClipSpec
@@ -33,6 +33,7 @@ from vidgn.runs.defaults import own_clip
 from vidgn.runs.environment import versions
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.split import described_split
+from vidgn.whole_files import write_whole
 
 NORMS = ("gn", "ln", "frozen_bn")  # what batch norm can become
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning as L
 
-from vidgn.checkpoint import sum_of
 from vidgn.classifier import VideoClassifier
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import VideoDataModule
@@ -18,6 +17,7 @@ from vidgn.evaluation.journal import Journal
 from vidgn.runs.environment import versions
 from vidgn.runs.resume import fingerprint
 from vidgn.runs.speed import Speed
+from vidgn.whole_files import sum_of
 
 _CHANGE_SCORES = ("fuse", "compile", "cuda_graphs", "memory", "quantize")  # of SpeedSpec, in the last digits or more
 

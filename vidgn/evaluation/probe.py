@@ -15,7 +15,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from vidgn.checkpoint import sum_of
 from vidgn.classifier import VideoClassifier
 from vidgn.console import say
 from vidgn.data.clips import ClipSpec
@@ -35,6 +34,7 @@ from vidgn.runs.resume import fingerprint
 from vidgn.runs.specs import check_view_spec, data_spec
 from vidgn.runs.split import described_split
 from vidgn.statistics import bootstrap
+from vidgn.whole_files import sum_of
 
 
 class Probe(NamedTuple):

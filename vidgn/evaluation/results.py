@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from vidgn.checkpoint import PART
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.passports.subset import subset_words
 from vidgn.escape import plain_cell, printable
@@ -18,6 +17,7 @@ from vidgn.evaluation.figures import CLASSES, class_table, figures
 from vidgn.predictions import Prediction
 from vidgn.runs.environment import versions
 from vidgn.runs.split import trained_on_note
+from vidgn.whole_files import PART
 
 TOP = 5  # classes per video in predictions.csv
 

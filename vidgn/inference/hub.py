@@ -17,12 +17,13 @@ from typing import Any, TextIO
 
 import torch
 
-from vidgn.checkpoint import Checkpoint, read_checkpoint, write_whole
+from vidgn.checkpoint import Checkpoint, read_checkpoint
 from vidgn.description import KEY, Description
 from vidgn.inference.model import find_checkpoint
 from vidgn.inference.model_card import model_card
 from vidgn.outputs import check_outputs
 from vidgn.temporary import temporary_folder
+from vidgn.whole_files import write_whole
 
 WEIGHTS, ABOUT, METRICS, CARD = "model.safetensors", "vidgn.json", "metrics.json", "README.md"
 _KEPT_METRICS = (
