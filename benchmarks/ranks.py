@@ -79,7 +79,7 @@ def compare(
         scored = _journaled(run)
         run_test(run, (*words, "batch=3"), ranks=after)
         found["resumed"] += bool(scored)
-        found["scored_twice"] += f"going on with the test: {scored} of {videos} videos" not in _log(run)
+        found["scored_twice"] += f"resuming the test: {scored} of {videos} videos" not in _log(run)
         _count(found, same=_bytes(run) == reference, name=run.name)
     return found
 

@@ -53,7 +53,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(detected, detect, small,
     assert detect("train", *words)[0] == 0
     status, out, err = detect("train", *words[:-1])
     assert status == 0, err
-    assert "going on from" in out
+    assert "resuming from" in out
     whole, parts = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (detected, tmp_path))
     assert (whole.step, parts.step) == (6, 6)
     assert all(torch.equal(value, parts.net[name]) for name, value in whole.net.items())

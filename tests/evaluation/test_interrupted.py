@@ -91,7 +91,7 @@ def test_an_interrupted_test_with_another_precision_begins_anew_and_says_so(run,
     outcome = run(*words)
     assert outcome.status == 0, outcome.err
     assert "starts again: precision 'bf16-mixed' -> '32-true'" in outcome.out
-    assert "going on with the test" not in outcome.out
+    assert "resuming the test" not in outcome.out
     assert (tmp_path / "predictions.csv").read_bytes() == (trained / "predictions.csv").read_bytes()
 
 
@@ -113,7 +113,7 @@ def test_a_disk_that_goes_away_ends_the_test_and_keeps_what_is_scored(run, train
     (tmp_path / "gone").rename(tmp_path / "disk")
     outcome = run(*words)
     assert outcome.status == 0, outcome.err
-    assert "going on with the test: " in outcome.out
+    assert "resuming the test: " in outcome.out
     assert "12 scored / 12 expected / 0 failed" in outcome.out
     scores = [(folder / "predictions.csv").read_text() for folder in (tmp_path / "run", trained)]
     assert scores[0] == scores[1]

@@ -87,7 +87,7 @@ def test_a_test_in_pieces_gives_the_same_bits_and_goes_on_between_them(run, trai
     monkeypatch.setattr(ViewDataset, "__getitem__", lambda self, item: (read.append(item), getitem(self, item))[1])
     outcome = run("eval", *words)
     assert outcome.status == 0, outcome.err
-    assert "going on with the test: 3 of 12 videos are scored, 1 in part" in outcome.out
+    assert "resuming the test: 3 of 12 videos are scored, 1 in part" in outcome.out
     assert read == list(range(3 * 3 + 2, 3 * 12))
     names = [tmp_path / name / "predictions.csv" for name in ("whole", "pieces")]
     assert names[0].read_bytes() == names[1].read_bytes()

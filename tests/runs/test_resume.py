@@ -79,7 +79,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(run, remains
     assert outcome.status == 143
     outcome = run("train", *words, f"hydra.run.dir={tmp_path / 'stopped'}")
     assert outcome.status == 0, outcome.err
-    assert "going on from" in outcome.out
+    assert "resuming from" in outcome.out
     assert remains.digest(tmp_path / "stopped") == remains.digest(whole)
 
 
@@ -120,7 +120,7 @@ def test_a_test_that_is_interrupted_goes_on_from_its_journal(run, trained, tmp_p
         file.write("[7, 1, [0.1")  # a line that was cut off
     outcome = run("eval", *words)
     assert outcome.status == 0, outcome.err
-    assert "going on with the test: 4 of 12 videos are scored" in outcome.out
+    assert "resuming the test: 4 of 12 videos are scored" in outcome.out
     assert scored == [*range(5), *range(4, 12)]  # of ten views a group of eight was full: the fifth is read again
     assert (tmp_path / "predictions.csv").read_bytes() == (trained / "predictions.csv").read_bytes()
     assert not list(tmp_path.glob("*.jsonl"))
@@ -143,7 +143,7 @@ def test_another_job_is_refused_with_what_differs_unless_forced(run, tiny, tmp_p
     assert "norm {'name': 'gn'" in outcome.err
     outcome = run("train", *words, "batch=4", "resume.force=true")
     assert outcome.status == 0, outcome.err
-    assert "warning: resume.force: going on with another job" in outcome.out
+    assert "warning: resume.force: resuming another job" in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_what_differs_from_the_checkpoint_is_said(trained, capsys, part, value, 
     with pytest.raises(ValueError, match=f"belongs to another job: {message}.*resume.force=true"):
         check_same_job(path, other, force=False)
     check_same_job(path, other, force=True)
-    assert re.search(f"resume.force: going on with another job .*: {message}", capsys.readouterr().out)
+    assert re.search(f"resume.force: resuming another job .*: {message}", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

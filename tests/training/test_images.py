@@ -57,7 +57,7 @@ def test_an_interrupted_run_on_pictures_goes_on_to_the_same_weights(run, tmp_pat
     for folder, more in (("whole", ()), ("parts", ("trainer.max_steps=6",)), ("parts", ())):
         outcome = run("train", *words, *more, f"hydra.run.dir={tmp_path / folder}")
         assert outcome.status == 0, outcome.err
-    assert "going on from" in outcome.out
+    assert "resuming from" in outcome.out
     whole, resumed = (
         torch.load(tmp_path / folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in ("whole", "parts")
     )

@@ -106,7 +106,7 @@ def check_test_limit(trainer: DictConfig) -> None:
 
 
 def _part(trainer: L.Trainer, *, num_scored: int, num_videos: int) -> list[str]:
-    """Return in words which part of the test a limit left; nothing where it is all of it.
+    """Return as text which part of the test a limit left; empty where it is all of it.
 
     Raises:
         ValueError: no video was scored.
@@ -141,7 +141,7 @@ def _score(
             begun.update({video: part for video, part in journal.read_begun().items() if video not in before})
         if before or begun:
             num_videos, parts = len(data.manifests["test"]), f", {len(begun)} in part" if begun else ""
-            say(f"going on with the test: {len(before)} of {num_videos} videos are scored{parts}")
+            say(f"resuming the test: {len(before)} of {num_videos} videos are scored{parts}")
         return before
 
     data.done, data.begun = done, lambda: {video: part.views for video, part in begun.items()}

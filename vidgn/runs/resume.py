@@ -82,7 +82,7 @@ def find_start(resume: str | None, folder: Path) -> Path | None:
             f"all {len(wrong)} checkpoints in {folder / 'checkpoints'} are damaged; start again with resume=null"
         )
     if path_or_none is not None:
-        say(f"going on from {path_or_none}" + (", the newest that is whole" if wrong else ""))
+        say(f"resuming from {path_or_none}" + (", the newest that is whole" if wrong else ""))
     return path_or_none
 
 
@@ -115,7 +115,7 @@ def check_same_job(path: Path, ours: Description, *, force: bool) -> None:
             f"{path} belongs to another job: {text}; give its options, another hydra.run.dir, or resume anyway with "
             "resume.force=true"
         )
-    say(f"warning: resume.force: going on with another job than the checkpoint's: {text}")
+    say(f"warning: resume.force: resuming another job than the checkpoint's: {text}")
 
 
 def job(config: DictConfig, manifests: Mapping[Any, Manifest], *, optim: Mapping[str, Any]) -> dict[str, Any]:
