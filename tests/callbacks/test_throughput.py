@@ -141,7 +141,7 @@ def test_bad_videos_are_counted_and_named_once(clock, tmp_path, capsys):
     assert [float(row["pace/bad_videos"]) for row in rows] == [1, 2, 2]
     assert watch.bar()["bad"] == "2"
     out = capsys.readouterr().out
-    assert out.count("bad video: new.mp4: empty file; counted as wrong, listed in ") == 1
+    assert out.count("unreadable video: new.mp4: empty file; counted as wrong, listed in ") == 1
     assert "old.mp4" not in out  # a run before has said it
 
 

@@ -144,7 +144,7 @@ def test_a_decoder_that_never_returns_costs_a_run_one_video(run, videos, tmp_pat
         "train/move_up/1.mp4": "decoding took longer than the deadline of 2 s; its process was killed",
         "train/move_up/3.mp4": "empty file",
     }
-    assert "bad video: train/move_up/1.mp4: decoding took longer" in outcome.out
+    assert "unreadable video: train/move_up/1.mp4: decoding took longer" in outcome.out
 
 
 def test_a_reading_process_that_is_killed_is_one_sentence(run, videos, tmp_path, sick):

@@ -137,7 +137,7 @@ class Pace(L.Callback):
         if quarantine is not None and found["pace/bad_videos"] > self._bad:
             for row in quarantine.rows()[self._bad :]:
                 what = "replaced by others" if row.split == "train" else "counted as wrong"
-                line = f"bad video: {row.video}: {row.error}; {what}, listed in {quarantine.path}"
+                line = f"unreadable video: {row.video}: {row.error}; {what}, listed in {quarantine.path}"
                 print(printable(line), flush=True)
             self._bad = int(found["pace/bad_videos"])
 

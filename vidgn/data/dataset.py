@@ -56,9 +56,9 @@ class ClipDataset(Dataset[ClipSample]):
         backend: The decoder.
         clips_per_video: K, clips cut from one opening of the file.
         rule: With `segments` a clip is one random frame of each equal part of the video; else `span` frames.
-        quarantine: Where bad videos are written down. In training each is replaced by another one, a function of
+        quarantine: Where unreadable videos are written down. In training each is replaced by another one, a function of
             (seed, epoch, video) like everything else; in validation it is a sample that says `failed`. Without a
-            quarantine a bad video is an error.
+            quarantine an unreadable video is an error.
         deadline_seconds: How long to wait for one video, which then counts as unreadable; None: without a limit.
         strict: A video that is decoded only in part counts as unreadable.
 

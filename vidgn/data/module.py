@@ -57,7 +57,7 @@ class VideoDataModule(L.LightningDataModule):
         seed: of order, clips and crops.
         augment: of training clips.
         balanced: every class comes equally often in a training epoch.
-        ledger: where bad videos are written down (`vidgn.data.faults.quarantine`); None: a bad video is an error.
+        ledger: where unreadable videos are written down (`vidgn.data.faults.quarantine`); None: one is an error.
 
     Attributes:
         done: gives the test videos (rows) that are scored already, when the test begins.
@@ -111,7 +111,7 @@ class VideoDataModule(L.LightningDataModule):
 
     @cached_property
     def quarantine(self) -> Quarantine | None:
-        """The bad videos of this run."""
+        """The unreadable videos of this run."""
         if self.ledger is None or self.spec.strict or "train" not in self.manifests:
             return None
         return Quarantine(self.ledger, num_videos=len(self.manifests["train"]), max_share=self.spec.max_share)
@@ -134,14 +134,14 @@ class VideoDataModule(L.LightningDataModule):
         return loader
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the epoch, and the bad videos so far; empty before training."""
+        """Return the place in the epoch, and the unreadable videos so far; empty before training."""
         if self._train_loader is None:
             return {}
         bad = [row._asdict() for row in self.quarantine.rows()] if self.quarantine is not None else []
         return {**self._train_loader.state_dict(), "quarantine": bad}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Begin the first epoch at a place, with the bad videos that are known."""
+        """Begin the first epoch at a place, with the unreadable videos that are known."""
         self._place = {name: value for name, value in state_dict.items() if name != "quarantine"}
         if self.quarantine is not None:
             self.quarantine.merge(state_dict.get("quarantine", ()))

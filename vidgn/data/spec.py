@@ -31,7 +31,7 @@ class DataSpec:
         clips_per_video: training clips cut from one opening of a video.
         deadline_seconds: how long decoding one video may take; None: for ever.
         max_share: largest share of the training videos that may be bad.
-        strict: the first bad video stops training, validation and test.
+        strict: the first unreadable video stops training, validation and test.
         passport: file of `vidgn scan`; what it does not call ok is left out of training and validation.
         shards: of shards, where the tars are; see `vidgn.data.manifests.shards.read_shards`.
         min_area: smallest part of a picture that a training view shows; of pictures alone.

@@ -1,4 +1,4 @@
-"""The ledger holds each bad video once, for every process of a run, and ends a run with too many."""
+"""The ledger holds each unreadable video once, for every process of a run, and ends a run with too many."""
 
 import multiprocessing
 

@@ -30,7 +30,7 @@ def test_the_fourth_failure_is_raised_and_called_no_bad_video():
     with pytest.raises(OSError, match="io") as caught:
         retried(failing(*[OSError(errno.EIO, "io") for _ in range(9)]), pause=pauses.append)
     assert pauses == [0.5, 1.0, 2.0]
-    assert caught.value.__notes__ == ["tried 4 times; this is an input/output error, not a bad video"]
+    assert caught.value.__notes__ == ["tried 4 times; this is an input/output error, not an unreadable video"]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class TooManyBadVideos(Exception):
 
 
 class Quarantine:
-    """Remembers bad videos for all workers and ranks of a run, each one once.
+    """Remembers unreadable videos for all workers and ranks of a run, each one once.
 
     Args:
         path: The ledger; made when the first video is bad. A resumed run appends to it.
@@ -74,7 +74,7 @@ class Quarantine:
         return first is not None and first <= epoch
 
     def count(self, split: Stream) -> int:
-        """Count the bad videos of a split."""
+        """Count the unreadable videos of a split."""
         self._refresh()
         return sum(key[0] == split for key in self._epochs)
 

@@ -75,7 +75,7 @@ class PictureDataset(ClipDataset):
         flip: Mirror half of the training pictures.
         stream: train or val.
         min_area: Smallest part of a picture that a training view shows.
-        quarantine: Where bad pictures are written down; without it one is an error.
+        quarantine: Where unreadable images are written down; without it one is an error.
         deadline_seconds: How long to wait for one image, which then counts as unreadable; None: without a limit.
 
     Raises:

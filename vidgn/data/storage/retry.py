@@ -50,7 +50,7 @@ def retried(
                 raise
             on_failure()
             if retry == RETRIES:
-                err.add_note(f"tried {RETRIES + 1} times; this is an input/output error, not a bad video")
+                err.add_note(f"tried {RETRIES + 1} times; this is an input/output error, not an unreadable video")
                 raise
         (pause or time.sleep)(FIRST_PAUSE * 2**retry)
     raise AssertionError("unreachable")
