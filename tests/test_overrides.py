@@ -59,8 +59,7 @@ def test_a_wrong_value_is_one_sentence_before_anything_runs(words, message):
 
 
 def check(name, words):
-    check_words(name, words)
-    check_complete(name, words)
+    check_complete(check_words(name, words))
 
 
 def test_what_is_right_passes():

@@ -68,8 +68,7 @@ def command(
             typed, words = words, quote_paths(words)
             try:
                 for job in combinations(words):
-                    check_words(config_name, job, options)
-                    check_complete(config_name, job, options)
+                    check_complete(check_words(config_name, job, options))
                 check_run_folder(words)
                 claim_typed_folder(typed)
             except (ValueError, OSError) as err:
@@ -145,8 +144,8 @@ def default_words(words: Sequence[str]) -> list[str]:
     return ["optim=finetune"] if starts and not typed & {"optim", "preset"} and "task=image" not in words else []
 
 
-def check_words(config_name: str, words: Sequence[str], options: Path = CONFIGS) -> None:
-    """Compose the configuration of the folder `options` once to find unknown options.
+def check_words(config_name: str, words: Sequence[str], options: Path = CONFIGS) -> DictConfig | None:
+    """Compose the configuration of the folder `options` to find unknown options; return it, None where help is asked.
 
     Raises:
         ValueError: an option or a choice that does not exist, with the ones that do and the nearest.
@@ -159,17 +158,18 @@ def check_words(config_name: str, words: Sequence[str], options: Path = CONFIGS)
         if "=" not in word:
             raise ValueError(f"{word!r} is not of the form KEY=VALUE, such as clip_len=64 or norm=gn")
     if any(flag in words for flag in ("--help", "--hydra-help", "--info", "-h")):
-        return
+        return None
     try:
         with initialize_config_dir(str(options), version_base="1.3"):
             known = compose(config_name, overrides=_search(options, None))
             groups = [word for word in ours if _is_group(_name(word))]
             for word in groups:
                 _check_word(word, known)
-            known = compose(config_name, overrides=[*search, *groups])
+            if groups or folder is not None:
+                known = compose(config_name, overrides=[*search, *groups])
             for word in ours:
                 _check_word(word, known)
-            compose(config_name, overrides=[*search, *ours])
+            return compose(config_name, overrides=[*search, *ours])
     except MissingConfigException as err:
         choices = ", ".join(sorted(name for name in err.options or [] if not name.startswith("_")))
         raise ValueError(f"{_group(err)} is unknown; it must be one of {choices}") from err
@@ -194,18 +194,17 @@ def check_run_folder(words: Sequence[str]) -> None:
         raise ValueError(f"the run folder {wanted} cannot be made: {above} {why}; set hydra.run.dir=DIR.")
 
 
-def check_complete(config_name: str, words: Sequence[str], options: Path = CONFIGS) -> None:
-    """Require every value that must be given; a dry run makes its own videos. Called after `check_words`.
+def check_complete(config: DictConfig | None) -> None:
+    """Require every value that must be given; a dry run makes its own videos.
+
+    Args:
+        config: what `check_words` returned; None passes.
 
     Raises:
         ValueError: one is not given.
     """
-    if any(flag in words for flag in ("--help", "--hydra-help", "--info", "-h")):
+    if config is None:
         return
-    folder, words = split_config_dir(words)
-    ours = [word for word in words if not word.startswith(("-", "hydra.", "hydra/"))]
-    with initialize_config_dir(str(options), version_base="1.3"):
-        config = compose(config_name, overrides=[*_search(options, folder), *ours])
     is_dry = config.get("trainer", {}).get("dry") is not None
     missing = [key for key in _missing(OmegaConf.to_container(config)) if not (is_dry and key.startswith("data."))]
     if missing:

@@ -30,8 +30,7 @@ def run_here(config_name: str, overrides: Sequence[str], run: Callable[[DictConf
     words = full_names(overrides)
     words += default_words(words) if config_name == "train" else []
     words = quote_paths(words)
-    check_words(config_name, words)
-    check_complete(config_name, words)
+    check_complete(check_words(config_name, words))
     hide_noise()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
