@@ -20,7 +20,7 @@ from rich.progress import BarColumn, ProgressColumn
 
 # Columns of a terminal below which a part of the progress bar is left out, so that the rest fits one line.
 _LEAST_WIDTHS = {BarColumn: 140, CustomTimeColumn: 100, ProcessingSpeedColumn: 80}
-TESTED = ("2.5", "2.6")  # minor versions; pyproject.toml admits these
+TESTED = ("2.6",)  # minor versions; pyproject.toml admits these
 
 Counters = dict[str, Any]  # {"total": COUNTS, "current": COUNTS, "is_last_batch": bool}
 # COUNTS: {"ready": int, "started": int, "processed": int, "completed": int}

@@ -10,6 +10,7 @@ import pytest
 
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipDataset
+from vidgn.data.readers.plain_decode import check_order
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.transforms import CropSpec
 from vidgn.data.video import open_video
@@ -152,6 +153,23 @@ def test_what_precedes_the_first_key_is_left_out(name, craft, tmp_path):
     shown = len(plain_decode(path))
     assert 30 <= shown < 43
     assert_equals_plain_decode(path, num_frames=shown)
+
+
+@pytest.mark.parametrize(("suffix", "bf"), [("ts", "0"), ("ts", "2"), ("mkv", "2"), ("mp4", "2"), ("avi", "0")])
+def test_mpeg_4_part_2_is_shown_from_its_first_key(suffix, bf, craft, tmp_path):
+    """A plain decode shows gray pictures before the key, one twice: the truth is the end of the whole file."""
+    options = {"bf": bf, "g": "12", "sc_threshold": "1000000000"}
+    whole = craft(f"whole.{suffix}", frames=48, codec="mpeg4", options=options)
+    truth = np.stack(plain_decode(whole))
+    path = cut_start(whole, tmp_path / f"cut.{suffix}", packets=5)
+    with open_video(path) as video:
+        assert 30 <= len(video) < 43
+        assert np.array_equal(video.read(np.arange(len(video))), truth[-len(video) :])
+        assert np.array_equal(next(video.frames([20]))[1], truth[20 - len(video)])
+        assert check_order(video).num_frames == len(video)
+        (note,) = video.notes
+    left_out = 43 - len(video)
+    assert note.startswith(f"the stream begins amid a group of frames: {left_out} of its 43 packets cannot be decoded")
 
 
 @pytest.mark.parametrize("name", ["closed.ts", "open.mp4", "open_hevc.ts"])

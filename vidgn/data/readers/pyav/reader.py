@@ -183,8 +183,8 @@ class PyavReader:
             counts = self.source.order_counts(packets.keys[0], len(packets) - 1)
             if (counts != NO_COUNT).all():
                 self.source.reorder_depth = max(self.source.reorder_depth, reorder_depth(counts))
-        amid = packets.keys[1] if packets.keys[:1] and packets.keys[0] > 0 and len(packets.keys) > 1 else 0
-        decoded = self.decoder.decode(0, len(packets) - 1, may_fail=lambda number: number < amid)
+        first, amid = self._first_complete()
+        decoded = self.decoder.decode(first, len(packets) - 1, may_fail=lambda number: number < amid)
         order = array("i", (number for number, _ in decoded))
         if not order:
             raise VideoDecodeError(self.path, "no frame of the video stream can be decoded")
@@ -192,6 +192,19 @@ class PyavReader:
             raise VideoDecodeError(self.path, "its frames cannot be told apart: one packet gave two")
         restart = facts.codec in _RESTARTABLE_CODECS and facts.is_progressive
         return index_by_output(order, num_packets=len(packets), keys=packets.keys if restart else [0], amid=amid)
+
+    def _first_complete(self) -> tuple[int, int]:
+        """Return where a whole decode begins, and the packet before which others may refer to what precedes the stream.
+
+        A decoder of MPEG-4 part 2 shows gray pictures, one of them twice, where a stream begins amid a group of frames.
+        """
+        packets = self.source.packets
+        if not packets.keys or not packets.keys[0]:
+            return 0, 0
+        amid = packets.keys[1] if len(packets.keys) > 1 else 0
+        if self.source.facts.codec != "mpeg4":
+            return 0, amid
+        return packets.keys[0], amid or len(packets)
 
     def _deliver(self, wanted: list[int]) -> Iterator[tuple[int, "PyavPicture"]]:
         for run in self.index.runs(wanted):
