@@ -24,6 +24,7 @@ def test_a_run_leaves_its_numbers_its_detections_and_a_checkpoint_that_describes
     assert {row["image"] for row in rows} <= {"test/00000", "test/00001", "test/00002"}
     assert all(row["class"] in ("disc", "square", "triangle") for row in rows)
     assert all(row["segmentation"]["size"] == [64, 64] for row in rows)
+    assert not (detected / "checkpoints" / "best.ckpt").exists()  # a validation chooses nothing
     about = read_checkpoint(detected / "checkpoints" / "last.ckpt").description
     assert (about.net_name, about.classes) == ("mask_rcnn_r18_fpn", ("disc", "square", "triangle"))
     assert about.model["box_norm"] == "gn"
@@ -33,7 +34,7 @@ def test_a_run_leaves_its_numbers_its_detections_and_a_checkpoint_that_describes
 
 
 def test_its_checkpoint_scores_the_same_by_eval(detected, detect, tmp_path):
-    last = detected / "checkpoints" / "last.ckpt"
+    last = detected  # of a run folder the last weights, which its own test scored
     words = ("logger=none", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false")
     status, _, err = detect("eval", f"ckpt={last}", *words, f"hydra.run.dir={tmp_path}")
     assert status == 0, err

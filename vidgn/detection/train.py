@@ -33,10 +33,10 @@ from vidgn.run_folder import check_run_inputs, checkpoint_of
 from vidgn.runs.command_line import run_folder, typed_words
 from vidgn.runs.environment import device_word, git_state, versions
 from vidgn.runs.loggers import History, log_config
-from vidgn.runs.resume import bring_best, check_same_job, find_start, init_content, own_folder
+from vidgn.runs.resume import check_same_job, find_start, init_content, own_folder
 from vidgn.runs.trainer import build_trainer, check_devices
 
-BEST_BOXES = Monitor("val/box_ap", larger=True)
+NO_CHOICE = Monitor("none", larger=False)  # a metric that nothing logs: no checkpoint becomes the best one
 
 
 class DetectionJob(NamedTuple):
@@ -66,7 +66,7 @@ def run_detection(config: DictConfig) -> PrecisionResult | None:
         every_minutes=config.save_every_minutes,
         every_steps=config.save_every_steps,
         last=config.keep_last,
-        by=BEST_BOXES,
+        by=NO_CHOICE,
     )
     stop = Stop(keep if config.trainer.enable_checkpointing else None)
     check_run_inputs(folder, config)
@@ -75,7 +75,6 @@ def run_detection(config: DictConfig) -> PrecisionResult | None:
         job = build_job(config)
         if first is not None:
             check_same_job(first, cast("Description", job.module.description), force=config.resume_force)
-            bring_best(first, folder)
         trainer = detection_trainer(config, job, folder=folder, keep=keep, stop=stop)
         _record(folder, config)
         _announce(job, trainer)
