@@ -13,7 +13,7 @@ from experiments.settings import Setting
 from experiments.videos import VideoSpec
 from vidgn.optim import OptimSpec
 
-_LATER = ("name", "betas", "layer_decay", "rates")  # fields of OptimSpec that the first results did not know
+_LATER = ("name", "betas", "layer_decay", "rates", "agc")  # fields of OptimSpec that the first results did not know
 RESULTS = Path(__file__).parent / "results"
 
 TABLE8 = tuple(Cell(norm, clip_len, batch) for clip_len, batch in ((32, 8), (32, 4), (64, 4)) for norm in ("bn", "gn"))

@@ -1,9 +1,13 @@
 import pytest
 import torch
+from timm.utils.agc import adaptive_clip_grad
 from torch import nn
 
+from vidgn.classifier import VideoClassifier
+from vidgn.data.transforms import Normalize
+from vidgn.models.registry import build_net
 from vidgn.norms import is_norm, make_norm
-from vidgn.optim import OptimSpec, build_optimizer, parameter_groups
+from vidgn.optim import OptimSpec, build_optimizer, clip_adaptively, parameter_groups
 
 
 def test_the_rate_grows_linearly_with_the_clips_of_a_step():
@@ -144,3 +148,83 @@ def test_the_default_groups_are_those_of_the_net_as_a_whole():
         net, OptimSpec(rates={"head": 1.0}), clips_per_step=64, total_steps=1, is_norm=is_norm, stages=dict(net.items())
     )
     assert [len(group["params"]) for group in optimizer.param_groups] == [6, 6]
+
+
+def test_adaptive_clipping_is_its_equation_for_each_unit():
+    """Eq. 3 in float64, unit by unit; filters of zeros count as 1e-3, vectors are one unit."""
+    torch.manual_seed(0)
+    shapes = [(5, 3, 1, 2, 2), (4, 6), (7,)]
+    parameters = [nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in shapes]
+    parameters[0].data[1] = 0
+    wanted = []
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter) * torch.logspace(-3, 1, len(parameter)).double().view(
+            -1, *[1] * (parameter.dim() - 1)
+        )
+        units = (
+            zip(parameter.data, parameter.grad, strict=True)
+            if parameter.dim() > 1
+            else [(parameter.data, parameter.grad)]
+        )
+        clipped = []
+        for weight, grad in units:
+            largest = 0.1 * max(weight.norm().item(), 1e-3)
+            clipped.append(grad * min(1.0, largest / grad.norm().item()))
+        wanted.append(torch.stack(clipped) if parameter.dim() > 1 else clipped[0])
+        assert not torch.equal(wanted[-1], parameter.grad)
+    frozen = nn.Parameter(torch.ones(2))
+    clip_adaptively([*parameters, frozen], 0.1)
+    for parameter, grad in zip(parameters, wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, grad)
+    assert frozen.grad is None
+
+
+def test_adaptive_clipping_is_timms():
+    torch.manual_seed(0)
+    mine = [nn.Parameter(torch.randn(6, 3, 2, 2, 2)), nn.Parameter(torch.randn(6))]
+    for parameter in mine:
+        parameter.grad = torch.randn_like(parameter) * 3
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in mine]
+    for parameter, other in zip(mine, theirs, strict=True):
+        other.grad = parameter.grad.clone()
+    clip_adaptively(mine, 0.05)
+    adaptive_clip_grad(theirs, 0.05)
+    for parameter, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.5, -0.1])
+def test_a_share_of_adaptive_clipping_out_of_range_is_refused(value):
+    with pytest.raises(
+        ValueError, match=rf"optim\.agc \({value}\) must be a share in \(0, 1\], such as 0\.01, or null"
+    ):
+        OptimSpec(agc=value)
+
+
+def test_a_step_with_adaptive_clipping_is_short_everywhere_but_in_the_classifier():
+    torch.manual_seed(0)
+    model = {"name": "i3d_r50", "width": 8, "dropout": 0.0, "weight_standardization": True}
+    net = build_net(model=model, norm={"name": "none"}, crop=32, num_classes=4)
+    spec = OptimSpec(lr=1.0, lr_clips=1, momentum=0.0, nesterov=False, weight_decay=0.0, agc=0.01)
+    classifier = VideoClassifier(net, normalize=Normalize(), optim=spec, classes=tuple("abcd"), batch=1)
+    nn.functional.cross_entropy(net(torch.randn(2, 3, 8, 32, 32)), torch.tensor([0, 1])).backward()
+    head = net.blocks[-1].proj.weight.grad.clone()
+    classifier.on_before_optimizer_step(None)
+    assert torch.equal(net.blocks[-1].proj.weight.grad, head)
+    ratios = [
+        (value.grad.flatten(1).norm(dim=1) / value.detach().flatten(1).norm(dim=1).clamp_min(1e-3)).max()
+        for name, value in net.named_parameters()
+        if value.dim() > 1 and "proj" not in name
+    ]
+    assert max(ratios) <= 0.01 * (1 + 1e-5)
+    assert len(ratios) > 50
+
+
+def test_without_a_norm_the_last_kernel_of_a_block_is_plain_and_zero():
+    net = build_net(
+        model={"name": "i3d_r50", "width": 8, "dropout": 0.0, "weight_standardization": True}, norm={"name": "none"},
+        crop=32, num_classes=4,
+    )  # fmt: skip
+    branch = net.blocks[1].res_blocks[0].branch2
+    assert [hasattr(branch.get_submodule(f"conv_{key}"), "standardization") for key in "abc"] == [True, True, False]
+    assert not branch.conv_c.weight.any()

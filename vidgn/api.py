@@ -107,14 +107,14 @@ def list_models() -> list[str]:
     return list(MODELS)
 
 
-def list_norms() -> list[str]:
-    """Return the names that `norm=` takes everywhere.
+def list_norms() -> dict[str, str]:
+    """Return the names that `norm=` takes everywhere, each with what it is for.
 
     Example:
-        >>> "gn" in list_norms()
-        True
+        >>> list_norms()["gn"]
+        'the default: any batch, from 1 clip on'
     """
-    return list(NORMS)
+    return {name: row.purpose for name, row in NORMS.items()}
 
 
 class ModelInfo(NamedTuple):

@@ -16,7 +16,7 @@ from vidgn.distillation import Teacher
 from vidgn.losses import ClipLoss, right_share
 from vidgn.norms import is_norm
 from vidgn.norms.weight_standardization import describe_kernels
-from vidgn.optim import OptimSpec, build_optimizer
+from vidgn.optim import OptimSpec, build_optimizer, clip_adaptively
 from vidgn.predictions import (
     Begun,
     Prediction,
@@ -142,6 +142,12 @@ class VideoClassifier(L.LightningModule):
         self._counts = torch.zeros_like(self._counts)
         if count:
             self.log("train/error", 100 * (1 - right / count))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip each filter's gradient by the filter's own norm where `optim.agc` asks for it, but the classifier's."""
+        if self.optim.agc is not None:
+            trained = (value for name, value in self.net.named_parameters() if ".proj." not in f".{name}")
+            clip_adaptively(trained, self.optim.agc)
 
     def validation_step(self, batch: TrainBatch, batch_idx: int) -> None:
         """Measure the 1-clip error of Figure 7: one random clip per video, nothing averaged; unreadable is wrong."""

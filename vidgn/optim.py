@@ -1,7 +1,7 @@
 """Optimizer: parameter groups, the linear learning-rate rule, the schedule of one run."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -35,6 +35,7 @@ class OptimSpec:
         layer_decay: the rate of each stage is this times that of the next one; the head has the full rate.
             "BEiT" (arXiv 2106.08254) fine-tunes so.
         rates: what the rate of a stage is multiplied by, such as {"head": 10.0}.
+        agc: largest size of the gradient of a filter, as a share of the filter's; None: no adaptive clipping.
     """
 
     lr: float = 0.01
@@ -51,6 +52,7 @@ class OptimSpec:
     betas: tuple[float, float] = (0.9, 0.999)
     layer_decay: float = 1.0
     rates: Mapping[str, float] = field(default_factory=dict)
+    agc: float | None = None
 
     def __post_init__(self) -> None:
         if self.schedule not in get_args(Schedule):
@@ -78,6 +80,8 @@ class OptimSpec:
             raise ValueError(f"optim.betas ({list(self.betas)}) must be two numbers in [0, 1), such as [0.9,0.999]")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"optim.layer_decay ({self.layer_decay}) must be in (0, 1]; 1 has one rate for all stages")
+        if self.agc is not None and not 0 < self.agc <= 1:
+            raise ValueError(f"optim.agc ({self.agc}) must be a share in (0, 1], such as 0.01, or null for no clipping")
         for stage, rate in self.rates.items():
             if stage not in STAGES:
                 raise ValueError(f"optim.rates.{stage} is unknown; the stages are {', '.join(STAGES)}")
@@ -149,6 +153,35 @@ def parameter_groups(
         {"params": no_decay, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+AGC_EPS = 1e-3  # what a filter of zeros counts as; sec. 4.1 of the paper below
+
+
+@torch.no_grad()
+def clip_adaptively(parameters: Iterable[nn.Parameter], share: float) -> None:
+    """Clip the gradient of each output unit to `share` of the unit's own norm, in place: adaptive gradient clipping.
+
+        G_i  <-  share * max(||W_i||, 1e-3) / ||G_i|| * G_i       where ||G_i|| > share * max(||W_i||, 1e-3)
+
+    A unit is a filter, a row of a linear layer, or a whole vector. The authors leave the classifier out.
+    Source: Brock et al., "High-Performance Large-Scale Image Recognition Without Normalization" (arXiv 2102.06171),
+    Eq. 3.
+
+    >>> weight = nn.Parameter(torch.ones(1, 4))  # of norm 2
+    >>> weight.grad = torch.ones(1, 4)
+    >>> clip_adaptively([weight], 0.01)
+    >>> weight.grad[0, 0]
+    tensor(0.0100)
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        axes = list(range(1, parameter.dim())) or None
+        largest = torch.linalg.vector_norm(parameter, dim=axes, keepdim=True).clamp_min(AGC_EPS) * share
+        size = torch.linalg.vector_norm(parameter.grad, dim=axes, keepdim=True)
+        factor = torch.where(size > largest, largest / size, torch.ones_like(size))
+        parameter.grad.mul_(factor if parameter.dim() > 1 else factor.reshape(()))
 
 
 def build_optimizer(

@@ -8,7 +8,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from vidgn.callbacks.nonfinite import gradient_norm
-from vidgn.runs.fsdp import check_sharding, same_everywhere, shard, shared_like, whole
+from vidgn.runs.fsdp import check_clipping, check_sharding, same_everywhere, shard, shared_like, whole
 from vidgn.runs.speed import SpeedSpec
 
 
@@ -113,3 +113,7 @@ def test_what_does_not_go_with_weights_that_are_shared_out_is_refused(precision,
 
 def test_what_goes_with_it_is_not_refused():
     check_sharding("fsdp", precision="bf16-mixed", speed=SpeedSpec(fuse="auto", memory="low"))
+    with pytest.raises(ValueError, match=r"optim\.agc \(0\.01\) needs whole filters, which trainer\.strategy=fsdp"):
+        check_clipping(0.01, strategy="fsdp")
+    check_clipping(0.01, strategy="ddp")
+    check_clipping(None, strategy="fsdp")

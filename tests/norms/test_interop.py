@@ -19,7 +19,7 @@ from vidgn import GroupNorm3d, convert_norm
 from vidgn.norms import NORMS, make_norm
 
 PAGE = (Path(__file__).parents[2] / "docs" / "norms.md").read_text()
-OPTIONS = {"gn": {"num_groups": 4}}
+OPTIONS = {name: {"num_groups": 4} for name in ("gn", "bcn", "evonorm_s0")}
 
 
 def layer(name, *, training=False):

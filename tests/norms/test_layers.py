@@ -156,6 +156,7 @@ def test_the_options_of_gn_set_the_groups(options, groups):
 
 def test_the_table_builds_the_layer_it_names():
     names = ["gn", "ln", "in", "bn", "sync_bn", "sub_bn", "frozen_bn", "batch_renorm", "wn", "none"]
+    names += ["frn", "evonorm_s0", "bcn", "switchable", "mabn", "dyt", "derf"]
     assert list(NORMS) == names
     assert (make_norm("ln")(64).num_groups, make_norm("in")(64).num_groups) == (1, 64)
     assert type(make_norm("bn")(64)) is nn.BatchNorm3d

@@ -20,8 +20,13 @@ from vidgn.models.builders.vgg import build_vgg16
 from vidgn.models.builders.x3d import build_x3d, build_x3d_l
 from vidgn.models.net import VideoNet
 from vidgn.norms import make_norm
-from vidgn.norms.layers import ConfiguredNorm, NormFactory
-from vidgn.norms.weight_standardization import check_kernels, find_standardization, standardize_weights
+from vidgn.norms.layers import NORMS, ConfiguredNorm, NormFactory
+from vidgn.norms.weight_standardization import (
+    check_kernels,
+    find_standardization,
+    own_standardization,
+    standardize_weights,
+)
 
 
 class Clip(NamedTuple):
@@ -116,12 +121,15 @@ def build_model(
 def with_standardization(net: VideoNet, choice: bool | str, *, norm: NormFactory) -> VideoNet:
     """Let a net built with `norm` standardize its kernels, unless `choice` is false; return it.
 
+    With norm=mabn, which has no mean, false centres them all the same.
+
     Raises:
         ValueError: an unknown choice, or norm=wn.
     """
-    how = find_standardization(choice)
+    name = norm.name if isinstance(norm, ConfiguredNorm) else None
+    how = find_standardization(own_standardization(name, choice))
     if how is not None:
-        check_kernels(net, norm.name if isinstance(norm, ConfiguredNorm) else None)
+        check_kernels(net, name)
         standardize_weights(net, how)
     return net
 
@@ -193,7 +201,8 @@ def norm_options(norm: Mapping[str, Any], *, model: Mapping[str, Any]) -> dict[s
     8
     """
     options = dict(norm)
-    if options["name"] == "gn" and options.get("num_groups") is None and options.get("channels_per_group") is None:
+    grouped = options["name"] in NORMS and "num_groups" in NORMS[options["name"]].options
+    if grouped and options.get("num_groups") is None and options.get("channels_per_group") is None:
         published = MODELS[model["name"]].width if model["name"] in MODELS else PUBLISHED_WIDTH
         options["num_groups"] = max(1, PUBLISHED_GROUPS * model["width"] // published)
     return options

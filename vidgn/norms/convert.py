@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from vidgn.norms.calibrate import Calibration, LayerFit, calibrate_net
-from vidgn.norms.layers import ConfiguredNorm, finish_net, is_norm, make_norm
+from vidgn.norms.layers import NORMS, ConfiguredNorm, finish_net, is_norm, make_norm
+from vidgn.norms.relatives.activation import find_slots, take_activations
 from vidgn.norms.swap import Misfit, Stay, replace_layer
 from vidgn.norms.weight_norm import check_normalizable
 from vidgn.norms.weight_standardization import (
     check_kernels,
     find_standardization,
+    own_standardization,
     standardize_weights,
 )
 
@@ -82,7 +84,9 @@ def convert_norm(
     still holds them; eps, momentum, device, dtype and training mode carry over too. Batch, synchronized,
     frozen, instance and group norms are swapped. Norms over other axes (`LayerNorm`), subclasses with a
     forward of their own and layers with hooks stay, and the report says so. With `wn` the kernels of the
-    whole model are normalized.
+    whole model are normalized, with `mabn` those before a norm are centred. `frn` and `evonorm_s0` contain their
+    activation: they are for models where it is known which activation follows each norm (vidgn's networks, and
+    `nn.Sequential`).
 
     Args:
         model: changed in place.
@@ -122,7 +126,9 @@ def convert_norm(
         )
     if norm.name == "wn":
         check_normalizable(model)
-    how = find_standardization(weight_standardization)
+    if NORMS[norm.name].finish is take_activations:
+        _check_activations(model, norm.name)
+    how = find_standardization(own_standardization(norm.name, weight_standardization))
     if how is not None:
         _check_standardized(model, norm, calibrated=calibrate is not None)
     if calibrate is None:
@@ -216,6 +222,18 @@ def _check_arguments(model: nn.Module, norm: ConfiguredNorm, *, keep_statistics:
     if is_norm(model):
         raise ValueError(
             f"model is a norm itself ({type(model).__name__}); give the model around it, or use make_norm."
+        )
+
+
+def _check_activations(model: nn.Module, norm: str) -> None:
+    """Refuse a model where it is not known which activation follows a norm."""
+    known = {id(slot.norm) for slot in find_slots(model)}
+    unknown = [name for name, layer in model.named_modules() if is_norm(layer) and id(layer) not in known]
+    if unknown:
+        shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        raise ValueError(
+            f"norm={norm} contains the activation, and which one follows {shown} cannot be told from the model; use a"
+            " network of vidgn, nn.Sequential(convolution, norm, ReLU), or another norm."
         )
 
 

@@ -14,7 +14,9 @@ then y = weight * (x - mean) / sqrt(var + eps) + bias per channel (Eq. 1, 2 and 
     frozen_bn     stored mean and variance, nothing learned
     batch_renorm  bn, corrected towards the running statistics
 
-and two without statistics: `wn` normalizes the kernels and adds a bias, `none` does nothing.
+and two without statistics: `wn` normalizes the kernels and adds a bias, `none` does nothing. What came after the
+paper is in `vidgn.norms.relatives`: `frn` and `evonorm_s0` contain their activation, `bcn`, `switchable` and `mabn`
+look at other samples in training, `dyt` and `derf` are functions of one value.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,6 +29,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidgn.norms.batch import FrozenBatchNorm3d, SubBatchNorm3d
+from vidgn.norms.relatives.activation import take_activations
+from vidgn.norms.relatives.batch_channel import BatchChannelNorm3d
+from vidgn.norms.relatives.evonorm import EvoNormS03d
+from vidgn.norms.relatives.moving_average import MovingAverageBatchNorm3d
+from vidgn.norms.relatives.pointwise import DynamicErf3d, DynamicTanh3d
+from vidgn.norms.relatives.response import FilterResponseNorm3d
+from vidgn.norms.relatives.switchable import SwitchableNorm3d
 from vidgn.norms.renorm import BatchRenorm3d
 from vidgn.norms.sync import SyncBatchNorm3d
 from vidgn.norms.weight_norm import ChannelBias3d, normalize_weights
@@ -128,7 +137,8 @@ def make_norm(name: str, **options: float | None) -> ConfiguredNorm:
         **options: what the row lists; None counts as not given. `gn` has `num_groups` (32) or, instead,
             `channels_per_group`; all that divide by a standard deviation have `eps` (1e-5); all with running
             statistics have `momentum` (0.1, the weight of the new batch); `sub_bn` has `num_splits`;
-            `batch_renorm` has the limits and steps of `BatchRenorm3d`.
+            `batch_renorm` has the limits and steps of `BatchRenorm3d`, and `mabn` those of its layer; `bcn` and
+            `evonorm_s0` have `num_groups`, `dyt` and `derf` `alpha`.
 
     Raises:
         ValueError: an unknown name, an option the norm does not have, or both options of `gn`.
@@ -164,17 +174,18 @@ def is_norm(module: nn.Module) -> bool:
 
 
 class NormRow(NamedTuple):
-    """One norm: how to build a layer of it, the options that has, and what it does to a built net."""
+    """One norm: how to build a layer of it, its options, what it is for, and what it does to a built net."""
 
     build: Callable[..., nn.Module]
     options: tuple[str, ...]
+    purpose: str
     finish: Callable[[nn.Module], object] | None = None
 
 
 def finish_net(net: nn.Module, norm: NormFactory) -> None:
     """Do to a net, built with `norm`, what that norm needs beyond its own layers; most need nothing.
 
-    `wn` normalizes the kernels of the net.
+    `wn` normalizes the kernels of the net; `frn` and `evonorm_s0` take the place of the activations behind them.
     """
     finish = NORMS[norm.name].finish if isinstance(norm, ConfiguredNorm) else None
     if finish is not None:
@@ -208,17 +219,32 @@ def _build_none(num_features: int) -> nn.Module:
 
 _RENORM_OPTIONS = ("eps", "momentum", "r_max", "d_max", "warmup_steps", "r_ramp_end", "d_ramp_end")
 
+_MABN_OPTIONS = ("eps", "momentum", "buffer", "warmup_steps", "r_max")
+
 NORMS: Mapping[str, NormRow] = {
-    "gn": NormRow(_build_gn, ("num_groups", "channels_per_group", "eps")),
-    "ln": NormRow(_build_ln, ("eps",)),
-    "in": NormRow(_build_in, ("eps",)),
-    "bn": NormRow(nn.BatchNorm3d, ("eps", "momentum")),
-    "sync_bn": NormRow(SyncBatchNorm3d, ("eps", "momentum")),
-    "sub_bn": NormRow(SubBatchNorm3d, ("num_splits", "eps", "momentum")),
-    "frozen_bn": NormRow(FrozenBatchNorm3d, ("eps",)),
-    "batch_renorm": NormRow(BatchRenorm3d, _RENORM_OPTIONS),
-    "wn": NormRow(_build_wn, (), finish=normalize_weights),
-    "none": NormRow(_build_none, ()),
+    "gn": NormRow(_build_gn, ("num_groups", "channels_per_group", "eps"), "the default: any batch, from 1 clip on"),
+    "ln": NormRow(_build_ln, ("eps",), "group norm with one group, for comparison"),
+    "in": NormRow(_build_in, ("eps",), "group norm with a channel per group, for comparison"),
+    "bn": NormRow(nn.BatchNorm3d, ("eps", "momentum"), "8 clips or more per device, and published weights"),
+    "sync_bn": NormRow(SyncBatchNorm3d, ("eps", "momentum"), "batch norm over many devices with few clips each"),
+    "sub_bn": NormRow(SubBatchNorm3d, ("num_splits", "eps", "momentum"), "batch norm of small batches, on one device"),
+    "frozen_bn": NormRow(FrozenBatchNorm3d, ("eps",), "fine-tuning from batch-norm weights with few clips"),
+    "batch_renorm": NormRow(BatchRenorm3d, _RENORM_OPTIONS, "batch norm with few clips, for comparison"),
+    "wn": NormRow(_build_wn, (), "kernels with a length of their own, for comparison", finish=normalize_weights),
+    "none": NormRow(_build_none, (), "no norm: with weight_standardization and optim.agc"),
+    "frn": NormRow(
+        FilterResponseNorm3d, ("eps",), "one channel of one clip, an activation that learns", finish=take_activations
+    ),
+    "evonorm_s0": NormRow(
+        EvoNormS03d, ("num_groups", "eps"), "norm and activation in one, of one clip", finish=take_activations
+    ),
+    "bcn": NormRow(
+        BatchChannelNorm3d, ("num_groups", "eps", "momentum"), "few clips, with weight_standardization; keeps averages"
+    ),
+    "switchable": NormRow(SwitchableNorm3d, ("eps", "momentum"), "a learned mix of in, ln and bn"),
+    "mabn": NormRow(MovingAverageBatchNorm3d, _MABN_OPTIONS, "batch norm at 1 or 2 clips, by averages over steps"),
+    "dyt": NormRow(DynamicTanh3d, ("alpha",), "no statistics: tanh, made for transformers"),
+    "derf": NormRow(DynamicErf3d, ("alpha",), "no statistics: erf, made for transformers"),
 }
 
 _NORM_TYPES: tuple[type[nn.Module], ...] = (
@@ -231,6 +257,13 @@ _NORM_TYPES: tuple[type[nn.Module], ...] = (
     FrozenBatchNorm3d,
     SubBatchNorm3d,
     BatchRenorm3d,
+    FilterResponseNorm3d,
+    EvoNormS03d,
+    BatchChannelNorm3d,
+    SwitchableNorm3d,
+    MovingAverageBatchNorm3d,
+    DynamicTanh3d,
+    DynamicErf3d,
 )
 
 

@@ -9,6 +9,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from vidgn.norms.batch import FrozenBatchNorm3d, SubBatchNorm3d
 from vidgn.norms.groups import fit_groups, unfit_option
 from vidgn.norms.layers import ConfiguredNorm, GroupNorm3d
+from vidgn.norms.relatives.batch_channel import BatchChannelNorm3d
 from vidgn.norms.renorm import BatchRenorm3d
 from vidgn.norms.sync import SyncBatchNorm3d
 
@@ -68,7 +69,7 @@ _KINDS = (
     *(_Kind(layer, d) for d, layer in enumerate((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), start=1)),
     *(_Kind(layer, d) for d, layer in enumerate((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), start=1)),
     *(_Kind(layer, None) for layer in (nn.SyncBatchNorm, SyncBatchNorm3d, nn.GroupNorm, GroupNorm3d)),
-    *(_Kind(layer, None) for layer in (FrozenBatchNorm3d, SubBatchNorm3d, BatchRenorm3d)),
+    *(_Kind(layer, None) for layer in (FrozenBatchNorm3d, SubBatchNorm3d, BatchRenorm3d, BatchChannelNorm3d)),
 )
 _BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)

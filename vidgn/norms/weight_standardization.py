@@ -6,6 +6,7 @@ For a kernel w of T x h x w' taps over I channels, per output filter, with fan_i
     scaled    (w - mu) / sqrt(fan_in / T s^2 + 1e-4)      the default: outputs keep the size of the inputs
     timm      (w - mu) / sqrt(s^2 + 1e-6)                 biased variance
     authors   (w - mu) / (s + 1e-5)                       unbiased variance
+    centered  w - mu                                      the mean alone, for norms that take none away (mabn)
 
 At T = 1 the last two are timm's `StdConv2d` and the published layer. With T in s, standardizing an inflated kernel
 w / T gives 1/T of the standardized 2-D kernel, so a net and its inflation agree on a still clip.
@@ -37,17 +38,22 @@ class Standardization(NamedTuple):
         eps: added to the variance, or to the deviation with `unbiased`.
         unbiased: divide the sum of squares by one less than the number of weights, as the authors do.
         scaled: divide by the square root of the fan-in too, so that outputs keep the size of the inputs.
+        centered: take the mean away and divide by nothing.
     """
 
     eps: float
     unbiased: bool = False
     scaled: bool = False
+    centered: bool = False
 
 
 STANDARDIZATIONS: Mapping[str, Standardization] = {
     "scaled": Standardization(eps=1e-4, scaled=True),
     "timm": Standardization(eps=1e-6),  # std_conv.py:29
     "authors": Standardization(eps=1e-5, unbiased=True),  # joe-siyuan-qiao/WeightStandardization, README
+    "centered": Standardization(
+        eps=0.0, centered=True
+    ),  # "Towards Stabilizing Batch Statistics" (2001.06838), sec. 4.2
 }
 
 
@@ -70,6 +76,15 @@ def find_standardization(choice: bool | str) -> Standardization | None:
     return STANDARDIZATIONS[name]
 
 
+def own_standardization(norm: str | None, choice: bool | str) -> bool | str:
+    """Return the standardization of a net: `choice`, or what its norm needs where that is false.
+
+    >>> own_standardization("mabn", False)
+    'centered'
+    """
+    return "centered" if norm == "mabn" and choice is False else choice
+
+
 def standardize(kernel: Tensor, how: Standardization) -> Tensor:
     """Give a kernel (O, I, ...) whose filters have mean 0 and one size; a T axis is the first of three.
 
@@ -82,7 +97,9 @@ def standardize(kernel: Tensor, how: Standardization) -> Tensor:
     taps = filters.shape[2] // frames  # of one frame
     if filters.shape[2] == 1:  # one weight is its own mean
         return kernel - kernel
-    if how.unbiased:
+    if how.centered:
+        divided = filters - filters.mean(2, keepdim=True)
+    elif how.unbiased:
         divided = _by_deviation(filters, eps=how.eps, frames=frames, taps=taps)
     else:
         share = frames * (taps**0.5 if how.scaled else 1.0)
@@ -178,13 +195,15 @@ def normalized_convolutions(net: nn.Module) -> tuple[str, ...]:
     """Name the convolutions that the next layer with weights, in the order of registration, normalizes.
 
     The norm has as many channels as the convolution gives, and a filter has more than one weight. `nn.Identity`, which
-    stands for a norm in a net built with norm=none, counts as one.
+    stands for a norm in a net built with norm=none, counts as one, but not at the end of a block (`norm_c`): the kernel
+    before it starts at zero, and without a norm its size is what the block adds.
     """
     names = []
     before: tuple[str, nn.Module] | None = None
     for name, module in net.named_modules():
         if is_norm(module) or isinstance(module, ChannelBias3d | nn.Identity):
-            if before is not None and _channels(module) in (None, before[1].out_channels):
+            adds = isinstance(module, nn.Identity) and name.rpartition(".")[2] == "norm_c"
+            if before is not None and not adds and _channels(module) in (None, before[1].out_channels):
                 names.append(before[0])
             before = None
         elif _is_convolution(module):

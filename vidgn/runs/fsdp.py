@@ -117,6 +117,19 @@ def check_sharding(strategy: str, *, precision: object, speed: SpeedSpec) -> Non
             )
 
 
+def check_clipping(agc: float | None, *, strategy: str) -> None:
+    """Refuse adaptive clipping of filters that are shared out.
+
+    Raises:
+        ValueError: the strategy is fsdp and `optim.agc` is set.
+    """
+    if agc is not None and strategy == "fsdp":
+        raise ValueError(
+            f"optim.agc ({agc}) needs whole filters, which trainer.strategy=fsdp shares out; use trainer.strategy=ddp,"
+            " or leave optim.agc out."
+        )
+
+
 def shard(net: nn.Module, mesh: DeviceMesh) -> None:
     """Share out a net in place: each of its blocks is a unit, gathered while it computes; the rest is one more."""
     for weight in net.parameters():

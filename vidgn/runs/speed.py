@@ -50,6 +50,19 @@ class SpeedSpec(NamedTuple):
     keep_memory: bool | Literal["auto"] = "auto"
 
 
+def check_compilable(norm: str, speed: SpeedSpec) -> None:
+    """Refuse to compile what cannot be compiled in training.
+
+    Raises:
+        ValueError: norm=mabn, which counts its steps.
+    """
+    if norm == "mabn" and speed.compile:
+        raise ValueError(
+            "compile=true cannot compile norm=mabn, which counts its training steps; leave compile out, or use another"
+            " norm."
+        )
+
+
 def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
     """Return the options of speed and memory as a record.
 

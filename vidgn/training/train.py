@@ -46,12 +46,12 @@ from vidgn.run_folder import check_run_inputs, checkpoint_of
 from vidgn.runs.command_line import is_typed, run_folder, typed_words
 from vidgn.runs.defaults import check_task, fill_clip, fill_standardization, shape_from
 from vidgn.runs.environment import device_word, git_state, versions
-from vidgn.runs.fsdp import check_sharding
+from vidgn.runs.fsdp import check_clipping, check_sharding
 from vidgn.runs.loggers import log_config
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import bring_best, check_same_job, find_start, job, own_folder
 from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
-from vidgn.runs.speed import Speed, kernels_line, speed_spec, speed_up
+from vidgn.runs.speed import Speed, check_compilable, kernels_line, speed_spec, speed_up
 from vidgn.runs.split import earlier_split, split_of_run, write_split
 from vidgn.runs.trainer import build_trainer, check_devices
 from vidgn.shipped import SHIPPED
@@ -117,6 +117,8 @@ def _check_options(config: DictConfig) -> None:
         ValueError: an option does not fit this machine or another option.
     """
     check_devices(config.trainer)
+    check_compilable(config.norm.name, speed_spec(config))
+    check_clipping(config.optim.agc, strategy=str(config.trainer.strategy))
     if config.test:
         check_test_limit(config.trainer)
     check_sharding(str(config.trainer.strategy), precision=config.trainer.precision, speed=speed_spec(config))

@@ -10,6 +10,7 @@ from vidgn.models.builders.spec import NetSpec, finish
 from vidgn.models.net import PositionHead, VideoNet
 from vidgn.norms.groups import NearestGroups
 from vidgn.norms.layers import NormFactory
+from vidgn.norms.relatives.activation import is_activated
 
 WIDTH = 24  # channels of the published stem
 HEAD_FEATURES = 2048  # at that width
@@ -54,6 +55,7 @@ class ProjectedHead(PositionHead):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits (N, P, Q) for res5 features."""
-        x = F.relu(self.pool["pre_norm"](self.pool["pre_conv"](x)))
+        x = self.pool["pre_norm"](self.pool["pre_conv"](x))
+        x = x if is_activated(self.pool["pre_norm"]) else F.relu(x)
         x = self.average(x)  # (N, C, 1, H'', W'')
         return self.classify(F.relu(self.pool["post_conv"](x)))

@@ -1,0 +1,1 @@
+"""Norms that came after the paper, for small batches or without statistics."""
