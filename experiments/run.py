@@ -116,7 +116,7 @@ def train(
     precise = PreciseBN(num_batches=max(1, setting.precise_batches * 32 // batch))
     val = clip_loader(data["val"], form=form, batch=32, seed=seed, training=False)
     curves = Curves(val)
-    trainer = _trainer(course.epochs, setting.devices if apart else 1, [precise, curves])
+    trainer = make_trainer(course.epochs, setting.devices if apart else 1, [precise, curves])
     trainer.fit(model, clip_loader(data["train"], form=form, batch=batch, seed=seed, training=True), val)
     found = {name: value.clone() for name, value in net.state_dict().items()}
     return found, {
@@ -165,7 +165,8 @@ def _percent(right: Tensor) -> float:
     return round(100 * float(right.double().mean()), 3)
 
 
-def _trainer(epochs: int, accumulate: int, callbacks: list[L.Callback]) -> L.Trainer:
+def make_trainer(epochs: int, accumulate: int, callbacks: list[L.Callback]) -> L.Trainer:
+    """Return a trainer on one CPU that writes no files and validates every second epoch."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers")
     warnings.filterwarnings("ignore", message="The number of training batches")

@@ -1,0 +1,52 @@
+"""The comparison at small batches: which runs there are, how a rate is chosen, what the table shows."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from experiments.grid import write_json
+from experiments.small_batches import METHODS, SETUP, Run, compared_runs, do, plain, table, tuned_rates, tuning_runs
+
+
+def write(run, folder, **numbers):
+    write_json(folder / run.file_name, {"method": run.method.name, "batch": run.batch, "seed": run.seed, **numbers})
+
+
+def test_every_method_is_tuned_with_the_same_runs_on_seeds_of_its_own():
+    runs = list(tuning_runs(SETUP))
+    assert Counter(run.method.name for run in runs) == {"bn": 3, "gn": 3, "gn_ws": 3, "bcn_ws": 3}
+    assert not {run.seed for run in runs} & set(SETUP.seeds)
+    assert {run.batch for run in runs} == {8}
+
+
+def test_the_rate_with_the_least_error_is_compared_and_of_equal_ones_the_lower(tmp_path):
+    errors = {"bn": (30, 20, 10), "gn": (20, 10, 10), "gn_ws": (10, 10, 10), "bcn_ws": (5, 6, 7)}
+    for run in tuning_runs(SETUP):
+        write(run, tmp_path, val_error=errors[run.method.name][SETUP.rates.index(run.rate)])
+    rates = tuned_rates(tmp_path, SETUP)
+    assert rates == {"bn": 0.48, "gn": 0.24, "gn_ws": 0.12, "bcn_ws": 0.12}
+    runs = list(compared_runs(SETUP, rates))
+    assert Counter((run.method.name, run.batch) for run in runs) == {
+        (name, batch): 5 for name in errors for batch in (8, 4, 2, 1)
+    }
+    assert all(run.rate == rates[run.method.name] for run in runs)
+
+
+def test_the_table_has_mean_deviation_and_number_of_seeds(tmp_path):
+    for seed, value in enumerate((60.0, 64.0)):
+        write(Run(METHODS[0], 8, seed, 0.1), tmp_path, video_top1=value)
+    write(Run(METHODS[2], 1, 0, 0.1), tmp_path, video_top1=70.0)
+    write(Run(METHODS[2], 1, 100, 0.1), tmp_path, video_top1=99.0)  # tuning is not shown
+    assert table(tmp_path, SETUP).splitlines()[2:5] == [
+        "| bn | 62.0 ± 2.8 (2) | - | - | - |",
+        "| gn | - | - | - | - |",
+        "| gn_ws | - | - | - | 70.0 (1) |",
+    ]
+
+
+def test_results_of_another_setup_are_refused(tmp_path):
+    run = Run(METHODS[0], 8, 0, 0.12)
+    write(run, tmp_path, setup=plain(replace(SETUP, width=16)))
+    with pytest.raises(ValueError, match="was made with another setup; give another folder as --results"):
+        do(run, setup=SETUP, folder=tmp_path)
