@@ -1,8 +1,8 @@
 """What weight standardization costs in a training step: `python benchmarks/standardization.py --out FILE.json`.
 
-The same net with and without it takes steps (forward, loss, backward, SGD with momentum) of 8 clips of 32 frames of 64 px
-in turn, in an order that changes from round to round. What counts is the median of the ratios of processor time, round by
-round: processor time of one thread is not changed by what else the machine does.
+The same net with and without it takes steps (forward, loss, backward, SGD with momentum) of 8 clips of 32 frames of
+64 px in turn, in an order that changes from round to round. What counts is the median of the ratios of processor time,
+round by round: processor time of one thread hardly changes with what else the machine does.
 """
 
 import argparse
@@ -70,6 +70,7 @@ class Step:
         self.labels = torch.arange(clips) % CLASSES
 
     def __call__(self) -> float:
+        """Take a step."""
         began = time.process_time()
         loss = nn.functional.cross_entropy(self.net(self.clips), self.labels)
         self.optimizer.zero_grad()

@@ -19,7 +19,7 @@ NARROW = {name: 16 if name == "slowfast_r50" else 8 for name in MODELS}
 
 
 def narrow(name, norm="gn", *, num_classes=5, crop=64, **options):
-    groups = {"num_groups": 4} if norm == "gn" else {}
+    groups = {"num_groups": 4} if "num_groups" in NORMS[norm].options else {}
     factory = make_norm(norm, **groups)
     return build_model(name, num_classes=num_classes, norm=factory, width=NARROW[name], crop=crop, **options)
 

@@ -13,6 +13,11 @@ TINY = I3DSpec(num_classes=5, width=8, dropout=0.0)
 GN = make_norm("gn", num_groups=4)
 
 
+def in_groups(norm):
+    """The norm, in four groups where it has groups: the tiny net has 8 channels."""
+    return make_norm(norm, **({"num_groups": 4} if "num_groups" in NORMS[norm].options else {}))
+
+
 def meta_net(norm="gn", **spec):
     with torch.device("meta"):
         return build_i3d(I3DSpec(num_classes=400, **spec), norm=make_norm(norm)).eval()
@@ -197,7 +202,7 @@ def test_the_same_weights_in_pytorchvideos_own_net_give_the_same_logits(norm, de
 
 @pytest.mark.parametrize("norm", ["bn", "gn", "ln", "in"])
 def test_a_fresh_block_starts_as_its_shortcut(norm):
-    factory = GN if norm == "gn" else make_norm(norm)
+    factory = in_groups(norm)
     state = build_i3d(TINY, norm=factory).state_dict()
     last = [name for name in state if name.endswith("branch2.norm_c.weight")]
     other = [name for name in state if "norm" in name and name.endswith(".weight") and name not in last]
@@ -210,7 +215,7 @@ def test_a_fresh_block_starts_as_its_shortcut(norm):
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_norm_of_the_table_trains_from_blocks_that_add_nothing(norm):
     torch.manual_seed(0)
-    net = build_i3d(TINY, norm=GN if norm == "gn" else make_norm(norm))
+    net = build_i3d(TINY, norm=in_groups(norm))
     added = []
     for block in net.modules():
         if hasattr(block, "norm_c"):
@@ -227,7 +232,7 @@ def test_every_norm_of_the_table_trains_from_blocks_that_add_nothing(norm):
     added.clear()
     net(clip)
     assert all(value > 0 for value in added)  # and learn to add something
-    twin = build_i3d(TINY, norm=GN if norm == "gn" else make_norm(norm))
+    twin = build_i3d(TINY, norm=in_groups(norm))
     twin.load_state_dict(net.state_dict())
     assert torch.equal(twin.eval()(clip), net.eval()(clip))
 

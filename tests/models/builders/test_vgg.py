@@ -7,7 +7,7 @@ from vidgn.norms import NORMS, GroupNorm3d, make_norm
 
 
 def narrow(norm="gn", *, crop=32, **options):
-    factory = make_norm(norm, **({"num_groups": 4} if norm == "gn" else {}))
+    factory = make_norm(norm, **({"num_groups": 4} if "num_groups" in NORMS[norm].options else {}))
     return build_model("vgg16", num_classes=5, norm=factory, width=8, crop=crop, **options)
 
 
