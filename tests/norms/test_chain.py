@@ -34,6 +34,15 @@ def test_a_module_that_changes_its_input_in_place_belongs_to_the_chain():
     assert chain_of(net, torch.randn(2, 4)) == ("0", "1", "2")
 
 
+def test_tensors_that_do_not_count_their_changes_make_no_chain():
+    with torch.inference_mode():
+        x = torch.randn(2, 4)
+    net = nn.Sequential(nn.BatchNorm1d(4), nn.ReLU(), nn.BatchNorm1d(4))
+    with torch.inference_mode():
+        assert chain_of(net, x) == ()
+    assert chain_of(net, torch.randn(2, 4)) == ("0", "1", "2")
+
+
 class Between(nn.Module):
     """Something happens between two modules."""
 

@@ -82,7 +82,7 @@ def _watch(net: nn.Module, run: Callable[[], Any]) -> tuple[list[_Call], tuple[i
     first: list[tuple[int, int]] = []
 
     def start(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        single = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
+        single = len(args) == 1 and not kwargs and _is_tracked(args[0])
         begun.append(_key(args[0], held) if single else None)
         if module is net and begun[-1] is not None:
             first.append(begun[-1])
@@ -90,7 +90,7 @@ def _watch(net: nn.Module, run: Callable[[], Any]) -> tuple[list[_Call], tuple[i
     def end(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             before = begun.pop()
-            if before is not None and isinstance(output, Tensor):
+            if before is not None and _is_tracked(output):
                 calls.append(_Call(name, before, _key(output, held)))
 
         return hook
@@ -103,6 +103,11 @@ def _watch(net: nn.Module, run: Callable[[], Any]) -> tuple[list[_Call], tuple[i
         for hook in hooks:
             hook.remove()
     return calls, first[0] if first else (0, 0)
+
+
+def _is_tracked(value: Any) -> bool:
+    """Tell a tensor that counts how often it is changed; one of torch.inference_mode does not."""
+    return isinstance(value, Tensor) and not value.is_inference()
 
 
 def _key(tensor: Tensor, held: list[Tensor]) -> tuple[int, int]:
