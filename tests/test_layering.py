@@ -27,6 +27,8 @@ LAYERS = (
         "vidgn.losses", "vidgn.optim", "vidgn.predictions", "vidgn.statistics", "vidgn.outputs", "vidgn.temporary",
         "vidgn.distillation", "vidgn.terminal", "vidgn.overrides", "vidgn.lightning_internals",
         "vidgn.shipped",
+        "vidgn.targets", "vidgn.target_tensors",
+        "vidgn.validation",
     ),
 )  # fmt: skip
 
@@ -52,7 +54,7 @@ STRICTER = {
         "vidgn.models.net",
         "vidgn.models.stages",
     ),
-    "vidgn.data": ("vidgn.outputs", "vidgn.bounds"),
+    "vidgn.data": ("vidgn.outputs", "vidgn.bounds", "vidgn.targets", "vidgn.target_tensors"),
     "vidgn.data.clips": (),
     "vidgn.data.transforms": (),
     "vidgn.data.storage": (),
@@ -60,9 +62,9 @@ STRICTER = {
     "vidgn.data.faults": ("vidgn.data.readers", "vidgn.data.storage", "vidgn.data.video"),
     "vidgn.data.loading": ("vidgn.data.readers", "vidgn.data.faults"),
     "vidgn.data.loading.sampler": ("vidgn.data.loading.balance",),
-    "vidgn.data.manifests": ("vidgn.data.storage",),
+    "vidgn.data.manifests": ("vidgn.data.storage", "vidgn.targets"),
     "vidgn.data.synthetic": ("vidgn.data.manifests", "vidgn.data.faults", "vidgn.outputs"),
-    "vidgn.data.tables": ("vidgn.data.manifests", "vidgn.data.storage"),
+    "vidgn.data.tables": ("vidgn.data.manifests", "vidgn.data.storage", "vidgn.targets"),
     "vidgn.data.synthetic.drawing": (),
     "vidgn.scoring": ("vidgn.predictions",),
     "vidgn.console": ("vidgn.escape",),
@@ -79,9 +81,12 @@ STRICTER = {
     "vidgn.escape": (),
     "vidgn.temporary": (),
     "vidgn.lightning_internals": (),
-    "vidgn.description": ("vidgn.bounds",),
     "vidgn.checkpoint": ("vidgn.description", "vidgn.bounds", "vidgn.whole_files"),
     "vidgn.whole_files": (),
+    "vidgn.description": ("vidgn.bounds", "vidgn.targets"),
+    "vidgn.targets": (),
+    "vidgn.validation": ("vidgn.predictions", "vidgn.statistics", "vidgn.target_tensors", "vidgn.targets"),
+    "vidgn.target_tensors": ("vidgn.targets", "vidgn.predictions"),
     "vidgn.predictions": (),
 }
 

@@ -147,7 +147,7 @@ def test_names_are_no_formulas_in_a_spreadsheet(tmp_path):
     rows = [Prediction(i, i, tuple(float(k == i) for k in range(6)), None, 1, 1, 1) for i in range(6)]
     rows[5] = Prediction(5, 5, None, "=cmd|' /C calc'!A0")
     result = Result(0, 0, 0, 0, 6, 5, 1, "", tmp_path)
-    write_result(result, rows, manifest, checkpoint=None, seconds=1, device="cpu")
+    write_result(result, rows, manifest, checkpoint=None, seconds=1, device="cpu", numbers={})
     lines = (tmp_path / "predictions.csv").read_text().splitlines()
     cells = [cell for line in lines for cell in line.split(",")]
     assert not [cell for cell in cells if cell.lstrip('"').startswith(("=", "+", "-", "@", "\t", "\r"))]

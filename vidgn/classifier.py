@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import lightning as L
@@ -13,13 +14,14 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vidgn.description import KEY, Description
 from vidgn.distillation import Teacher
-from vidgn.losses import ClipLoss, right_share
+from vidgn.losses import ClipLoss, HeadsLoss, right_share
 from vidgn.norms import is_norm
 from vidgn.norms.weight_standardization import describe_kernels
 from vidgn.optim import OptimSpec, build_optimizer, clip_adaptively
 from vidgn.predictions import (
     Begun,
     Prediction,
+    Ranks,
     accuracies,
     distributed,
     failed_last,
@@ -27,6 +29,9 @@ from vidgn.predictions import (
     merge_predictions,
 )
 from vidgn.scoring import Piece, ViewScorer
+from vidgn.target_tensors import output_probabilities, plain_losses, right_clips
+from vidgn.targets import ONE, Targets
+from vidgn.validation import ValidationRows, gather_rows
 
 
 class TrainBatch(Protocol):
@@ -62,9 +67,11 @@ class VideoClassifier(L.LightningModule):
         stages: parts of the net by name, for rates that differ by stage.
         teacher: a net to imitate in training.
         seed: of dropout: a step's random numbers are a function of (seed, epoch, batch, rank).
+        targets: whether a video has one class, several, or one of each head.
 
     Attributes:
         num_views: of the whole test, over all ranks; None: more than `view_batch`.
+        test_ranks: of test videos that have several classes, how many answers come before the right one.
         predictions: of the last test, in manifest order.
         earlier: those of a resumed test, made before it was interrupted.
         begun: what an interrupted test has scored of videos that come in several pieces.
@@ -82,10 +89,11 @@ class VideoClassifier(L.LightningModule):
         batch: int,
         view_batch: int = 8,
         description: Description | None = None,
-        loss: ClipLoss | None = None,
+        loss: ClipLoss | HeadsLoss | None = None,
         stages: Mapping[str, nn.Module] | None = None,
         teacher: Teacher | None = None,
         seed: int = 0,
+        targets: Targets = ONE,
     ) -> None:
         super().__init__()
         self.net = net
@@ -99,6 +107,11 @@ class VideoClassifier(L.LightningModule):
         self._stages = dict(stages or {})  # a plain dict: the net holds these modules already
         self.teacher = teacher
         self.seed = seed
+        self.targets = targets
+        if targets.kind != "one":
+            net.activate = partial(output_probabilities, targets)  # type: ignore[assignment]
+        self.test_ranks: Ranks | None = None
+        self._validated: list[ValidationRows] = []
         self.num_views: int | None = None
         self.predictions: list[Prediction] = []
         self.earlier: Mapping[int, Prediction] = {}
@@ -131,7 +144,8 @@ class VideoClassifier(L.LightningModule):
         loss: Tensor = self.loss(logits, labels)
         if self.teacher is not None and self.teacher.teaches(self.global_step):
             loss = self.teacher.mix(loss, logits, batch.clips.flatten(0, 1))
-        right = right_share(logits, labels)
+        right = right_share(logits, labels) if self.targets.kind == "one" else self._right(logits, labels)
+        self._log_heads(logits, labels)
         self._counts = self._counts.to(right.device) + torch.stack([right, torch.full_like(right, len(labels))])
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
         return loss
@@ -152,6 +166,9 @@ class VideoClassifier(L.LightningModule):
     def validation_step(self, batch: TrainBatch, batch_idx: int) -> None:
         """Measure the 1-clip error of Figure 7: one random clip per video, nothing averaged; unreadable is wrong."""
         logits, labels = self._logits(batch)
+        if self.targets.kind != "one":
+            self._validate_sets(logits, labels, batch)
+            return
         loss, count = mean_loss(logits, labels, batch.failed)
         # Lightning's own mean cuts the videos per rank to a whole number: wrong where ranks have unequal shares.
         self.val_loss.update(loss.detach(), weight=count)
@@ -162,6 +179,9 @@ class VideoClassifier(L.LightningModule):
         """Log the error in percent."""
         self.log("val/loss", self.val_loss.compute())
         self.val_loss.reset()
+        if self.targets.kind != "one":
+            self._log_sets()
+            return
         top1, top5 = self._compute("val_clip")
         self.log("val/error", 100 - top1, prog_bar=True)
         self.log("val/top1", top1)
@@ -175,6 +195,7 @@ class VideoClassifier(L.LightningModule):
             group=group,
             begun=self.begun,
             record=self.record_begun,
+            ranks=self.test_ranks,
         )
 
     def on_test_epoch_start(self) -> None:
@@ -196,7 +217,8 @@ class VideoClassifier(L.LightningModule):
             self._keep(self._scorer.finish_early() if cut_short else self._scorer.finish())
         self.predictions = merge_predictions([self.predictions])
         if not distributed():
-            for name, value in accuracies([*self.earlier.values(), *self.predictions]).items():
+            all_videos = [*self.earlier.values(), *self.predictions]
+            for name, value in accuracies(all_videos, ranks=self.test_ranks).items():
                 self.log(f"test/{name}", value)
 
     def configure_optimizers(self) -> Any:
@@ -233,6 +255,29 @@ class VideoClassifier(L.LightningModule):
         logits = self(batch.clips.flatten(0, 1))  # (B*K, Q)
         targets = getattr(batch, "targets", None)  # (B, K, Q), of clips that are mixed
         return logits, batch.labels.repeat_interleave(num_clips) if targets is None else targets.flatten(0, 1)
+
+    def _right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return right_clips(self.targets, logits.detach(), targets).sum()
+
+    def _log_heads(self, logits: Tensor, targets: Tensor) -> None:
+        if isinstance(self.loss, HeadsLoss):
+            parts = self.loss.parts(logits.detach(), targets)
+            for (name, _), part in zip(self.targets.heads, parts, strict=True):
+                self.log(f"train/loss_{name}", part, on_step=True, on_epoch=False)
+
+    def _validate_sets(self, logits: Tensor, dense: Tensor, batch: TrainBatch) -> None:
+        rows = ValidationRows.of(self.targets, logits, dense, videos=batch.videos, failed=batch.failed)
+        self._validated.append(rows)
+        losses, count = plain_losses(self.targets, logits, dense), len(dense) - len(batch.failed)
+        losses[list(batch.failed)] = 0
+        self.val_loss.update(losses.sum() / max(1, count), weight=count)
+        self.log("val/failed", float(len(batch.failed)), sync_dist=True, reduce_fx="sum")
+
+    def _log_sets(self) -> None:
+        """Log the figures of all validation videos, those of all ranks together."""
+        rows, self._validated = gather_rows(self._validated), []
+        for name, value in rows.figures(self.targets).items():
+            self.log(f"val/{name}", value, prog_bar=name == "error")
 
     def _accuracy(self, name: str, scores: Tensor, labels: Tensor) -> None:
         for k in (1, 5):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vidgn.bounds import bare, finite_number, mapping, one_of, plain_values, shown, text, whole_number
+from vidgn.targets import ONE, Targets
 
 KEY = "vidgn"  # of the plain form in a checkpoint file
 FORMAT = 1  # of the plain form
@@ -25,7 +26,7 @@ MAX_VIEWS = 10_000  # of one video
 _MAX_CONFIG = 1_000_000  # characters of the composed configuration
 _KEYS = (
     "format", "classes", "model", "norm", "clip", "crop", "normalize", "test", "data", "versions", "config", "words",
-    "split", "job",
+    "split", "job", "targets",
 )  # fmt: skip
 # No paths, no sizes.
 _SHARED_DATA = ("name", "seed", "flip", "backend", "clips_per_video", "min_area", "opposites", "time", "fps")
@@ -61,6 +62,7 @@ class Description:
         versions: of the packages, by name.
         config: the composed configuration of the run, as YAML.
         overrides: what was typed on the command line.
+        targets: whether a video has one class, several, or one of each head.
         split: which videos the run trained on, as hashes of their names; None where it is not recorded.
         job: what else the numbers of the run depend on; None where it is not recorded.
         extra: what a later version recorded besides; kept as it is.
@@ -79,6 +81,7 @@ class Description:
     versions: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
     overrides: tuple[str, ...] = ()
+    targets: Targets = ONE
     split: Mapping[str, Any] | None = None
     job: Mapping[str, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -133,6 +136,7 @@ class Description:
             versions=_texts(top.get("versions", {}), "versions"),
             config=text(top.get("config", ""), "config", longest=_MAX_CONFIG),
             overrides=_strings(top.get("words", []), "words"),
+            targets=_targets(top.get("targets"), num_classes=len(top["classes"])),
             split=_recorded(top.get("split"), "split"),
             job=_recorded(top.get("job"), "job"),
             extra=_extra(top),
@@ -157,6 +161,9 @@ class Description:
             "words": list(self.overrides),
             **self.extra,
         }
+        if self.targets.kind != "one":
+            heads = [list(head) for head in self.targets.heads]
+            plain["targets"] = {"kind": self.targets.kind, "heads": heads, "separator": self.targets.separator}
         recorded = {"split": self.split, "job": self.job}
         return {**plain, **{key: dict(value) for key, value in recorded.items() if value is not None}}
 
@@ -198,6 +205,28 @@ def _check_pixels(found: Description) -> None:
             f"scores {found.test.view_batch} clips of {pixels:,} pixels at a time (test.view_batch); at most "
             f"{MAX_BATCH_PIXELS:,} pixels are held"
         )
+
+
+def _targets(value: object, *, num_classes: int) -> Targets:
+    """Return what the outputs stand for; checkpoints of one class per video do not say it."""
+    if value is None:
+        return ONE
+    plain = mapping(value, "targets")
+    kind = one_of(plain.get("kind"), "targets.kind", ("many", "heads"))
+    separator = text(plain.get("separator", ";"), "targets.separator", longest=20)
+    if kind == "many":
+        return Targets("many", separator=separator)
+    heads = plain.get("heads")
+    if not isinstance(heads, list | tuple) or any(
+        not isinstance(head, list | tuple) or len(head) != 2 for head in heads
+    ):
+        raise ValueError(f"has targets.heads {shown(heads)}; a list of names and numbers is needed")
+    pairs = tuple(
+        (text(name, "targets.heads"), whole_number(count, "targets.heads", 1, MAX_CLASSES)) for name, count in heads
+    )
+    if sum(count for _, count in pairs) != num_classes:
+        raise ValueError(f"has targets.heads {shown(heads)}; their classes must add up to {num_classes}")
+    return Targets("heads", pairs, separator)
 
 
 def _test(value: object) -> TestViews:
@@ -244,7 +273,9 @@ def _data(value: object) -> dict[str, Any]:
     options = _options(plain, "data", named=True)
     columns = mapping(value, "data").get("columns")
     if isinstance(columns, dict):
-        options["columns"] = _options(columns, "data.columns", named=False)
+        lists = {key: _strings(item, "data.columns") for key, item in columns.items() if isinstance(item, list | tuple)}
+        plain = {key: item for key, item in columns.items() if key not in lists}
+        options["columns"] = {**_options(plain, "data.columns", named=False), **{k: list(v) for k, v in lists.items()}}
     if options.get("backend") is not None:
         one_of(options["backend"], "data.backend", BACKENDS)
     if options.get("num_workers") is not None:

@@ -164,8 +164,10 @@ class LoadedModel:
         return path
 
     def _best(self, scores: NDArray[np.float64], top: int) -> list[ClassScore]:
-        order = sorted(range(len(scores)), key=lambda label: (-scores[label], label))[:top]
-        return [ClassScore(self.classes[label], float(scores[label])) for label in order]
+        from vidgn.evaluation.answers import top_answers
+
+        best = top_answers(scores.tolist(), self.classes, self._model.description.targets, top)
+        return [ClassScore(name, float(score)) for name, score in best]
 
 
 def load(source: str | Path, *, device: str = "auto") -> LoadedModel:

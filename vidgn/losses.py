@@ -127,6 +127,29 @@ class ClipLoss(nn.Module):
         return losses.sum(1).mean()
 
 
+class HeadsLoss(nn.Module):
+    """The mean over several heads of the loss of each.
+
+    Args:
+        spec: of every head.
+        heads: outputs of each.
+    """
+
+    def __init__(self, spec: LossSpec, *, heads: Sequence[slice]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.heads = tuple(heads)
+        self.one = ClipLoss(spec)
+
+    def parts(self, logits: Tensor, targets: Tensor) -> list[Tensor]:
+        """Return the loss of each head, of logits and targets (N, Q)."""
+        return [self.one(logits[:, part], targets[:, part]) for part in self.heads]
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean over heads and clips."""
+        return torch.stack(self.parts(logits, targets)).mean()
+
+
 def soft_targets(targets: Tensor, *, num_classes: int) -> Tensor:
     """Return targets (N, Q) of labels (N,); those that are soft already stay.
 

@@ -1,6 +1,6 @@
 """What a test says of each video, of one rank and of all; the accuracies that follow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+
+Ranks = Callable[[Tensor, Sequence[int]], Tensor]  # of scores (n,Q) and videos (n), int64 (n,)
 
 
 class Prediction(NamedTuple):
@@ -71,17 +73,23 @@ def failed_last(logits: Tensor, labels: Tensor, failed: Sequence[int]) -> Tensor
     return logits
 
 
-def accuracies(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Return video and clip accuracies in percent over all videos; one that could not be read counts as wrong."""
+def accuracies(predictions: Sequence[Prediction], *, ranks: Ranks | None = None) -> dict[str, float]:
+    """Return video and clip accuracies in percent over all videos; one that could not be read counts as wrong.
+
+    Args:
+        predictions: of all videos.
+        ranks: how many answers come before the right one; None: before the label.
+    """
     found = [item for item in predictions if item.scores is not None]
-    ranks = torch.zeros(0)
+    places = torch.zeros(0)
     if found:
         scores = torch.from_numpy(np.array([item.scores for item in found], dtype=np.float64))  # (N, Q)
-        ranks = label_ranks(scores, torch.tensor([item.label for item in found]))
+        labels = torch.tensor([item.label for item in found])
+        places = label_ranks(scores, labels) if ranks is None else ranks(scores, [item.video for item in found])
     total = max(1, len(predictions))
     return {
-        "video_top1": 100 * int((ranks < 1).sum()) / total,
-        "video_top5": 100 * int((ranks < 5).sum()) / total,
+        "video_top1": 100 * int((places < 1).sum()) / total,
+        "video_top5": 100 * int((places < 5).sum()) / total,
         "clip_top1": 100 * sum(item.views_top1 / item.views for item in found) / total,
         "clip_top5": 100 * sum(item.views_top5 / item.views for item in found) / total,
     }

@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vidgn.predictions import Begun, Prediction, label_ranks
+from vidgn.predictions import Begun, Prediction, Ranks, label_ranks
 
 _OPEN_SHAPES = 4  # groups being filled at a time: full frames of videos of different sizes
 
@@ -63,6 +63,8 @@ class ViewScorer:
         group: views per call.
         begun: what an interrupted test has scored of videos; of these the pieces come from the one it was in.
         record: called once in each piece of a video after its first, when all views that came are scored.
+        ranks: takes scores (n,Q) and videos (n) to how many answers come before the right one, (n,); None: that of
+            the label.
 
     Raises:
         ValueError: the group is empty.
@@ -75,6 +77,7 @@ class ViewScorer:
         group: int,
         begun: Mapping[int, Begun] = MappingProxyType({}),
         record: Callable[[Begun], None] = lambda begun: None,
+        ranks: Ranks | None = None,
     ) -> None:
         if group < 1:
             raise ValueError(f"view_batch ({group}) must be at least 1 view.")
@@ -82,6 +85,7 @@ class ViewScorer:
         self._scores = scores
         self._begun = begun
         self._record = record
+        self._ranks = ranks or self._label_ranks
         self._videos: dict[int, _Video] = {}  # begun and not done
         self._groups: dict[tuple[int, ...], _Group] = {}  # by the shape of a view, the last one used at the end
 
@@ -169,13 +173,16 @@ class ViewScorer:
             return
         group.clips[len(numbers) :] = 0
         scores = self._scores(group.clips)[: len(numbers)]  # (n,Q)
-        labels = torch.tensor([self._videos[number].label for number in numbers], device=scores.device)
-        ranks: list[int] = label_ranks(scores, labels).tolist()
+        ranks: list[int] = self._ranks(scores, numbers).tolist()
         for number, row, rank in zip(numbers, scores.cpu().double(), ranks, strict=True):
             self._videos[number].count(row, rank)
         for number in dict.fromkeys(numbers):
             yield from self._done(number)
             self._note(number)
+
+    def _label_ranks(self, scores: Tensor, numbers: Sequence[int]) -> Tensor:
+        labels = torch.tensor([self._videos[number].label for number in numbers], device=scores.device)
+        return label_ranks(scores, labels)
 
     def _done(self, number: int) -> Iterator[Prediction]:
         """Yield the prediction of a video if this was the last that was due."""

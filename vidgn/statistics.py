@@ -7,17 +7,22 @@
                            (Guo et al. 2017, arXiv 1706.04599, eq. 3)
     interval               2.5 and 97.5 % of `RESAMPLES` means of videos drawn with replacement (Efron 1979)
 
+    average precision      of class c: sum over scores s, falling, of (recall(s) - recall before s) precision(s), where
+                           videos with a score of s or more are called c; mean over the classes that have videos
+                           (scikit-learn, average_precision_score)
+
 A video that could not be read has no best class (-1): it counts as wrong, and is predicted as nothing.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+FAILED = -1.0  # score of a video that could not be read, for the average precision: it comes last
 _BINS = 10
 
 Labels = NDArray[np.int64]
@@ -84,6 +89,48 @@ def calibration_error(right: NDArray[np.bool_], scores: NDArray[np.float64]) -> 
     bins = np.minimum((scores * _BINS).astype(np.int64), _BINS - 1)
     gaps = [abs(float(scores[bins == k].sum() - right[bins == k].sum())) for k in range(_BINS)]
     return sum(gaps) / max(1, len(scores))
+
+
+class RankedScores:
+    """Scores that are sorted once, to take the average precision of all videos and of many resamples of them.
+
+    Args:
+        scores: (N, Q).
+        positive: whether a video has a class, (N, Q).
+
+    >>> round(RankedScores(np.array([[0.9], [0.8], [0.1]]), np.array([[True], [False], [True]])).mean(), 3)
+    83.333
+    """
+
+    def __init__(self, scores: NDArray[np.floating[Any]], positive: NDArray[np.bool_]) -> None:
+        self.order = np.argsort(-scores, axis=0, kind="stable")  # (N, Q)
+        self.positive = np.take_along_axis(positive, self.order, 0)
+        falling = np.take_along_axis(scores, self.order, 0)
+        is_last = np.ones(scores.shape, bool)
+        is_last[:-1] = falling[1:] != falling[:-1]
+        row = np.where(is_last, np.arange(len(scores))[:, None], len(scores))
+        self.ends = np.minimum.accumulate(row[::-1], 0)[::-1]  # the last row with the same score
+
+    def by_class(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Return the average precision of each class from 0 to 1, (Q,); NaN where no video has it.
+
+        Args:
+            weights: how often each video counts, (N,).
+        """
+        counts = np.ones(len(self.order)) if weights is None else weights
+        weight = counts[self.order]
+        hits = weight * self.positive
+        found = np.take_along_axis(hits.cumsum(0), self.ends, 0)
+        called = np.take_along_axis(weight.cumsum(0), self.ends, 0)
+        precision = found / np.maximum(called, 1)
+        total = hits.sum(0)
+        return np.where(total > 0, (hits * precision).sum(0) / np.where(total > 0, total, 1), np.nan)
+
+    def mean(self, weights: NDArray[np.float64] | None = None) -> float:
+        """Return the mean over the classes in percent."""
+        values = self.by_class(weights)
+        there = values[~np.isnan(values)]
+        return 100 * float(there.mean()) if len(there) else 0.0
 
 
 def bootstrap(

@@ -17,6 +17,9 @@ def predict_command(
     *,
     ckpt: Ckpt,
     top: Annotated[int, typer.Option(help="Classes per video.")] = 5,
+    threshold: Annotated[
+        float | None, typer.Option(help="Several classes per video: all those of this score or more.")
+    ] = None,
     num_clips: Annotated[
         int | None, typer.Option(help="Clips per video; the checkpoint's own test if left out.")
     ] = None,
@@ -46,6 +49,8 @@ def predict_command(
         raise ValueError(
             "--num-clips and --num-crops do not apply to --timeline, which slides one window; leave them out."
         )
+    if threshold is not None and (timeline or overlay or camera is not None):
+        raise ValueError("--threshold does not apply to --timeline, --overlay and --camera; leave it out.")
     if camera is None and seconds is not None:
         raise ValueError("--seconds belongs to --camera; add --camera 0 or leave it out.")
     if engine != "local":
@@ -89,7 +94,7 @@ def predict_command(
     else:
         status = run_predict(
             videos or [], ckpt=ckpt, out=stdout(), top=top, num_clips=num_clips, num_crops=_crops(num_crops),
-            device=device, form=form,
+            device=device, form=form, threshold=threshold,
         )  # fmt: skip
     raise typer.Exit(status)
 

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vidgn.data.augment import AugmentSpec, mix_pairs
 from vidgn.data.loading.shared_memory import share
 from vidgn.data.transforms import Box, crop
+from vidgn.target_tensors import dense_targets
 
 
 class ClipSample(NamedTuple):
@@ -32,7 +34,7 @@ class ClipBatch:
         labels: int64 (B,).
         videos: int64 (B,), rows of the manifest.
         failed: positions of the videos that could not be read, in validation; their clips are black.
-        targets: float32 (B,K,Q), of clips that are mixed; None: the labels.
+        targets: float32 (B,K,Q), of clips that are mixed or have several classes; None: the labels.
     """
 
     clips: Tensor
@@ -67,23 +69,62 @@ class ClipBatch:
 
 
 @dataclass(frozen=True)
+class TargetRows:
+    """The targets of videos that have several classes.
+
+    Attributes:
+        sets: class indices of each video, filled up with -1, int64 (N,M).
+        num_classes: Q.
+    """
+
+    sets: NDArray[np.int64]
+    num_classes: int
+
+    def __call__(self, videos: Sequence[int] | NDArray[np.int64]) -> Tensor:
+        """Return float32 (B,Q) of rows of the manifest."""
+        rows = torch.from_numpy(self.sets[np.asarray(videos, np.int64)])
+        return dense_targets(rows, num_classes=self.num_classes)
+
+
+@dataclass(frozen=True)
+class TargetCollate:
+    """The `collate_fn` of a loader whose videos have several classes.
+
+    Attributes:
+        rows: their targets.
+    """
+
+    rows: TargetRows
+
+    def __call__(self, samples: Sequence[ClipSample]) -> ClipBatch:
+        """Stack samples; all clips of a video have its targets."""
+        batch = ClipBatch.collate(samples)
+        targets = self.rows([sample.video for sample in samples])[:, None].repeat(1, batch.clips.shape[1], 1)
+        share(targets)
+        return replace(batch, targets=targets)
+
+
+@dataclass(frozen=True)
 class MixingCollate:
     """The `collate_fn` of a loader whose clips are mixed in pairs; see `vidgn.data.augment.mixing`.
 
     Attributes:
         spec: which mixtures.
         num_classes: Q.
+        rows: targets of videos that have several classes; None: each has one.
     """
 
     spec: AugmentSpec
     num_classes: int
+    rows: TargetRows | None = None
 
     def __call__(self, samples: Sequence[ClipSample]) -> ClipBatch:
         """Stack samples and mix neighbours."""
         draws = np.stack([sample.draws.numpy() for sample in samples if sample.draws is not None])
         clips = torch.stack([sample.clips for sample in samples])
         labels = torch.tensor([sample.label for sample in samples])
-        clips, targets = mix_pairs(clips, labels, draws, self.spec, num_classes=self.num_classes)
+        given = labels if self.rows is None else self.rows([sample.video for sample in samples])
+        clips, targets = mix_pairs(clips, given, draws, self.spec, num_classes=self.num_classes)
         batch = ClipBatch(clips, labels, torch.tensor([sample.video for sample in samples]), (), targets)
         share(batch.clips, batch.labels, batch.videos, targets)
         return batch

@@ -1,7 +1,7 @@
 """The Lightning data module: from the options `data.*` to loaders of batches."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from vidgn.data.augment import AugmentSpec
 from vidgn.data.augmented import AugmentedClips
-from vidgn.data.batches import MixingCollate, VideoViews, ViewBatch
+from vidgn.data.batches import MixingCollate, TargetCollate, TargetRows, VideoViews, ViewBatch
 from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipBatch, ClipDataset, ClipSample
 from vidgn.data.faults.quarantine import Quarantine
@@ -37,6 +37,7 @@ __all__ = [
     "default_workers",
     "mirror_changes",
     "read_manifests",
+    "target_rows",
 ]
 
 
@@ -238,7 +239,7 @@ class VideoDataModule(L.LightningDataModule):
         return {
             "dataset": dataset,
             "batch_sampler": sampler,
-            "collate_fn": MixingCollate(augment, len(manifest.classes)) if augment.mixes else ClipBatch.collate,
+            "collate_fn": _collate(manifest, augment),
             "persistent_workers": self._num_workers() > 0,
             **self._workers(),
         }
@@ -275,6 +276,20 @@ class VideoDataModule(L.LightningDataModule):
         if count < 0:
             raise ValueError(f"data.num_workers ({count}) must be 0 or more.")
         return count
+
+
+def target_rows(manifest: Manifest) -> TargetRows | None:
+    """Return the targets of videos that have several classes; None where each has one."""
+    if manifest.sets is None:
+        return None
+    return TargetRows(manifest.sets, len(manifest.classes))
+
+
+def _collate(manifest: Manifest, augment: AugmentSpec) -> Callable[[Sequence[ClipSample]], ClipBatch]:
+    rows = target_rows(manifest)
+    if augment.mixes:
+        return MixingCollate(augment, len(manifest.classes), rows)
+    return ClipBatch.collate if rows is None else TargetCollate(rows)
 
 
 def default_workers() -> int:

@@ -36,9 +36,11 @@ class DataSpec:
         shards: of shards, where the tars are; see `vidgn.data.manifests.shards.read_shards`.
         min_area: smallest part of a picture that a training view shows; of pictures alone.
         file: of csv, the table of all videos; train, val and test are tables of their own.
-        columns: of csv, the names of the columns path, label, split, group, start and end, or their numbers.
+        columns: of csv, the names of the columns path, label, split, group, start and end, or their numbers; a list
+            of columns of labels, one for each head.
         unit: of csv, the unit of start and end: seconds or frames.
         suffix: of csv, added to each path.
+        label_separator: of csv, what stands between several labels of a video; None: each has one.
         group: column, or pattern of names, of videos that stay together in a drawn split.
         fold: which part is the test of a cross-validation; None: no cross-validation.
         folds: its number of parts, or groups.
@@ -72,9 +74,10 @@ class DataSpec:
     min_area: float = 0.08
     opposites: Literal["apart", "together"] = "apart"
     file: str | None = None
-    columns: Mapping[str, str | int | None] | None = None
+    columns: Mapping[str, str | int | list[str] | None] | None = None
     unit: Literal["seconds", "frames"] = "seconds"
     suffix: str | None = None
+    label_separator: str | None = None
     group: str | None = None
     fold: int | None = None
     folds: int | str = 5

@@ -19,6 +19,7 @@ from vidgn.data.synthetic.exposures import ExposuresSpec, prepare_exposures
 from vidgn.data.synthetic.motions import MotionsSpec, prepare_motions
 from vidgn.data.synthetic.opposites import join_opposites
 from vidgn.data.synthetic.root import check_drawing_root
+from vidgn.data.tables.labels import label_columns
 from vidgn.data.tables.splits import DrawRule, divide_listed, read_csv_splits
 from vidgn.data.tables.tree import read_tree
 from vidgn.data.tables.videos import ListFormat
@@ -160,12 +161,13 @@ def _frames(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
 
 def _tables(spec: DataSpec, wanted: _Wanted, *, images: ImageFolder | None) -> dict[Split, Manifest]:
     tables = {name: _file(getattr(spec, name)) for name in ("file", *SPLITS)}
-    columns = dict(spec.columns or {})
+    columns = label_columns(spec.columns or {})
     if _is_column(spec.group):
         columns["group"] = spec.group
         spec = replace(spec, group=None)
     form = ListFormat(
         root=spec.root, columns=columns, unit=spec.unit, suffix=spec.suffix or "", images=images,
+        separator=_separator(spec.label_separator),
         classes=None if spec.classes is None else read_classes(Path(spec.classes)),
     )  # fmt: skip
     given = {name: table for name, table in tables.items() if table is not None}
@@ -174,6 +176,15 @@ def _tables(spec: DataSpec, wanted: _Wanted, *, images: ImageFolder | None) -> d
 
 def _draw_rule(spec: DataSpec, wanted: _Wanted) -> DrawRule:
     return DrawRule(seed=spec.seed, group=spec.group, fold=spec.fold, folds=spec.folds, record=wanted.record)
+
+
+def _separator(separator: str | None) -> str | None:
+    if separator is not None and (not separator or separator.isalnum()) and separator not in _SEPARATORS:
+        raise ValueError(
+            f"data.label_separator ({separator}) must be one of {', '.join(_SEPARATORS)}, or a quoted character; leave "
+            "it out where a video has one label."
+        )
+    return None if separator is None else _SEPARATORS.get(separator, separator)
 
 
 def _is_column(group: str | None) -> bool:
@@ -202,6 +213,7 @@ def _file(value: str | int | None) -> str | None:
     return None if value is None else str(value)
 
 
+_SEPARATORS = {"semicolon": ";", "comma": ",", "bar": "|", "space": " "}
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _SIDES = frozenset({"left", "right", "leftward", "rightward", "leftwards", "rightwards", "lefthand", "righthand"}) | {
     "clockwise", "counterclockwise", "anticlockwise", "cw", "ccw",

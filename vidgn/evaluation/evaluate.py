@@ -18,16 +18,17 @@ from vidgn.data.images.module import PictureDataModule, data_module
 from vidgn.data.images.module import image_protocol as picture_protocol
 from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.data.module import DataSpec, VideoDataModule
+from vidgn.data.module import DataSpec, VideoDataModule, target_rows
 from vidgn.data.passports.subset import subset_words
 from vidgn.data.transforms import CropSpec
+from vidgn.evaluation.figures import figures
 from vidgn.evaluation.interrupted import open_journal, shown_differences
 from vidgn.evaluation.journal import Journal
 from vidgn.evaluation.published import open_checkpoint, respell
 from vidgn.evaluation.reachable import ReachableRoot
 from vidgn.evaluation.restore import restore
 from vidgn.evaluation.results import Result, print_result, write_result
-from vidgn.predictions import Begun, Prediction, accuracies, gather_predictions, merge_predictions
+from vidgn.predictions import Begun, Prediction, Ranks, accuracies, gather_predictions, merge_predictions
 from vidgn.run_folder import check_run_inputs, checkpoint_of
 from vidgn.runs.command_line import is_typed, run_folder
 from vidgn.runs.environment import device_word
@@ -37,6 +38,8 @@ from vidgn.runs.specs import check_view_spec, data_spec
 from vidgn.runs.speed import Speed, kernels_line, speed_spec, speed_up
 from vidgn.runs.split import described_split, video_names
 from vidgn.runs.trainer import build_trainer, check_devices
+from vidgn.target_tensors import answer_ranks
+from vidgn.targets import ONE, Targets
 
 __all__ = ["Result", "evaluate_checkpoint", "match_classes", "protocol", "score_test"]
 
@@ -62,11 +65,13 @@ def score_test(
         RuntimeError: a video or a view is missing, or was scored twice.
     """
     manifest = data.manifests["test"]
+    classifier.test_ranks = ranks = _ranks(manifest)
+    scheme = protocol(data, targets=classifier.targets)
     began = time.monotonic()
     limited = trainer.fast_dev_run or trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
     journal = None
     if checkpoint is not None and not limited:
-        journal = open_journal(trainer, classifier, data, folder=folder, checkpoint=checkpoint, protocol=protocol(data))
+        journal = open_journal(trainer, classifier, data, folder=folder, checkpoint=checkpoint, protocol=scheme)
     predictions = _score(trainer, classifier, data, journal)
     seconds = time.monotonic() - began
     _check(predictions, num_videos=None if limited else len(manifest), num_views=data.test.num_views)
@@ -74,21 +79,31 @@ def score_test(
     failed = [prediction for prediction in predictions if prediction.error is not None]
     trained_on = _trained_on(classifier, manifest)
     result = Result(
-        **{name: round(value, 4) for name, value in accuracies(predictions).items()},
+        **{name: round(value, 4) for name, value in accuracies(predictions, ranks=ranks).items()},
         videos_expected=len(manifest),
         videos_scored=len(predictions) - len(failed),
         videos_failed=len(failed),
-        protocol="; ".join([protocol(data), *part]),
+        protocol="; ".join([scheme, *part]),
         folder=folder,
     )
+    numbers = figures(predictions, manifest) if trainer.is_global_zero else {}
     write_result(
         result, predictions, manifest,
         checkpoint=checkpoint, seconds=seconds, device=device_word(trainer), trained_on=trained_on, part=part,
+        numbers=numbers,
     )  # fmt: skip
     if journal is not None and trainer.is_global_zero:
         journal.remove()
-    print_result(result, failed, manifest, trained_on=trained_on)
+    print_result(result, failed, manifest, numbers=numbers, trained_on=trained_on)
     return result
+
+
+def _ranks(manifest: Manifest) -> Ranks | None:
+    """Return what ranks the answers for videos that have several classes; None where each has one."""
+    rows = target_rows(manifest)
+    if rows is None:
+        return None
+    return lambda scores, videos: answer_ranks(manifest.targets, scores, rows(videos).to(scores.device))
 
 
 def check_test_limit(trainer: DictConfig) -> None:
@@ -177,7 +192,7 @@ def _check(predictions: Sequence[Prediction], *, num_videos: int | None, num_vie
         )
 
 
-def protocol(data: VideoDataModule) -> str:
+def protocol(data: VideoDataModule, *, targets: Targets = ONE) -> str:
     """Return the protocol as text: how a video is scored. A number is never printed without it."""
     if isinstance(data, PictureDataModule):
         return picture_protocol(data)
@@ -190,9 +205,12 @@ def protocol(data: VideoDataModule) -> str:
     return (
         f"{test.num_clips} clip{'s' * (test.num_clips > 1)} ({test.clip_rule}) x {crops}, "
         f"{clip.clip_len} frames {stride}, {_rate(data)}, short side {side}, "
-        "softmax averaged over positions and views"
+        f"{_MEAN[targets.kind]} averaged over positions and views"
         f"{''.join(f'; {part}' for part in cut)}"
     )
+
+
+_MEAN = {"one": "softmax", "many": "sigmoid", "heads": "softmax of each head"}
 
 
 def _rate(data: VideoDataModule) -> str:
@@ -233,7 +251,7 @@ def _evaluate_checkpoint(config: DictConfig, stop: Stop) -> Result:
     found = find_videos(spec, splits=("test",), num_classes=len(classifier.classes), record=record)["test"]
     if record is None and found.drawn_seed is not None and described.data_name == spec.name:
         say(f"warning: {path} does not say which videos it was trained on: some of the drawn test may be among them")
-    (manifest,) = usable({"test": match_classes(found, classifier.classes)}).values()
+    (manifest,) = usable({"test": match_classes(found, classifier.classes, targets=classifier.targets)}).values()
     data = data_module(spec.name)(
         {"test": manifest},
         spec=spec,
@@ -252,16 +270,22 @@ def _evaluate_checkpoint(config: DictConfig, stop: Stop) -> Result:
         return score_test(trainer, classifier, data, folder=folder, checkpoint=checkpoint.path)
 
 
-def match_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
+def match_classes(manifest: Manifest, classes: Sequence[str], *, targets: Targets = ONE) -> Manifest:
     """Return the manifest with its labels in the order of `classes`: by name, never by index.
 
     Names are the same if they differ in `_` for a space and in capitals alone.
 
     Raises:
-        ValueError: the manifest has classes that the checkpoint does not know, or two that are one to it.
+        ValueError: one has several classes per video and the other does not, the manifest has classes that the
+            checkpoint does not know, or two that are one to it.
     """
+    if manifest.targets.kind != targets.kind:
+        raise ValueError(
+            f"a video has {_KINDS[manifest.targets.kind]} in {manifest.root}, but {_KINDS[targets.kind]} in the "
+            "checkpoint; leave data.label_separator and data.columns.label as the run had them."
+        )
     if manifest.classes == tuple(classes):
-        return manifest
+        return dataclasses.replace(manifest, targets=targets)
     spelled = respell(manifest.classes, classes)
     for name in {name for name in spelled if spelled.count(name) > 1}:
         same = [given for given, known in zip(manifest.classes, spelled, strict=True) if known == name]
@@ -278,8 +302,14 @@ def match_classes(manifest: Manifest, classes: Sequence[str]) -> Manifest:
             f"({', '.join(unknown[:10])}); it knows {', '.join(list(classes)[:10])}"
             f"{', ...' if len(classes) > 10 else ''}"
         )
-    labels = np.array([index[name] for name in manifest.classes], np.int64)[manifest.labels]
-    return dataclasses.replace(manifest, labels=labels, classes=tuple(classes))
+    here = np.array([*(index[name] for name in manifest.classes), -1], np.int64)
+    sets = None if manifest.sets is None else here[manifest.sets]
+    return dataclasses.replace(
+        manifest, labels=here[manifest.labels], classes=tuple(classes), sets=sets, targets=targets
+    )
+
+
+_KINDS = {"one": "one class", "many": "several classes", "heads": "a class of each head"}
 
 
 def data_of(words: DictConfig, told: Mapping[str, Any], record: SplitRecord | None) -> DataSpec:

@@ -80,6 +80,11 @@ def run_probe(options: Sequence[str], *, folder: str, out: TextIO, device: torch
     else:
         record, spec = None, data_spec({str(name): value for name, value in config.data.items()})
     manifests = usable(find_videos(spec, splits=SPLITS, record=record))
+    if manifests["train"].targets.kind != "one":
+        raise ValueError(
+            "vidgn probe needs one class per video, and data.label_separator or data.columns.label gives several; "
+            "leave them out."
+        )
     test = check_view_spec(described.test.num_clips, described.test.num_crops, described.test.clip_rule)
     splits: dict[Split, Features] = {}
     for split, manifest in manifests.items():

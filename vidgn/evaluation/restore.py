@@ -31,6 +31,7 @@ def restore(checkpoint: Checkpoint, *, view_batch: int = 8) -> VideoClassifier:
         batch=1,
         view_batch=view_batch,
         description=described,
+        targets=described.targets,
     )
 
 

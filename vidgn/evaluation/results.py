@@ -4,16 +4,17 @@ import csv
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.passports.subset import subset_words
 from vidgn.escape import plain_cell, printable
-from vidgn.evaluation.figures import CLASSES, class_table, figures
+from vidgn.evaluation.answers import figure_lines, labels_of, ranked_answers
+from vidgn.evaluation.figures import CLASSES, class_table
 from vidgn.predictions import Prediction
 from vidgn.runs.environment import versions
 from vidgn.runs.split import trained_on_note
@@ -45,18 +46,19 @@ def write_result(
     checkpoint: str | Path | None,
     seconds: float,
     device: str,
+    numbers: Mapping[str, Any],
     trained_on: Sequence[str] | None = None,
     part: Sequence[str] = (),
 ) -> None:
     """Write metrics.json, classes.csv and predictions.csv, each whole or not at all.
 
-    `trained_on` names the test videos that the weights were trained on; None: unknown. `part` says which part of
-    the test a limit left.
+    `numbers` are those of `vidgn.evaluation.figures`. `trained_on` names the test videos that the weights were trained
+    on; None: unknown. `part` says which part of the test a limit left.
     """
     result.folder.mkdir(parents=True, exist_ok=True)
     metrics = {
         **{name: value for name, value in result._asdict().items() if name != "folder"},
-        **figures(predictions, num_classes=len(manifest.classes)),
+        **numbers,
         "failures": {manifest.video_id(item.video): item.error for item in predictions if item.error is not None},
         "classes": len(manifest.classes),
         "trained_on": None if trained_on is None else len(trained_on),
@@ -67,26 +69,34 @@ def write_result(
         "versions": versions(),
     }
     _replace(result.folder / "metrics.json", json.dumps(metrics, indent=1, ensure_ascii=False) + "\n")
-    _replace(result.folder / CLASSES, class_table(predictions, manifest.classes))
+    _replace(result.folder / CLASSES, class_table(predictions, manifest))
     top = min(TOP, len(manifest.classes))
     header = [
         "video",
         "label",
         *(f"{part}{k}" for k in range(1, top + 1) for part in ("class", "score")),
         "error",
+        *([] if manifest.groups is None else ["group"]),
     ]
     table = io.StringIO(newline="")
     writer = csv.writer(table)
     writer.writerow(header)
     for item in predictions:
-        cells = [manifest.video_id(item.video), manifest.classes[item.label], *_ranked(item, manifest.classes, top)]
-        writer.writerow([plain_cell(cell) for cell in [*cells, item.error or ""]])
+        cells = [manifest.video_id(item.video), labels_of(item.video, manifest), *ranked_answers(item, manifest, top)]
+        group = manifest.group(item.video)
+        end = [item.error or "", *([] if group is None else [group])]
+        writer.writerow([plain_cell(cell) for cell in [*cells, *end]])
     _replace(result.folder / "predictions.csv", table.getvalue())
 
 
 @rank_zero_only
 def print_result(
-    result: Result, failed: Sequence[Prediction], manifest: Manifest, *, trained_on: Sequence[str] | None = None
+    result: Result,
+    failed: Sequence[Prediction],
+    manifest: Manifest,
+    *,
+    numbers: Mapping[str, Any],
+    trained_on: Sequence[str] | None = None,
 ) -> None:
     """Print the accuracies, how they came about, which videos failed and which were trained on."""
     if trained_on:
@@ -99,6 +109,7 @@ def print_result(
         f"\n          top-1    top-5\n"
         f"video   {result.video_top1:6.2f} % {result.video_top5:6.2f} %\n"
         f"clip    {result.clip_top1:6.2f} % {result.clip_top5:6.2f} %\n"
+        f"{''.join(f'{line}{chr(10)}' for line in figure_lines(numbers))}"
         f"{result.protocol}\n"
         f"videos: {result.videos_scored} scored / {result.videos_expected} expected / {result.videos_failed} failed"
         f"{' (counted as wrong)' if result.videos_failed else ''}{_not_scored(result)}\n"
@@ -120,11 +131,3 @@ def _replace(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
-
-
-def _ranked(item: Prediction, classes: Sequence[str], top: int) -> list[str]:
-    """Return class and score alternating, best first, ties by index; empty cells where there are no scores."""
-    if item.scores is None:
-        return [""] * (2 * top)
-    order = sorted(range(len(classes)), key=lambda label: (-item.scores[label], label))[:top]  # type: ignore[index]
-    return [cell for label in order for cell in (classes[label], f"{item.scores[label]:.6f}")]

@@ -90,7 +90,7 @@ def _scored(seen: SeenWindow, model: ScoringModel) -> Answer:
 
 
 def _print(seen: SeenWindow, answer: Answer, model: ScoringModel, top: int, out: TextIO, as_json: bool) -> None:
-    found = answer.top(model.classes, min(top, len(model.classes)))
+    found = answer.top(model.classes, min(top, len(model.classes)), targets=model.description.targets)
     if as_json:
         record = {"start_seconds": round(seen.start, 3), "end_seconds": round(seen.end, 3)}
         record["top"] = [{"class": name, "score": round(score, 6)} for name, score in found]  # type: ignore[assignment]

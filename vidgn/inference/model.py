@@ -70,6 +70,20 @@ def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) ->
     return ScoringModel(checkpoint.path, classifier.eval().to(place), classifier.description, place)
 
 
+def refuse_heads(model: ScoringModel, what: str) -> None:
+    """Refuse a net that gives one class of each of several heads.
+
+    Raises:
+        ValueError: it is one.
+    """
+    heads = model.description.targets.heads
+    if heads:
+        raise ValueError(
+            f"{model.path} has {len(heads)} heads ({', '.join(name for name, _ in heads)}), and {what} shows one class "
+            "at a time; use vidgn predict."
+        )
+
+
 def find_checkpoint(ckpt: str | Path) -> Path:
     """Return the checkpoint file; of a run folder its best one, or its last.
 

@@ -18,11 +18,13 @@ from vidgn.data.readers.excerpt import ExcerptReader
 from vidgn.data.readers.types import Reader
 from vidgn.data.storage.excerpt import Excerpt
 from vidgn.data.views import ViewDataset
+from vidgn.evaluation.answers import top_answers
 from vidgn.evaluation.evaluate import protocol
-from vidgn.inference.model import ScoringModel
+from vidgn.inference.model import ScoringModel, refuse_heads
 from vidgn.inference.windows import moment, read_windows, window_starts
 from vidgn.predictions import Prediction
 from vidgn.runs.specs import check_view_spec, data_spec
+from vidgn.targets import ONE, Targets
 
 
 class Answer(NamedTuple):
@@ -32,11 +34,19 @@ class Answer(NamedTuple):
     scores: tuple[float, ...] | None
     error: str | None
 
-    def top(self, classes: Sequence[str], count: int) -> list[tuple[str, float]]:
-        """Return the best classes with their scores, ties by index."""
-        scores = self.scores or ()
-        order = sorted(range(len(scores)), key=lambda label: (-scores[label], label))[:count]
-        return [(classes[label], scores[label]) for label in order]
+    def top(
+        self, classes: Sequence[str], count: int, *, targets: Targets = ONE, threshold: float | None = None
+    ) -> list[tuple[str, float]]:
+        """Return the best classes with their scores, ties by index; of heads the best combinations.
+
+        Args:
+            classes: names, index = label.
+            count: at most so many.
+            targets: what the scores stand for.
+            threshold: the smallest score; None: any.
+        """
+        best = top_answers(self.scores, classes, targets, count) if self.scores else []
+        return [pair for pair in best if threshold is None or pair[1] >= threshold]
 
 
 class WindowAnswer(NamedTuple):
@@ -128,7 +138,8 @@ def predict_open(reader: Reader, model: ScoringModel, *, test: ViewSpec) -> tupl
 def protocol_of(model: ScoringModel, test: ViewSpec) -> str:
     """Return the protocol as text: how a video is scored."""
     spec = data_spec(model.description.data)
-    return protocol(VideoDataModule({}, spec=spec, clip=model.clip, crop=model.crop, test=test, batch=1))
+    module = VideoDataModule({}, spec=spec, clip=model.clip, crop=model.crop, test=test, batch=1)
+    return protocol(module, targets=model.description.targets)
 
 
 def _rate(model: ScoringModel) -> float | None:
@@ -147,7 +158,9 @@ def timeline(video: str | Reader, model: ScoringModel, *, stride: int | None = N
 
     Raises:
         OSError, VideoDecodeError: the file cannot be read.
+        ValueError: the checkpoint has several heads.
     """
+    refuse_heads(model, "a timeline")
     path = Excerpt.of(video, fps=_rate(model)) if isinstance(video, str) else video
     with as_reader(path, backend=model.description.backend) as reader:
         numbers = reader.sources.tolist() if isinstance(reader, ExcerptReader) else range(len(reader))
@@ -184,7 +197,10 @@ def segments(windows: Sequence[WindowAnswer], classes: Sequence[str], *, seconds
     ]  # fmt: skip
 
 
-def as_record(answer: Answer, classes: Sequence[str], count: int) -> dict[str, Any]:
+def as_record(
+    answer: Answer, classes: Sequence[str], count: int, *, targets: Targets = ONE, threshold: float | None = None
+) -> dict[str, Any]:
     """Return an answer as plain values for `--json`."""
-    top = [{"class": name, "score": round(score, 6)} for name, score in answer.top(classes, count)]
+    best = answer.top(classes, count, targets=targets, threshold=threshold)
+    top = [{"class": name, "score": round(score, 6)} for name, score in best]
     return {"video": answer.video, "error": answer.error, "top": top}

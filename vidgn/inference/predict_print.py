@@ -46,6 +46,7 @@ def run_predict(
     num_crops: int | Literal["full"] | None = None,
     device: str = "auto",
     form: str = "text",
+    threshold: float | None = None,
 ) -> int:
     """Predict and print; return 1 where a video could not be read, else 0.
 
@@ -56,6 +57,7 @@ def run_predict(
         raise ValueError(f"--top ({top}) must be at least 1 class.")
     with local_videos(videos) as given:
         model = open_model(ckpt, device=device)
+        _check_threshold(threshold, model)
         test = choose_test(model, num_clips=num_clips, num_crops=num_crops)
         found = predict(given.paths, model, test=test)
         total = len(given.paths)
@@ -63,17 +65,18 @@ def run_predict(
         answers = [_named(answer, given) for answer in bar]
         parts = _parts(model, given)
     words = protocol_of(model, test)
-    count = min(top, len(model.classes))
+    count = min(top, len(model.classes)) if threshold is None else len(model.classes)
     if form == "json":
+        targets = model.description.targets
         records = [
-            {**as_record(answer, model.classes, count), "part": part}
+            {**as_record(answer, model.classes, count, targets=targets, threshold=threshold), "part": part}
             for answer, part in zip(answers, parts, strict=True)
         ]
         print(json.dumps({"checkpoint": str(model.path), "protocol": words, "videos": records}, indent=1), file=out)
     elif form == "csv":
-        _write_csv(answers, model, count, out)
+        _write_csv(answers, model, count, out, threshold)
     else:
-        _write_text(answers, model, count, words, out)
+        _write_text(answers, model, count, words, out, threshold)
     return int(any(answer.error for answer in answers))
 
 
@@ -177,24 +180,45 @@ def _scored(path: str, model: ScoringModel, stride: int | None) -> _Scored:
     return _Scored(windows, fps, seconds, None)
 
 
-def _write_text(answers: Sequence[Answer], model: ScoringModel, count: int, words: str, out: TextIO) -> None:
-    wide = max(len(printable(name)) for name in model.classes)
-    for answer in answers:
+def _check_threshold(threshold: float | None, model: ScoringModel) -> None:
+    if threshold is None:
+        return
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"--threshold ({threshold:g}) must be from 0 to 1; 0.5 is usual.")
+    if model.description.targets.kind != "many":
+        raise ValueError(
+            f"--threshold ({threshold:g}) is for nets that give several classes, and {model.path} gives one; use --top."
+        )
+
+
+def _write_text(
+    answers: Sequence[Answer], model: ScoringModel, count: int, words: str, out: TextIO, threshold: float | None
+) -> None:
+    targets = model.description.targets
+    best = [answer.top(model.classes, count, targets=targets, threshold=threshold) for answer in answers]
+    wide = max([len(printable(name)) for row in best for name, _ in row], default=0)
+    if targets.kind == "one":
+        wide = max(len(printable(name)) for name in model.classes)
+    for answer, row in zip(answers, best, strict=True):
         print(printable(answer.video), file=out)
         if answer.error:
             print(f"  error: {_reason(answer.error, answer.video)}", file=out)
-        for name, score in answer.top(model.classes, count):
+        for name, score in row:
             print(f"  {score:8.2%}  {printable(name):{wide}}  {'#' * round(24 * score)}".rstrip(), file=out)
     failed = sum(answer.error is not None for answer in answers)
     print(f"{len(answers) - failed} scored / {failed} failed; {words}", file=out)
 
 
-def _write_csv(answers: Sequence[Answer], model: ScoringModel, count: int, out: TextIO) -> None:
+def _write_csv(
+    answers: Sequence[Answer], model: ScoringModel, count: int, out: TextIO, threshold: float | None
+) -> None:
     writer = csv.writer(out)
     writer.writerow(["video", *(f"{part}{k}" for k in range(1, count + 1) for part in ("class", "score")), "error"])
     for answer in answers:
-        cells = [cell for name, score in answer.top(model.classes, count) for cell in (name, f"{score:.6f}")]
-        writer.writerow(map(plain_cell, [answer.video, *(cells or [""] * (2 * count)), answer.error or ""]))
+        best = answer.top(model.classes, count, targets=model.description.targets, threshold=threshold)
+        cells = [cell for name, score in best for cell in (name, f"{score:.6f}")]
+        cells += [""] * (2 * count - len(cells))
+        writer.writerow(map(plain_cell, [answer.video, *cells, answer.error or ""]))
 
 
 def _write_segments(path: str, found: Sequence[Segment], error: str | None, out: TextIO) -> None:

@@ -1,5 +1,6 @@
 """What every network here is: blocks, a head that classifies each position, and a clip that fits."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -58,6 +59,9 @@ class VideoNet(nn.Module):
         time_stride: frames T must be a multiple of.
         adapter: makes of a clip what the first block takes; None: the clip.
         pictures: the net takes single pictures, T = 1, whatever its time_stride.
+
+    Attributes:
+        activate: from logits to probabilities; softmax, unless a video has several classes.
     """
 
     def __init__(
@@ -75,17 +79,18 @@ class VideoNet(nn.Module):
         self.time_stride = time_stride
         self.adapter = adapter
         self.pictures = pictures
+        self.activate: Callable[[Tensor], Tensor] = softmax_scores
 
     def forward(self, x: Tensor) -> Tensor:
         """Give logits (N, Q): the mean of the logits over all positions."""
         return self._position_logits(x).mean(1)
 
     def scores(self, x: Tensor) -> Tensor:
-        """Give probabilities (N, Q): softmax at each position, then the mean over positions.
+        """Give probabilities (N, Q): softmax (or `activate`) at each position, then the mean over positions.
 
         Source: video-nonlocal-net lib/models/resnet_video_org.py:235-250.
         """
-        return self._position_logits(x).float().softmax(-1).mean(1)
+        return self.activate(self._position_logits(x).float()).mean(1)
 
     def features(self, x: Tensor) -> Tensor:
         """Give the output of res5 (N, C, T', H', W'), with H' = H/32 for multiples of 32."""
@@ -99,6 +104,11 @@ class VideoNet(nn.Module):
     def _position_logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.blocks[-1](self.features(x))  # (N, P, Q)
         return logits
+
+
+def softmax_scores(logits: Tensor) -> Tensor:
+    """Return probabilities (..., Q) of logits (..., Q)."""
+    return logits.softmax(-1)
 
 
 class PositionHead(nn.Module):

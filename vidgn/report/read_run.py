@@ -21,11 +21,12 @@ class Scored(NamedTuple):
     best: str | None
     score: float
     error: str
+    several: bool = False  # the label is several classes joined by ;
 
     @property
     def right(self) -> bool:
-        """Whether the best class is the label."""
-        return self.best == self.label
+        """Whether the best class is the label, or one of several."""
+        return self.best in self.label.split(";") if self.several else self.best == self.label
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,12 @@ def read_run(folder: str | Path) -> Run:
     rows, measured = read_run_table(tables["metrics"]), read_run_table(tables["pace"])
     answers = read_run_table(tables["predictions"], columns=("video", "label", "class1", "score1", "error"))
     parts = read_run_table(path / SPLIT_FILE, columns=("video", "split"))
-    scored = parsed(tables["predictions"], lambda: [_scored(row) for row in answers])
+    metrics = read_metrics(path / "metrics.json")
+    scored = parsed(tables["predictions"], lambda: [_scored(row, several="map" in metrics) for row in answers])
     curves = parsed(tables["metrics"], lambda: _curves(rows))
     pace = parsed(tables["pace"], lambda: _pace(measured))
     layer = str((config.get("log") or {}).get("percentiles") or "")
-    return Run(path, config, metrics=read_metrics(path / "metrics.json"), predictions=scored, pace=pace, layer=layer,
+    return Run(path, config, metrics=metrics, predictions=scored, pace=pace, layer=layer,
                parts={row["video"]: row["split"] for row in parts}, **curves)  # fmt: skip
 
 
@@ -184,9 +186,9 @@ def _by_step(rows: Sequence[Mapping[str, str]], name: str) -> Points:
     return sorted((step, value) for step, value in pairs if value is not None)
 
 
-def _scored(row: Mapping[str, str]) -> Scored:
+def _scored(row: Mapping[str, str], *, several: bool) -> Scored:
     best = text(row["class1"], "class1") or None
     score = float(row["score1"]) if best else 0.0
     if not 0 <= score <= 1:
         raise ValueError(f"has score1 {score}; it must be from 0 to 1")
-    return Scored(text(row["video"], "video"), text(row["label"], "label"), best, score, row["error"])
+    return Scored(text(row["video"], "video"), text(row["label"], "label"), best, score, row["error"], several)

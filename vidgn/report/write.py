@@ -16,6 +16,7 @@ from vidgn.data.synthetic.motions import MotionsSpec
 from vidgn.data.video import open_video
 from vidgn.outputs import check_outputs, replacing
 from vidgn.report import curves, figures
+from vidgn.report.intervals import class_precision, figure_text
 from vidgn.report.page import GENERATOR, PageFigure, Section, page, paragraph, runs_table, table_8
 from vidgn.report.read_run import Run, Scored, class_accuracy, confusion, num_names, read_run, reliability
 from vidgn.report.theme import as_png
@@ -142,10 +143,16 @@ def training_sections(run: Run, number: int, draw: Callable[..., PageFigure]) ->
 
 
 def _run_sections(run: Run, number: int, draw: _Drawer, *, videos: str | None) -> list[Section]:
-    accuracies = class_accuracy(run.predictions)
-    bins, error = reliability(run.predictions)
     test = run.metrics
     told = f"{test['protocol']}; n = {test['videos_scored']} of {test['videos_expected']} videos" if test else ""
+    sentences = [paragraph(told), *_split_notes(run), *map(paragraph, figure_text(test))]
+    strips = _strips(run, number, draw, root=_root(run, videos))
+    examples = [Section(f"{run.title}: examples", strips)] if strips else []
+    if "map" in test:  # a video has several classes: none is confused with another
+        table = class_precision(run.folder / "classes.csv")
+        return [Section(f"{run.title}: classes", [*sentences, table]), *examples]
+    accuracies = class_accuracy(run.predictions)
+    bins, error = reliability(run.predictions)
     pictures = [draw(f"run{number}-classes", "lowest accuracies", partial(figures.worst_classes, accuracies))]
     if num_names(run.predictions) <= MAX_CONFUSED:
         matrix = partial(figures.confusion_matrix, *confusion(run.predictions))
@@ -153,9 +160,7 @@ def _run_sections(run: Run, number: int, draw: _Drawer, *, videos: str | None) -
     if bins:
         diagram = partial(figures.reliability_diagram, bins, error)
         pictures.append(draw(f"run{number}-reliability", "reliability diagram", diagram))
-    found = [Section(f"{run.title}: classes", [paragraph(told), *_split_notes(run), *pictures])]
-    strips = _strips(run, number, draw, root=_root(run, videos))
-    return found + ([Section(f"{run.title}: examples", strips)] if strips else [])
+    return [Section(f"{run.title}: classes", [*sentences, *pictures]), *examples]
 
 
 def _split_notes(run: Run) -> list[str]:

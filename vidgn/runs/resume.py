@@ -170,8 +170,12 @@ def fingerprint(manifest: Manifest) -> str:
     """Return a sum over names, labels and order of the videos; where they lie does not count."""
     summed = hashlib.sha256(f"{len(manifest)} {manifest.classes}".encode())
     for row in range(len(manifest)):
-        summed.update(f"{manifest.video_id(row)}\0{manifest.label(row)}\n".encode("utf-8", "surrogateescape"))
+        summed.update(f"{manifest.video_id(row)}\0{_labels(manifest, row)}\n".encode("utf-8", "surrogateescape"))
     return f"{len(manifest)} videos, {summed.hexdigest()[:16]}"
+
+
+def _labels(manifest: Manifest, row: int) -> str:
+    return ",".join(map(str, manifest.label_set(row)))
 
 
 def _differences(theirs: Description, ours: Description) -> list[tuple[str, Any, Any]]:

@@ -23,7 +23,7 @@ _MOST_READ = 20_000  # videos whose contents are compared, where sizes are equal
 
 def balance_lines(manifest: Manifest) -> list[str]:
     """Return a table of the largest and the smallest classes where they are uneven, with bars; else nothing."""
-    counts = np.bincount(manifest.labels, minlength=len(manifest.classes))
+    counts = manifest.class_counts()
     present = counts[counts > 0]
     if len(present) == len(counts) and counts.max() < _UNEVEN * counts.min():
         return []

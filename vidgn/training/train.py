@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
@@ -36,7 +35,7 @@ from vidgn.distillation import DistillSpec, Teacher, class_order
 from vidgn.evaluation.evaluate import Result, check_test_limit, score_test
 from vidgn.evaluation.published import open_checkpoint, respell
 from vidgn.evaluation.restore import restore
-from vidgn.losses import ClipLoss, LossSpec
+from vidgn.losses import LossSpec
 from vidgn.models.drop_path import DropPathSum, add_drop_path
 from vidgn.models.net import VideoNet
 from vidgn.models.registry import model_options
@@ -60,6 +59,7 @@ from vidgn.training.cpu_time import long_job_note, training_hours
 from vidgn.training.data_checks import check_data
 from vidgn.training.drop_path import DropPathDraws
 from vidgn.training.dry_run import dry_run
+from vidgn.training.label_kinds import build_loss, choose_loss
 from vidgn.training.start import Start, describe, start_net
 from vidgn.training.watch import watchers
 
@@ -185,13 +185,14 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
     test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
     recipe = optim_spec(_plain(config.optim))
-    loss = LossSpec(**{name: _value(config[name]) for name in LossSpec.__dataclass_fields__})
     augment = AugmentSpec(**{name: config[name] for name in AugmentSpec.__dataclass_fields__})
     spec = data_spec(_plain(config.data))
     earlier = earlier_split(first, _our_checkpoint(config))
     manifests = usable(find_videos(spec, record=earlier))
     split = split_of_run(manifests, resume=first, earlier=earlier)
-    classes = manifests["train"].classes
+    classes, targets = manifests["train"].classes, manifests["train"].targets
+    choose_loss(config, targets)
+    loss = LossSpec(**{name: _value(config[name]) for name in LossSpec.__dataclass_fields__})
 
     L.seed_everything(config.seed, workers=True, verbose=False)
     model, norm = _plain(config.model), _plain(config.norm)
@@ -212,11 +213,14 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
         classes=classes,
         batch=config.batch,
         view_batch=config.view_batch,
-        loss=ClipLoss(loss, weights=loss.weights(np.bincount(manifests["train"].labels, minlength=len(classes)))),
+        loss=build_loss(loss, manifests["train"]),
         stages=stages(start.net),
         teacher=find_teacher(DistillSpec(**_plain(config.distill)), classes=classes),
-        description=replace(description, split=split.plain(), job=job(config, manifests, optim=_plain(config.optim))),
+        description=replace(
+            description, split=split.plain(), job=job(config, manifests, optim=_plain(config.optim)), targets=targets
+        ),
         seed=config.seed,
+        targets=targets,
     )
     data = data_module(spec.name)(
         manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed,

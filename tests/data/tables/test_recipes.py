@@ -134,20 +134,26 @@ def test_epic_kitchens(tmp_path, monkeypatch):
     (tmp_path / "videos").mkdir()
     found = manifests("epic_kitchens", tmp_path, monkeypatch)
     assert names(found["val"]) == [f"P01_01.MP4#t={n}.14,{n + 1}.37" for n in range(3)]
-    assert found["val"].classes == ("0", "3", "6")
+    assert found["val"].classes == ("verb:0", "verb:3", "verb:6", "noun:3")
+    assert found["val"].targets.heads == (("verb", 3), ("noun", 1))
+    assert found["val"].label_set(2) == (2, 3)
+    assert found["val"].group(0) == "P01_01.MP4"
 
 
 def test_charades(tmp_path, monkeypatch):
     header = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"
     for split in ("train", "test"):
-        actions = "c001 0.00 12.60;c092 11.90 21.20"
+        actions = "c001 0.00 12.60;c092 11.90 21.20;c001 20.00 29.00"
         rows = [f'{split}{n},S{n},Home,6,7,Yes,"He, sits.",sofa,x,{actions},30\n' for n in range(8)]
         write(tmp_path, f"Charades/Charades_v1_{split}.csv", header + "".join(rows) + f"{split}9,S9,Home,,,,,,,,5\n")
     (tmp_path / "Charades_v1_480").mkdir()
     found = manifests("charades", tmp_path, monkeypatch)
-    assert counts(found)[2] == 16
-    assert sum(counts(found)) == 32
-    assert names(found["test"])[:2] == ["test0.mp4#t=0,12.6", "test0.mp4#t=11.9,21.2"]
+    assert counts(found)[2] == 9
+    assert sum(counts(found)) == 18
+    assert names(found["test"])[:2] == ["test0.mp4", "test1.mp4"]
+    assert found["test"].classes == ("c001", "c092")
+    assert [found["test"].label_set(row) for row in (0, 8)] == [(0, 1), ()]
+    assert found["test"].group(3) == "S3"
 
 
 def test_moments_in_time(tmp_path, monkeypatch):

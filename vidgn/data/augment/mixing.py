@@ -29,16 +29,17 @@ def mix_pairs(
 
     Args:
         clips: uint8 (B,K,3,T,S,S).
-        labels: int64 (B,).
+        labels: int64 (B,), or of several classes per video float32 (B,Q).
         draws: of each clip, (B,K,`AUGMENT_DRAWS`).
         spec: which mixtures; of several each pair gets one.
         num_classes: Q.
 
     Returns:
-        clips uint8 (B,K,3,T,S,S), and targets float32 (B,K,Q) that sum to one.
+        clips uint8 (B,K,3,T,S,S), and targets float32 (B,K,Q): mixed in the same shares.
     """
     mixed = clips.clone()
-    targets = F.one_hot(labels, num_classes).to(torch.float32)[:, None].repeat(1, clips.shape[1], 1)
+    dense = labels if labels.ndim == 2 else F.one_hot(labels, num_classes).to(torch.float32)
+    targets = dense[:, None].repeat(1, clips.shape[1], 1)
     for one in range(0, len(clips) - 1, 2):
         for clip in range(clips.shape[1]):
             a, b = clips[one, clip], clips[one + 1, clip]

@@ -24,6 +24,7 @@ from vidgn.data.manifests.lists import is_kinetics_annotation, read_list
 from vidgn.data.manifests.rows import Rows, RowsBuilder, check_root, clean_name
 from vidgn.data.storage.excerpt import Excerpt, ImageFolder, Interval
 from vidgn.data.storage.remote import is_url, url_of
+from vidgn.targets import ONE, Targets
 
 Split = Literal["train", "val", "test"]
 
@@ -42,6 +43,10 @@ class Manifest:
         drawn_seed: Seed of a split that was drawn; None where the data set has its own.
         images: How folders of images are read, where the videos are that; None: they are files.
         fps: Frames per second at which each video is read; 0: its own mean rate; None: frame by frame.
+        targets: Whether a video has one class, several, or one of each head.
+        sets: All class indices of each video, filled up with -1, (N,M); None: `labels` are all.
+        groups: Group of each video, an index of `group_names`, (N,); None: the videos are independent.
+        group_names: Of videos that stay together.
     """
 
     root: str
@@ -53,10 +58,15 @@ class Manifest:
     drawn_seed: int | None = None
     images: ImageFolder | None = None
     fps: float | None = None
+    targets: Targets = ONE
+    sets: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
+    group_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for array in (self.names, self.offsets, self.labels):
-            array.flags.writeable = False
+        for array in (self.names, self.offsets, self.labels, self.sets, self.groups):
+            if array is not None:
+                array.flags.writeable = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -92,6 +102,21 @@ class Manifest:
         """Return the class index of a video."""
         return int(self.labels[index])
 
+    def label_set(self, index: int) -> tuple[int, ...]:
+        """Return all class indices of a video."""
+        if self.sets is None:
+            return (self.label(index),)
+        return tuple(label for label in self.sets[index].tolist() if label >= 0)
+
+    def class_counts(self) -> NDArray[np.int64]:
+        """Count the videos of each class, (Q,)."""
+        labels = self.labels if self.sets is None else self.sets[self.sets >= 0]
+        return np.bincount(labels, minlength=len(self.classes))
+
+    def group(self, index: int) -> str | None:
+        """Return the group of a video; None: there are no groups."""
+        return None if self.groups is None else self.group_names[self.groups[index]]
+
     def missing(self) -> list[str]:
         """Return the names of the videos that are not regular files, in order.
 
@@ -122,8 +147,10 @@ class Manifest:
         names = b"".join(buffer[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True))
         offsets = np.concatenate([np.zeros(1, np.int64), (ends - starts).cumsum()])
         return dataclasses.replace(
-            self, names=np.frombuffer(names, np.uint8), offsets=offsets, labels=self.labels[index]
-        )
+            self, names=np.frombuffer(names, np.uint8), offsets=offsets, labels=self.labels[index],
+            sets=None if self.sets is None else self.sets[index],
+            groups=None if self.groups is None else self.groups[index],
+        )  # fmt: skip
 
     def noted(self, note: str) -> Self:
         """Return the same videos with one more note."""

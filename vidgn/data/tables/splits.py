@@ -65,7 +65,8 @@ def divide_listed(listed: Listed, rule: DrawRule, *, splits: Sequence[Split]) ->
     Raises:
         ValueError: A split would have no video.
     """
-    manifest = listed.manifest
+    manifest = _grouped(listed, rule)
+    listed = dataclasses.replace(listed, manifest=manifest)
     if rule.fold is not None:
         groups = _groups(listed, rule)
         parts = fold_parts(manifest.labels, groups, folds=rule.folds, fold=rule.fold, seed=rule.seed)
@@ -113,11 +114,13 @@ def _of_several(
         if split in files and needed:
             listed[split] = read_csv(Path(files[split]).expanduser(), form)
             if split == "train" and form.classes is None:
-                form = dataclasses.replace(form, classes=listed[split].manifest.classes, labels_are_names=True)
+                of = listed[split].manifest
+                form = dataclasses.replace(form, classes=of.classes, labels_are_names=True, targets=of.targets)
     if "test" in splits and "test" not in files and "val" in files:
         listed.setdefault("val", read_csv(Path(files["val"]).expanduser(), form))
     if "train" in splits and "train" not in listed:
         raise ValueError("data=csv has no training videos; give data.train=TABLE.")
+    listed = {split: dataclasses.replace(of, manifest=_grouped(of, rule)) for split, of in listed.items()}
     manifests = {split: of.manifest for split, of in listed.items()}
     if "val" not in manifests and "train" in manifests and "val" in splits:
         train = listed["train"]
@@ -142,6 +145,15 @@ def _as_recorded(
     part_of = {group: part for group, part in zip(groups, known, strict=True) if part is not None}
     recorded = [_SPLITS.index(part_of[group]) if group in part_of else -1 for group in groups]
     return np.where(np.array(recorded) < 0, parts, np.array(recorded))
+
+
+def _grouped(listed: Listed, rule: DrawRule) -> ExcerptManifest:
+    """Return the manifest with the group of each row, where some rows are of one group."""
+    groups = np.asarray(_groups(listed, rule), dtype=object).astype(str)
+    names, codes = np.unique(groups, return_inverse=True)
+    if len(names) == len(groups) and rule.group is None and listed.groups is None:
+        return listed.manifest
+    return dataclasses.replace(listed.manifest, groups=codes.reshape(-1), group_names=tuple(names.tolist()))
 
 
 def _groups(listed: Listed, rule: DrawRule) -> Sequence[str]:

@@ -27,6 +27,7 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "end": ("end", "end_time", "time_end", "t_end", "end_seconds", "stop"),
 }
 NEEDED = ("path", "label")
+HEAD = "label:"  # and a number: fields of the second and later columns of labels
 _SEPARATORS = ("\t", ",", ";", "|", " ")  # a tie goes to the first
 _SNIFFED_LINES = 50
 
@@ -51,13 +52,14 @@ class Table(NamedTuple):
         self.errors.add(self.rows[index], f"column {self.names[field]}: {text}")
 
 
-def read_table(file: Path, *, columns: Mapping[str, Column]) -> Table:
+def read_table(file: Path, *, columns: Mapping[str, Column], separator: str | None = None) -> Table:
     """Read the fields path, label, split, group, start and end of a file.
 
     Args:
         file: `.parquet`, `.json` (a list of objects), `.jsonl` or `.ndjson`; anything else is text in UTF-8 with a
             header, whose separator (tab, comma, semicolon, bar or space) is found.
         columns: Names or numbers of the columns; a field that is None or not given has one of `USUAL_NAMES`.
+        separator: What joins labels that JSON or Parquet has as a list.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -66,7 +68,7 @@ def read_table(file: Path, *, columns: Mapping[str, Column]) -> Table:
     """
     check_file(file)
     given = {field: column for field, column in columns.items() if column is not None}
-    unknown = sorted(given.keys() - USUAL_NAMES.keys())
+    unknown = sorted(field for field in given.keys() - USUAL_NAMES.keys() if not field.startswith(HEAD))
     if unknown:
         raise ValueError(f"unknown option data.columns.{unknown[0]}; it must be one of {', '.join(USUAL_NAMES)}")
     numbers = {field: column for field, column in given.items() if isinstance(column, int)}
@@ -79,9 +81,9 @@ def read_table(file: Path, *, columns: Mapping[str, Column]) -> Table:
         return _numbered(file, numbers)
     names = {field: str(column) for field, column in given.items()}
     if suffix == ".parquet":
-        return _of_parquet(file, names)
+        return _of_parquet(file, names, separator)
     if suffix in (".json", ".jsonl", ".ndjson"):
-        return _of_json(file, names)
+        return _of_json(file, names, separator)
     return _of_text(file, names)
 
 
@@ -93,14 +95,16 @@ def find_columns(header: Sequence[str], given: Mapping[str, str], *, source: str
     """
     by_name = {name.strip().lower(): name for name in reversed(header)}
     chosen: dict[str, str] = {}
-    for field, usual in USUAL_NAMES.items():
+    heads = {field: () for field in given if field.startswith(HEAD)}
+    for field, usual in {**USUAL_NAMES, **heads}.items():
         if field in given:
             name = given[field] if given[field] in header else by_name.get(given[field].lower())
             if name is None:
                 near = difflib.get_close_matches(given[field], header, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 has = ", ".join(header)
-                raise ValueError(f"{source} has no column {given[field]!r} (data.columns.{field}){hint}; it has {has}")
+                option = f"data.columns.{field.partition(':')[0]}"
+                raise ValueError(f"{source} has no column {given[field]!r} ({option}){hint}; it has {has}")
             chosen[field] = name
             continue
         name = next((by_name[name] for name in usual if name in by_name), None)
@@ -207,7 +211,7 @@ def _first_lines(file: Path) -> list[str]:
         return [line.rstrip("\r\n") for line in islice(stream, _SNIFFED_LINES) if line.strip()]
 
 
-def _of_json(file: Path, given: Mapping[str, str]) -> Table:
+def _of_json(file: Path, given: Mapping[str, str], separator: str | None) -> Table:
     errors = RowErrors(str(file))
     records: list[tuple[int, Any]] = []
     if file.suffix.lower() == ".json":
@@ -234,10 +238,10 @@ def _of_json(file: Path, given: Mapping[str, str]) -> Table:
     header = list(dict.fromkeys(name for _, record in records for name in record))
     chosen = find_columns(header, given, source=str(file))
     columns = {field: [record.get(name) for _, record in records] for field, name in chosen.items()}
-    return _typed(columns, [row for row, _ in records], chosen, errors)
+    return _typed(columns, [row for row, _ in records], chosen, errors, separator)
 
 
-def _of_parquet(file: Path, given: Mapping[str, str]) -> Table:
+def _of_parquet(file: Path, given: Mapping[str, str], separator: str | None) -> Table:
     try:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as err:
@@ -249,14 +253,23 @@ def _of_parquet(file: Path, given: Mapping[str, str]) -> Table:
     except (OSError, importlib.import_module("pyarrow").ArrowInvalid) as err:
         raise ValueError(f"{file} cannot be read as Parquet ({err})") from err
     columns = {field: table.column(name).to_pylist() for field, name in chosen.items()}
-    return _typed(columns, list(range(1, table.num_rows + 1)), chosen, RowErrors(str(file)))
+    return _typed(columns, list(range(1, table.num_rows + 1)), chosen, RowErrors(str(file)), separator)
 
 
-def _typed(columns: Mapping[str, Iterable[Any]], rows: list[int], names: dict[str, str], errors: RowErrors) -> Table:
-    """Turn typed cells into text; lists and objects are not cells."""
+def _typed(
+    columns: Mapping[str, Iterable[Any]],
+    rows: list[int],
+    names: dict[str, str],
+    errors: RowErrors,
+    separator: str | None,
+) -> Table:
+    """Turn typed cells into text; objects are not cells, and lists only where labels have a separator."""
     table = Table({field: [] for field in columns}, rows, names, errors)
     for field, values in columns.items():
         for index, value in enumerate(values):
+            if field == "label" and separator is not None and isinstance(value, list):
+                table.columns[field].append(separator.join(map(_text, value)))
+                continue
             if isinstance(value, (list, dict, bool)):
                 table.say(index, field, f"{value!r} must be one text or number")
             table.columns[field].append("" if value is None else _text(value))

@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgn.data.manifests.classes import INTEGER, check_classes
 from vidgn.data.manifests.excerpts import ExcerptManifest, segment_of
 from vidgn.data.manifests.manifest import Split
 from vidgn.data.manifests.rows import BadRow, RowsBuilder, check_root, clean_name
 from vidgn.data.storage.excerpt import ImageFolder, Unit
+from vidgn.data.tables.labels import Known, read_labels
 from vidgn.data.tables.table import Column, Table, read_table
+from vidgn.targets import ONE, Targets
 
 _SPLIT_NAMES: dict[str, Split | Literal[""]] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
@@ -37,6 +38,8 @@ class ListFormat:
         suffix: Added to each path, such as `.webm` where a column has names without it.
         classes: Class names, for labels that are their indices; None: the labels are the classes.
         labels_are_names: Labels are class names even if all are numbers.
+        targets: Of several columns of labels, how many of the classes each has.
+        separator: What stands between the labels of a cell; None: a cell is one label.
         images: The paths are folders of images.
     """
 
@@ -46,6 +49,8 @@ class ListFormat:
     suffix: str = ""
     classes: tuple[str, ...] | None = None
     labels_are_names: bool = False
+    targets: Targets = ONE
+    separator: str | None = None
     images: ImageFolder | None = None
 
 
@@ -74,21 +79,22 @@ def read_csv(file: Path, form: ListFormat) -> Listed:
     if form.unit not in ("seconds", "frames"):
         raise ValueError(f"data.unit ({form.unit}) must be seconds or frames.")
     root = check_root(form.root if form.root is not None else file.expanduser().absolute().parent)
-    table = read_table(file, columns=form.columns)
+    table = read_table(file, columns=form.columns, separator=form.separator)
     splits = _splits(table)
     used = [index for index in range(len(table.rows)) if splits is None or splits[index]]
     unused = len(table.rows) - len(used)
     starts, ends = (_bounds(table, name, form.unit) for name in ("start", "end"))
     names = _names(table, used, root=root, form=form, bounds=(starts, ends))
-    labels, classes = _labels(table, used, form)
+    known = Known(form.classes, form.labels_are_names, form.targets)
+    labels = read_labels(table, used, known, separator=form.separator)
     table.errors.raise_if_any()
     builder = RowsBuilder(str(file))
-    builder.extend(names, labels, [table.rows[index] for index in used])
+    builder.extend(names, labels.first.tolist(), [table.rows[index] for index in used])
     notes = [f"{unused:,} rows of {file.name} have no split and are left out"] if unused else []
-    rows = builder.finish(classes, notes)
+    rows = builder.finish(labels.classes, notes)
     manifest = ExcerptManifest(
         root, rows.names, rows.offsets, rows.labels, rows.classes, rows.notes, images=form.images,
-        starts=starts[used], ends=ends[used], unit=form.unit,
+        starts=starts[used], ends=ends[used], unit=form.unit, targets=labels.targets, sets=labels.sets,
     )  # fmt: skip
     groups = table.columns.get("group")
     return Listed(
@@ -168,28 +174,3 @@ def _names(
             name = name if segment is None else f"{name}#{segment}"
         names.append(name)
     return names
-
-
-def _labels(table: Table, used: Sequence[int], form: ListFormat) -> tuple[list[int], tuple[str, ...]]:
-    """Return the class index of each row, and the classes.
-
-    Without class names the labels are the classes, numbers in their order and names in that of the alphabet. With class
-    names, a label is one of them, or where all labels are numbers, the index of one.
-    """
-    cells = table.columns["label"]
-    distinct = {cells[index] for index in used}
-    numeric = all(INTEGER.fullmatch(label) for label in distinct)
-    if form.classes is None:
-        order = sorted(distinct, key=int) if numeric else sorted(distinct)
-        classes = tuple(label for label in order if label)
-        index_of = {label: number for number, label in enumerate(classes)}
-    else:
-        classes = check_classes(form.classes, source="data.classes")
-        index_of = {label: number for number, label in enumerate(classes)}
-        if numeric and not form.labels_are_names and not distinct <= index_of.keys():
-            index_of = {label: int(label) for label in distinct if 0 <= int(label) < len(classes)}
-    for index in used:
-        if cells[index] not in index_of:
-            unknown = f"{cells[index]!r} is not one of the {len(classes)} classes"
-            table.say(index, "label", unknown if cells[index] else "the label is empty")
-    return [index_of.get(cells[index], -1) for index in used], classes
