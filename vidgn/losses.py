@@ -11,9 +11,9 @@ the batch, as torch divides, so that the mean over ranks is that of one process.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -102,6 +102,11 @@ class ClipLoss(nn.Module):
         values = None if weights is None else torch.tensor(list(weights), dtype=torch.float32)
         self.register_buffer("class_weights", values, persistent=False)
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return the loss as plain values; see `loss_from_plain`."""
+        weights = None if self.class_weights is None else self.class_weights.tolist()
+        return {"spec": {**asdict(self.spec), "class_weights": weights}}
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over the clips.
 
@@ -145,9 +150,25 @@ class HeadsLoss(nn.Module):
         """Return the loss of each head, of logits and targets (N, Q)."""
         return [self.one(logits[:, part], targets[:, part]) for part in self.heads]
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return the loss as plain values; see `loss_from_plain`."""
+        return {**self.one.to_plain(), "heads": [[part.start, part.stop] for part in self.heads]}
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over heads and clips."""
         return torch.stack(self.parts(logits, targets)).mean()
+
+
+def loss_from_plain(plain: Mapping[str, Any]) -> ClipLoss | HeadsLoss:
+    """Return the loss whose `to_plain` gave these values.
+
+    >>> loss_from_plain(ClipLoss(LossSpec("focal")).to_plain()).spec.loss
+    'focal'
+    """
+    spec = LossSpec(**plain["spec"])
+    if "heads" in plain:
+        return HeadsLoss(spec, heads=[slice(start, stop) for start, stop in plain["heads"]])
+    return ClipLoss(spec, weights=None if spec.class_weights is None else [float(w) for w in spec.class_weights])
 
 
 def soft_targets(targets: Tensor, *, num_classes: int) -> Tensor:

@@ -7,19 +7,21 @@ import torch
 
 from vidgn.checkpoint import read_state
 from vidgn.cli.main import main
+from vidgn.losses import ClipLoss, HeadsLoss, LossSpec
 
 
 @pytest.fixture
 def dump(trained, tmp_path):
     """The dump of a step of zeros, and whether its weights are spoilt."""
 
-    def write(*, spoilt):
+    def write(*, spoilt, **more):
         state = read_state(trained / "checkpoints" / "best.ckpt")
         if spoilt:
             state["state_dict"][_first_weight(state)].fill_(float("nan"))
         clips = torch.zeros((2, 1, 3, 8, 32, 32), dtype=torch.uint8)
         state["replay"] = {
             "clips": clips, "labels": torch.tensor([0, 1]), "loss": 2.5, "seed": 0, "batch": 0, "rank": 0,
+            **more,
         }  # fmt: skip
         torch.save(state, tmp_path / "nonfinite-step1.pt")
         return str(tmp_path / "nonfinite-step1.pt")
@@ -51,3 +53,22 @@ def test_a_step_that_is_finite_says_so(dump, capsys):
     assert status == 0
     assert "first layer whose output is not finite: none" in out
     assert "parameters whose gradient is not finite: none" in out
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (ClipLoss(LossSpec("focal", class_weights="balanced"), weights=range(1, 13)), None),
+        (ClipLoss(LossSpec("bce")), torch.eye(12)[:2, None]),
+        (HeadsLoss(LossSpec(label_smoothing=0.1), heads=[slice(0, 5), slice(5, 12)]), torch.eye(12)[:2, None]),
+    ],
+    ids=["focal", "bce of mixed clips", "heads"],
+)
+def test_the_loss_is_that_of_the_run(dump, capsys, loss, targets):
+    """The net starts from scores that are nearly equal, so the loss of zero logits is near."""
+    more = {} if targets is None else {"targets": targets}
+    status, out = replay(capsys, dump(spoilt=False, minimized=loss.to_plain(), teacher=True, **more), "--json")
+    labels = torch.tensor([0, 1]) if targets is None else targets[:, 0]
+    found = json.loads(out)
+    assert (status, found["without_teacher"]) == (0, True)
+    assert found["loss"] == pytest.approx(float(loss(torch.zeros(2, 12), labels)), rel=0.1)

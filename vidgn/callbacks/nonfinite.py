@@ -157,6 +157,8 @@ class NonFiniteGuard(L.Callback):
             "replay": {
                 "clips": self._batch.clips.cpu(),
                 "labels": self._batch.labels.cpu(),
+                **_targets(self._batch),
+                **_loss(module),
                 "videos": names,
                 "batch": self._batch_idx,
                 "rank": trainer.global_rank,
@@ -164,6 +166,18 @@ class NonFiniteGuard(L.Callback):
                 **values,
             },
         }
+
+
+def _targets(batch: Any) -> dict[str, Any]:
+    """Return the targets of clips that are mixed or have several classes."""
+    targets = getattr(batch, "targets", None)
+    return {} if targets is None else {"targets": targets.cpu()}
+
+
+def _loss(module: L.LightningModule) -> dict[str, Any]:
+    """Return what the step minimized, as plain values."""
+    loss = getattr(module, "loss", None)
+    return {} if loss is None else {"minimized": loss.to_plain(), "teacher": module.teacher is not None}
 
 
 def _of_all_ranks(mine: Seen, world_size: int) -> list[Seen]:

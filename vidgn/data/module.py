@@ -1,7 +1,7 @@
 """The Lightning data module: from the options `data.*` to loaders of batches."""
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
@@ -120,9 +120,7 @@ class VideoDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[ClipSample]:
         """Return shuffled random clips; the order is a function of (seed, epoch)."""
         manifest = self.manifests["train"]
-        if len(manifest) * self.spec.clips_per_video < self.batch:
-            most = len(manifest) * self.spec.clips_per_video
-            raise ValueError(f"batch ({self.batch}) is more than the {most} training videos; set batch={most}.")
+        self._check_batch()
         if self.quarantine is not None:
             self.quarantine.check()
         self._require_room()
@@ -146,6 +144,19 @@ class VideoDataModule(L.LightningDataModule):
         self._place = {name: value for name, value in state_dict.items() if name != "quarantine"}
         if self.quarantine is not None:
             self.quarantine.merge(state_dict.get("quarantine", ()))
+
+    def first_batches(self, count: int) -> Iterator[ClipBatch]:
+        """Yield up to `count` training batches of the first epochs, read by this process; loaders do not notice."""
+        self._check_batch()
+        arguments = self._clips(self.manifests["train"], stream="train")
+        dataset, sampler, collate = (arguments[name] for name in ("dataset", "batch_sampler", "collate_fn"))
+        for epoch in range(count):
+            sampler.set_epoch(epoch)
+            for items in sampler:
+                if count == 0:
+                    return
+                count -= 1
+                yield collate([dataset[item] for item in items])
 
     def val_dataloader(self) -> DataLoader[ClipSample]:
         """Return one random clip per video under training augmentation, the same in every epoch."""
@@ -201,6 +212,11 @@ class VideoDataModule(L.LightningDataModule):
                 raise died from exception
         if self._loaders and (died := explain_failure(exception, (), None)) is not None:
             raise died from exception
+
+    def _check_batch(self) -> None:
+        most = len(self.manifests["train"]) * self.spec.clips_per_video
+        if most < self.batch:
+            raise ValueError(f"batch ({self.batch}) is more than the {most} training videos; set batch={most}.")
 
     def _clips(self, manifest: Manifest, *, stream: Literal["train", "val"]) -> dict[str, Any]:
         """Return the arguments of a loader of clips."""

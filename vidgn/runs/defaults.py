@@ -24,14 +24,14 @@ def fill_clip(config: DictConfig) -> None:
 
 
 def fill_standardization(config: DictConfig) -> None:
-    """Decide `model.weight_standardization=auto` and `optim.lr=auto`.
+    """Decide `model.weight_standardization=auto` and `optim.lr=null`.
 
     Kernels are standardized where group norm starts from random weights: there it is as good as batch norm is at
     large batches, and takes twice the rate (docs/norms.md). Weights to start from keep the net they were made for.
     """
     if config.model.get("weight_standardization") == "auto":
         config.model.weight_standardization = config.norm.name == "gn" and config.init is None
-    if config.optim.lr == "auto":
+    if config.optim.lr is None:
         config.optim.lr = SCRATCH_RATES[bool(config.model.get("weight_standardization", False))]
 
 

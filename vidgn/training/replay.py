@@ -2,24 +2,31 @@
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from vidgn.checkpoint import read_checkpoint, read_state
 from vidgn.classifier import step_seed
 from vidgn.evaluation.restore import restore
+from vidgn.losses import loss_from_plain
 
 
 class Replay(NamedTuple):
-    """What a step gave again: the loss, and the parameters whose gradient is not finite."""
+    """What a step gave again: the loss, and the parameters whose gradient is not finite.
+
+    `without_teacher`: the step imitated a net (`distill`), whose part of the loss is left out here.
+    """
 
     loss: float
     recorded: float
     bad_gradients: tuple[str, ...]
     first_bad_layer: str | None
+    without_teacher: bool = False
 
 
 def replay(dump: str | Path) -> Replay:
@@ -43,14 +50,27 @@ def replay(dump: str | Path) -> Replay:
             )
     torch.manual_seed(step_seed(step["seed"], epoch=checkpoint.epoch, batch=step["batch"], rank=step["rank"]))
     logits = classifier(step["clips"].flatten(0, 1))
-    loss = F.cross_entropy(logits, step["labels"].repeat_interleave(step["clips"].shape[1]))
+    loss = _loss_of(step)(logits, _targets_of(step))
     loss.backward()  # type: ignore[no-untyped-call]
     bad = tuple(
         name
         for name, parameter in classifier.net.named_parameters()
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
     )
-    return Replay(float(loss.detach()), float(step["loss"]), bad, bad_layers[0] if bad_layers else None)
+    layer = bad_layers[0] if bad_layers else None
+    return Replay(float(loss.detach()), float(step["loss"]), bad, layer, bool(step.get("teacher", False)))
+
+
+def _loss_of(step: Mapping[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss of the run; dumps of older versions do not say it, and have the cross-entropy."""
+    return loss_from_plain(step["minimized"]) if "minimized" in step else F.cross_entropy
+
+
+def _targets_of(step: Mapping[str, Any]) -> Tensor:
+    """Return the classes of the clips (N,), or their targets (N, Q)."""
+    targets: Tensor | None = step.get("targets")
+    labels: Tensor = step["labels"]
+    return labels.repeat_interleave(step["clips"].shape[1]) if targets is None else targets.flatten(0, 1)
 
 
 def run_replay(dump: str | Path, *, out: TextIO, as_json: bool = False) -> int:
@@ -64,7 +84,8 @@ def run_replay(dump: str | Path, *, out: TextIO, as_json: bool = False) -> int:
         print(json.dumps({name: _plain(value) for name, value in found._asdict().items()}, indent=1), file=out)
     else:
         print(
-            f"loss {found.loss} (recorded {found.recorded})\n"
+            f"loss {found.loss} (recorded {found.recorded}"
+            f"{', with the part of distill, which is left out here' if found.without_teacher else ''})\n"
             f"first layer whose output is not finite: {found.first_bad_layer or 'none'}\n"
             f"parameters whose gradient is not finite: {', '.join(found.bad_gradients[:10]) or 'none'}"
             f"{f', and {len(found.bad_gradients) - 10} more' if len(found.bad_gradients) > 10 else ''}",

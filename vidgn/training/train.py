@@ -60,6 +60,7 @@ from vidgn.training.data_checks import check_data
 from vidgn.training.drop_path import DropPathDraws
 from vidgn.training.dry_run import dry_run
 from vidgn.training.label_kinds import build_loss, choose_loss
+from vidgn.training.range_test import keep_rate, measure_rate
 from vidgn.training.start import Start, describe, start_net
 from vidgn.training.watch import watchers
 
@@ -74,6 +75,7 @@ def run_training(config: DictConfig) -> Result | None:
     if config.init is not None and (str(config.init) in SHIPPED or Path(str(config.init)).expanduser().is_dir()):
         config.init = str(checkpoint_of(str(config.init), option="init="))
     if config.trainer.get("dry") is not None:
+        config.optim.lr = None if config.optim.lr == "auto" else config.optim.lr  # not measured
         adopt_shape(config)
         dry_run(config)
         return None
@@ -84,6 +86,7 @@ def run_training(config: DictConfig) -> Result | None:
     check_run_inputs(folder, config)
     with stop.listening(), own_folder(folder, overwrite=config.overwrite):
         first = find_start(config.resume, folder)
+        keep_rate(config, first)
         classifier, data, start = _parts(config, first)
         keep.by = _best_by(config, num_videos=len(data.manifests["val"]))
         callbacks = _callbacks(config, classifier, data, keep=keep, stop=stop, folder=folder)
@@ -184,7 +187,6 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     fill_standardization(config)
     clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
     test = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
-    recipe = optim_spec(_plain(config.optim))
     augment = AugmentSpec(**{name: config[name] for name in AugmentSpec.__dataclass_fields__})
     spec = data_spec(_plain(config.data))
     earlier = earlier_split(first, _our_checkpoint(config))
@@ -202,6 +204,14 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     )  # fmt: skip
     add_drop_path(start.net, config.drop_path)  # before the blocks are fused
     speed_up(start.net, speed_spec(config), accelerator=config.trainer.accelerator)
+    objective = build_loss(loss, manifests["train"])
+    data = data_module(spec.name)(
+        manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed,
+        ledger=run_folder() / LEDGER, balanced=config.balanced,
+        augment=augment,
+    )  # fmt: skip
+    if config.optim.lr == "auto":
+        config.optim.lr = measure_rate(config, start.net, start.normalize, objective, data, folder=run_folder())
     description = describe(
         start=start, classes=classes, clip=clip, crop=crop, test=test, view_batch=config.view_batch,
         model=model, norm=norm, data=spec, config=config, words=typed_words(),
@@ -209,11 +219,11 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     classifier = VideoClassifier(
         start.net,
         normalize=start.normalize,
-        optim=recipe,
+        optim=optim_spec(_plain(config.optim)),
         classes=classes,
         batch=config.batch,
         view_batch=config.view_batch,
-        loss=build_loss(loss, manifests["train"]),
+        loss=objective,
         stages=stages(start.net),
         teacher=find_teacher(DistillSpec(**_plain(config.distill)), classes=classes),
         description=replace(
@@ -222,11 +232,6 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
         seed=config.seed,
         targets=targets,
     )
-    data = data_module(spec.name)(
-        manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed,
-        ledger=run_folder() / LEDGER, balanced=config.balanced,
-        augment=augment,
-    )  # fmt: skip
     return classifier, data, start
 
 
