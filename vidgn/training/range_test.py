@@ -27,7 +27,7 @@ from vidgn.models.net import VideoNet
 from vidgn.models.stages import freeze_stages, frozen_names, stages
 from vidgn.norms import is_norm
 from vidgn.optim import MAX_ADAPTIVE_RATE, OptimSpec, build_optimizer
-from vidgn.report.theme import LIGHT, as_png, legend, new_figure
+from vidgn.report.theme import FAINT, PANEL, TRAIN, VAL, as_png, legend, new_figure
 from vidgn.runs.specs import optim_spec
 from vidgn.runs.speed import default_precision, device_type
 
@@ -133,13 +133,13 @@ def write_curve(points: Sequence[Point], chosen: float, folder: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(Point._fields)
         writer.writerows([f"{value:.6g}" for value in point] for point in points)
-    figure, (axes,) = new_figure(LIGHT, (5.6, 3.9))
+    figure, (axes,) = new_figure(PANEL)
     rates = [point.lr for point in points]
-    axes.plot(rates, [point.loss for point in points], color=LIGHT.faint, label="loss")
-    axes.plot(rates, [point.smoothed for point in points], color=LIGHT.train, label="smoothed")
-    axes.axvline(chosen, color=LIGHT.val, linestyle="--", label=f"optim.lr {chosen:g}")
+    axes.plot(rates, [point.loss for point in points], color=FAINT, label="loss")
+    axes.plot(rates, [point.smoothed for point in points], color=TRAIN, label="smoothed")
+    axes.axvline(chosen, color=VAL, linestyle="--", label=f"optim.lr {chosen:g}")
     axes.set(xscale="log", xlabel="optim.lr", ylabel="training loss", title="range test")
-    legend(axes, LIGHT)
+    legend(axes)
     (folder / f"{CURVE}.png").write_bytes(as_png(figure))
 
 
