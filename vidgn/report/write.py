@@ -19,6 +19,7 @@ from vidgn.report import curves, figures
 from vidgn.report.intervals import class_precision, figure_text
 from vidgn.report.page import GENERATOR, PageFigure, Section, page, paragraph, runs_table, table_8
 from vidgn.report.read_run import Run, Scored, class_accuracy, confusion, num_names, read_run, reliability
+from vidgn.report.run_files import parsed
 from vidgn.report.theme import as_png
 
 MAX_CONFUSED = 2_000  # classes of a confusion matrix, which has their square
@@ -145,7 +146,8 @@ def training_sections(run: Run, number: int, draw: Callable[..., PageFigure]) ->
 def _run_sections(run: Run, number: int, draw: _Drawer, *, videos: str | None) -> list[Section]:
     test = run.metrics
     told = f"{test['protocol']}; n = {test['videos_scored']} of {test['videos_expected']} videos" if test else ""
-    sentences = [paragraph(told), *_split_notes(run), *map(paragraph, figure_text(test))]
+    figures_of_test = parsed(run.folder / "metrics.json", lambda: figure_text(test))
+    sentences = [paragraph(told), *_split_notes(run), *map(paragraph, figures_of_test)]
     strips = _strips(run, number, draw, root=_root(run, videos))
     examples = [Section(f"{run.title}: examples", strips)] if strips else []
     if "map" in test:  # a video has several classes: none is confused with another
