@@ -91,7 +91,8 @@ def standardize(kernel: Tensor, how: Standardization) -> Tensor:
     The statistics of a float16 or bfloat16 kernel are computed in float32.
     """
     wide = kernel.float() if kernel.dtype in (torch.float16, torch.bfloat16) else kernel
-    rows = wide.movedim(1, -1)  # (O, ..., I): rows of a channels-last kernel are read as they lie
+    # A filter is read as it lies, and its layout stays: a convolution answers a channels-last kernel in channels-last.
+    rows = wide if wide.is_contiguous() else wide.movedim(1, -1)  # (O, I, ...) or (O, ..., I)
     filters = rows.reshape(1, rows.shape[0], -1)  # (1, O, fan_in), as a batch norm of one sample sees them
     frames = kernel.shape[2] if kernel.dim() == 5 else 1
     taps = filters.shape[2] // frames  # of one frame
@@ -105,7 +106,8 @@ def standardize(kernel: Tensor, how: Standardization) -> Tensor:
         share = frames * (taps**0.5 if how.scaled else 1.0)
         scale = filters.new_full((filters.shape[1],), 1 / share)
         divided = F.batch_norm(filters, None, None, scale, training=True, momentum=0.0, eps=how.eps / share**2)
-    return divided.reshape(rows.shape).movedim(-1, 1).to(kernel.dtype)
+    shaped = divided.reshape(rows.shape)
+    return (shaped if rows is wide else shaped.movedim(-1, 1)).to(kernel.dtype)
 
 
 def _by_deviation(filters: Tensor, *, eps: float, frames: int, taps: int) -> Tensor:
