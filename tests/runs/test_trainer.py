@@ -1,6 +1,7 @@
 import pytest
+from lightning.pytorch import loggers
 
-from vidgn.runs.trainer import check_precision
+from vidgn.runs.trainer import build_logger, check_precision
 
 
 @pytest.mark.parametrize("precision", [None, 32, "32-true", "bf16-mixed", "bf16", "16-mixed", 16])
@@ -20,3 +21,23 @@ def test_eval_refuses_it_in_one_sentence(run, trained, tmp_path, precision):
                   f"hydra.run.dir={tmp_path}")  # fmt: skip
     assert outcome.status == 2
     assert f"error: trainer.precision ({precision}) must be one of 32-true" in outcome.err
+
+
+def test_mlflow_logs_to_the_server_that_is_named_or_into_the_run_folder(tmp_path, monkeypatch):
+    """Lightning's logger is called with what it needs; MLflow itself is not."""
+    monkeypatch.setattr(loggers, "MLFlowLogger", lambda **arguments: arguments)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    local = build_logger("mlflow", tmp_path / "run7")
+    assert (local["run_name"], local["experiment_name"], local["tracking_uri"]) == ("run7", "vidgn", None)
+    assert local["save_dir"] == str(tmp_path / "run7" / "mlruns")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert build_logger("mlflow", tmp_path)["tracking_uri"] == "http://server:5000"
+
+
+def test_without_mlflow_the_extra_is_named(tmp_path, monkeypatch):
+    def missing(**arguments):
+        raise ModuleNotFoundError("mlflow")
+
+    monkeypatch.setattr(loggers, "MLFlowLogger", missing)
+    with pytest.raises(ImportError, match=r"logger.names \(mlflow\) needs MLflow; pip install 'vidgn\[mlflow\]'"):
+        build_logger("mlflow", tmp_path)

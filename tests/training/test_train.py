@@ -275,7 +275,7 @@ def test_a_broken_training_video_is_an_error_that_names_it(run, own_videos, tmp_
         (["data.name=ucf"], "data.name (ucf) is unknown; use one of motions, folder, kinetics400, images"),
         (["model.name=vgg"], "model=vgg is unknown; use one of i3d_r50"),
         (["optim.lr=-1"], "optim.lr (-1) must be a positive number"),
-        (["logger.names=[csvv]"], "logger.names (csvv) is unknown; use csv, tensorboard or wandb."),
+        (["logger.names=[csvv]"], "logger.names (csvv) is unknown; use csv, tensorboard, wandb or mlflow."),
         (["resume=/nowhere.ckpt"], "resume=/nowhere.ckpt does not exist"),
         (["data.backend=vlc"], "backend ('vlc') must be one of pyav, decord, torchcodec."),
     ],

@@ -45,7 +45,7 @@ def build_trainer(
     arguments["precision"] = arguments["precision"] or default_precision(arguments["accelerator"])
     trainer = L.Trainer(
         **{**arguments, "strategy": strategy, "enable_checkpointing": False},
-        logger=[_logger(name, folder) for name in loggers] or False,
+        logger=[build_logger(name, folder) for name in loggers] or False,
         callbacks=list(callbacks),
         plugins=[WholeCheckpoints()],
     )
@@ -92,7 +92,13 @@ def check_devices(words: DictConfig) -> None:
         )
 
 
-def _logger(name: str, folder: Path) -> Logger:
+def build_logger(name: str, folder: Path) -> Logger:
+    """Return a logger of the option `logger.names`.
+
+    Raises:
+        ValueError: there is none of this name.
+        ImportError: the package that it needs is not installed.
+    """
     if name == "csv":
         return History(folder)
     if name == "tensorboard":
@@ -101,4 +107,25 @@ def _logger(name: str, folder: Path) -> Logger:
         from lightning.pytorch.loggers import WandbLogger
 
         return WandbLogger(save_dir=folder, project="vidgn", name=folder.name)
-    raise ValueError(f"logger.names ({name}) is unknown; use csv, tensorboard or wandb.")
+    if name == "mlflow":
+        return _mlflow(folder)
+    raise ValueError(f"logger.names ({name}) is unknown; use csv, tensorboard, wandb or mlflow.")
+
+
+def _mlflow(folder: Path) -> Logger:
+    """Return MLflow's logger: to the server of MLFLOW_TRACKING_URI, or into `mlruns/` of the run folder.
+
+    Raises:
+        ImportError: MLflow is not installed.
+    """
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    try:
+        return MLFlowLogger(
+            experiment_name="vidgn",
+            run_name=folder.name,
+            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI"),
+            save_dir=str(folder / "mlruns"),
+        )
+    except ModuleNotFoundError as err:
+        raise ImportError("logger.names (mlflow) needs MLflow; pip install 'vidgn[mlflow]'") from err
