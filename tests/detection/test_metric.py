@@ -1,5 +1,7 @@
 """COCO's metric: known values, and the same number whatever the ranks."""
 
+import sys
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from vidgn.detection.metric import (
     gather_records,
     pack_masks,
     pack_record,
+    require_metric,
     unpack_masks,
 )
 
@@ -105,3 +108,11 @@ def test_the_order_in_which_ranks_scored_does_not_matter(monkeypatch):
     assert average_precision(merged, masks=True) == average_precision(records, masks=True)
     with pytest.raises(RuntimeError, match=r"image 3 was scored twice"):
         gather_records([records[3], records[3]])
+
+
+def test_a_run_without_the_metrics_package_is_told_before_it_trains(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"task=detect needs the package faster-coco-eval .* 'vidgn\[detect\]'"
+    ):
+        require_metric()

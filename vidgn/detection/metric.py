@@ -118,13 +118,22 @@ def average_precision(records: Iterable[Record], *, masks: bool) -> dict[str, fl
     return {name: 100 * value if value >= 0 else float("nan") for name, value in found.items()}  # -1: no object
 
 
-def _metric(*, masks: bool) -> Any:
+def require_metric() -> None:
+    """Check that the metric's package is installed, before a run of days ends without it.
+
+    Raises:
+        ModuleNotFoundError: it is not.
+    """
     try:
         import faster_coco_eval  # noqa: F401
     except ModuleNotFoundError as err:
         raise ModuleNotFoundError(
             "task=detect needs the package faster-coco-eval for its metric; pip install 'vidgn[detect]'."
         ) from err
+
+
+def _metric(*, masks: bool) -> Any:
+    require_metric()
     from torchmetrics.detection import MeanAveragePrecision
 
     logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)  # it prints a table of its own

@@ -23,6 +23,7 @@ from vidgn.description import Description, TestViews
 from vidgn.detection.data.images import AnnotatedImages
 from vidgn.detection.data.module import PARTS, DetectionData, ImagesSpec, check_image_set, images_spec
 from vidgn.detection.evaluate import score_detector
+from vidgn.detection.metric import require_metric
 from vidgn.detection.module import DetectionModule
 from vidgn.detection.network import DetectorSpec, build_detector
 from vidgn.detection.network.spec import detector_spec
@@ -59,6 +60,7 @@ def run_detection(config: DictConfig) -> PrecisionResult | None:
 
         dry_run_detection(config)
         return None
+    require_metric()
     check_devices(config.trainer)
     folder = run_folder()
     keep = Keep(
