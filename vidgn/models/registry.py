@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
+from vidgn.models.builders.frames import build_frames_r50
 from vidgn.models.builders.i3d import I3DSpec, build_i3d
 from vidgn.models.builders.resnets import (
     build_c2d_r50,
@@ -67,6 +68,8 @@ def build_model(
     dropout: float | None = None,
     pool1: str | None = None,
     nonlocal_blocks: int = 0,
+    last: str | None = None,
+    stride_1x1: bool | None = None,
     weight_standardization: bool | str = False,
 ) -> VideoNet:
     """Build a network of the table with fresh weights from torch's global generator.
@@ -83,6 +86,8 @@ def build_model(
         dropout: probability before the classifier, in training.
         pool1: the stem of an I3D; see `I3DSpec`.
         nonlocal_blocks: of an I3D: 0, 5 or 10; the option `model.nonlocal`.
+        last: the last stage of frames_r50; see `build_frames_r50`.
+        stride_1x1: where frames_r50 halves the image.
         weight_standardization: standardize the kernel of every convolution that a norm follows; True, or a name of
             `vidgn.norms.weight_standardization.STANDARDIZATIONS`. Keys of the state dict are those of the plain net.
 
@@ -111,7 +116,13 @@ def build_model(
         "dropout": model.dropout if dropout is None else dropout,
         "window": math.ceil((crop or model.clip.crop) / 32),
     }
-    if model.pool1 is not None:
+    frames = [key for key, value in (("last", last), ("stride_1x1", stride_1x1)) if value is not None]
+    if frames and model.build is not build_frames_r50:
+        raise ValueError(f"model={name} has no option {frames[0]}; leave it out, or use model=frames_r50.")
+    if frames:
+        spec = NetSpec(name=name, **options)
+        net = build_frames_r50(spec, norm=norm, last=last or "res5", stride_1x1=bool(stride_1x1))
+    elif model.pool1 is not None:
         net = model.build(pool1=pool1 or model.pool1, nonlocal_blocks=nonlocal_blocks, **options, norm=norm)
     else:
         net = model.build(NetSpec(name=name, **options), norm=norm)
@@ -154,6 +165,7 @@ MODELS: Mapping[str, ModelRow] = {
     "c2d_r50": ModelRow(build_c2d_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
     "c2d_r101": ModelRow(build_c2d_r101, Clip(8, 64, 224), 64, 0.5, "Non-local Neural Networks, Table 1, 101 layers"),
     "slow_r50": ModelRow(build_slow_r50, Clip(8, 64, 224), 64, 0.5, f"{_ZOO}, 8x8"),
+    "frames_r50": ModelRow(build_frames_r50, Clip(8, 40, 128), 64, 0.0, "ours; see models/builders/frames.py"),
     "slowfast_r50": ModelRow(build_slowfast_r50, Clip(32, 64, 224), 64, 0.5, f"{_ZOO}, 8x8: 8 and 32 frames of 64"),
     "r2plus1d_r50": ModelRow(build_r2plus1d_r50, Clip(16, 64, 224), 64, 0.5, f"{_ZOO}, 16x4"),
     "csn_r101": ModelRow(build_csn_r101, Clip(32, 64, 224), 64, 0.0, f"{_ZOO}, 32x2; dropout models/csn.py"),

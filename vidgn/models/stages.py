@@ -12,10 +12,14 @@ NAMES = ("stem", "res2", "res3", "res4", "res5", "head")
 def stages(net: VideoNet) -> dict[str, nn.Module]:
     """Return the parts that learn, from the stem to the head; a VGG's five stages have the same names.
 
+    A net that ends with res4 has no res5.
+
     Raises:
         ValueError: the net has another number of stages.
     """
     parts = [block for block in net.blocks if any(True for _ in block.parameters())]
+    if len(parts) == len(NAMES) - 1:
+        return dict(zip([name for name in NAMES if name != "res5"], parts, strict=True))
     if len(parts) != len(NAMES):
         raise ValueError(f"a net of {len(parts)} stages has no names for them; known are {', '.join(NAMES)}.")
     return dict(zip(NAMES, parts, strict=True))
@@ -51,6 +55,7 @@ def freeze_stages(net: VideoNet, names: Sequence[str]) -> list[nn.Module]:
     In `eval` mode batch norm keeps its statistics, and nothing is dropped out.
     """
     parts = stages(net) if names else {}
+    names = [name for name in names if name in parts]
     for name in names:
         parts[name].requires_grad_(False)
     return [parts[name] for name in names]

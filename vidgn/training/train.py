@@ -60,6 +60,8 @@ from vidgn.training.data_checks import check_data
 from vidgn.training.drop_path import DropPathDraws
 from vidgn.training.dry_run import dry_run
 from vidgn.training.label_kinds import build_loss, choose_loss
+from vidgn.training.own_data.choose import choose_for_own_data
+from vidgn.training.own_data.run_fit import FITTED, check_fit_head, train_by_fit
 from vidgn.training.range_test import keep_rate, measure_rate
 from vidgn.training.start import Start, describe, start_net
 from vidgn.training.watch import watchers
@@ -86,6 +88,7 @@ def run_training(config: DictConfig) -> Result | None:
     check_run_inputs(folder, config)
     with stop.listening(), own_folder(folder, overwrite=config.overwrite):
         first = find_start(config.resume, folder)
+        choose_for_own_data(config, first=first)
         keep_rate(config, first)
         classifier, data, start = _parts(config, first)
         keep.by = _best_by(config, num_videos=len(data.manifests["val"]))
@@ -105,11 +108,17 @@ def run_training(config: DictConfig) -> Result | None:
         _record_run(folder, config)
         _record_split(folder, data.manifests)
         _announce(config, start, data.manifests, trainer)
+        if config.fit_head:
+            one_label = data.manifests["train"].targets.kind == "one"
+            check_fit_head(config, num_ranks=trainer.world_size, one_label=one_label)
         if trainer.is_global_zero:
             check_data(data.manifests, folder)
         log_config(trainer.loggers, _plain(config))
-        trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
-        best = _best(trainer, keep)
+        if config.fit_head:
+            best: Path | None = train_by_fit(trainer, classifier, data, keep=keep, first=first)
+        else:
+            trainer.fit(classifier, data, ckpt_path=None if first is None else str(first))
+            best = _best(trainer, keep)
         return _test_best(config, trainer, classifier, data, keep=keep, best=best) if config.test else None
 
 
@@ -169,8 +178,9 @@ def _test_best(
     best: Path | None,
 ) -> Result:
     """Score the best checkpoint on the test videos, and log the result."""
-    if best is not None:
+    if best is not None and not config.fit_head:
         _announce_best(keep, num_videos=len(data.manifests["val"]))
+    if best is not None:
         classifier.net.load_state_dict(read_checkpoint(best).net)
     result = score_test(trainer, classifier, data, folder=run_folder(), checkpoint=best)
     names = ("video_top1", "video_top5", "clip_top1", "clip_top5")
@@ -309,7 +319,7 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
         f"data {config.data.name}: {counts} videos, {len(manifests['train'].classes)} classes; "
         f"clips {config.clip_len} frames x stride {config.span // config.clip_len}, crop {config.crop}, "
         f"batch {config.batch} x {trainer.world_size}\n"
-        f"optim {_chosen_recipe()}: {_rate(config, trainer)}"
+        + (FITTED if config.fit_head else f"optim {_chosen_recipe(config)}: {_rate(config, trainer)}")
     )
     if (kernels := kernels_line(speed_spec(config), accelerator=config.trainer.accelerator)) is not None:
         say(kernels)
@@ -327,7 +337,9 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
         say(f"init {config.init} ({start.report.source_format}): {start.report.loaded} tensors, {head}")
         for note in start.report.notes:
             say(f"note: {note}")
-    recipe = _chosen_recipe()
+    recipe = _chosen_recipe(config)
+    if config.fit_head:
+        return
     if recipe == "scratch" and config.init is not None:
         say("note: optim=scratch has a high rate meant for random weights, but init= is given; see optim=finetune")
     if recipe in ("paper", "finetune") and config.init is None:
@@ -336,7 +348,12 @@ def _announce(config: DictConfig, start: Start, manifests: Mapping[Split, Manife
 
 def _announce_time(config: DictConfig, *, num_videos: int, trainer: L.Trainer) -> None:
     """Print a note where the job takes many hours on a CPU."""
-    if trainer.strategy.root_device.type != "cpu" or trainer.max_steps > 0 or config.task.name == "image":
+    if (
+        trainer.strategy.root_device.type != "cpu"
+        or config.fit_head
+        or trainer.max_steps > 0
+        or config.task.name == "image"
+    ):
         return
     hours = training_hours(
         num_videos=num_videos, epochs=config.epochs, width=config.model.width, clip_len=config.clip_len,
@@ -350,7 +367,7 @@ def _announce_time(config: DictConfig, *, num_videos: int, trainer: L.Trainer) -
 
 def _best_by(config: DictConfig, *, num_videos: int) -> Monitor:
     """Return what the best checkpoint is best in: the loss where few videos would decide and best_by is not typed."""
-    if num_videos >= FEW_VIDEOS or is_typed("best_by"):
+    if num_videos >= FEW_VIDEOS or is_typed("best_by") or config.fit_head:
         return monitor(config.best_by)
     say(
         f"note: {num_videos} validation videos are few: one of them is {100 / max(1, num_videos):.0f} % of the error, "
@@ -383,9 +400,11 @@ def _rate(config: DictConfig, trainer: L.Trainer) -> str:
     )
 
 
-def _chosen_recipe() -> str:
+def _chosen_recipe(config: DictConfig) -> str:
     from hydra.core.hydra_config import HydraConfig
 
+    if "optim" in config.chosen:
+        return str(config.chosen.optim)
     return str(HydraConfig.get().runtime.choices.get("optim"))
 
 

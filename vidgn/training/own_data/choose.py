@@ -1,0 +1,166 @@
+"""Choose the options of a run on a person's own videos that were not given, and print which."""
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from vidgn.checkpoint import read_checkpoint
+from vidgn.console import say
+from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.readers.types import Backend, VideoDecodeError
+from vidgn.data.transforms import resize, scaled_size
+from vidgn.data.video import open_video
+from vidgn.runs.command_line import CONFIGS, is_typed, typed_words
+from vidgn.runs.manifests import find_videos
+from vidgn.runs.specs import data_spec
+from vidgn.training.own_data.rule import ChosenOptions, Facts, choose
+from vidgn.training.own_data.weights import HOW, describe_weights, find_weights
+
+OWN = ("folder", "csv", "frames")  # values of data.name whose videos are a person's own
+_BY_HAND = (  # whoever gives one of these knows how to train: the rule stays out of the way
+    "model", "norm", "init", "init_fresh", "optim", "preset", "epochs", "train_only", "freeze", "distill", "fit_head",
+    "trainer.max_steps", "trainer.max_epochs", "loss", "mixup", "cutmix", "videomix",
+)  # fmt: skip
+_LOOKED_AT = 24  # videos opened to know their length and size
+_FRAMES_SIDE = 224  # pixels of the frames that show where weights halve the image
+
+
+class _Look(NamedTuple):
+    """Typical length and short side of some videos, and a frame of each, uint8 (N, S, S, 3)."""
+
+    num_frames: int
+    short_side: int
+    frames: NDArray[np.uint8]
+
+
+def choose_for_own_data(config: DictConfig, *, first: Path | None) -> None:
+    """Set the options that the user left open, by `vidgn.training.own_data.rule`, and print them.
+
+    What is chosen is written into `config.chosen`. A run that goes on from a checkpoint takes what that one chose.
+
+    Args:
+        config: of the run; changed in place.
+        first: checkpoint that the run goes on from.
+    """
+    if config.choose not in ("auto", "off"):
+        raise ValueError(f"choose ({config.choose}) must be auto or off.")
+    if config.choose == "off" or config.data.get("name") not in OWN or config.task.name != "video":
+        return
+    given = [name for name in _BY_HAND if is_given(name, typed_words())]
+    reasons: tuple[str, ...]
+    if first is not None:
+        options, reasons = _of_checkpoint(first), ("as the checkpoint's run chose",)
+    elif given:
+        return
+    else:
+        options, reasons = _choose(config)
+    options = {name: value for name, value in options.items() if not is_typed(name)}
+    _agree(config, options)
+    if not options:
+        return
+    set_options(config, options)
+    shown = ", ".join(f"{name}={_shown(value)}" for name, value in options.items())
+    lines = [f"chosen from the data and this machine ({shown}):", *(f"  {reason}" for reason in reasons)]
+    say("\n".join([*lines, f"  {_CHANGE}"]))
+
+
+_CHANGE = "give any of these options to set it yourself, or choose=off for the defaults of configs/train.yaml"
+
+
+def is_given(name: str, words: Iterable[str]) -> bool:
+    """Tell whether an option, or one of its group, is among the words of a command line.
+
+    >>> is_given("optim", ["optim.lr=0.1"]), is_given("model", ["data=folder"])
+    (True, False)
+    """
+    names = [word.partition("=")[0].lstrip("+~") for word in words]
+    return any(given == name or given.startswith(f"{name}.") for given in names)
+
+
+def set_options(config: DictConfig, options: dict[str, Any]) -> None:
+    """Set options by name; a group is replaced by the file of its value. They are recorded in `config.chosen`."""
+    for name, value in options.items():
+        if (CONFIGS / name).is_dir():
+            shared = OmegaConf.select(OmegaConf.load(CONFIGS / "train.yaml"), name) or {}  # beside the group's file
+            config[name] = OmegaConf.merge(shared, OmegaConf.load(CONFIGS / name / f"{value}.yaml"))
+        else:
+            OmegaConf.update(config, name, value)
+    config.chosen = OmegaConf.create(options)
+
+
+def _choose(config: DictConfig) -> ChosenOptions:
+    """Look at the data and the machine, and apply the rule."""
+    spec = data_spec({str(key): value for key, value in config.data.items()})
+    manifests = find_videos(spec)
+    if manifests["train"].targets.kind != "one":
+        return ChosenOptions({}, ())  # several labels of a video: the rule knows nothing of them
+    look = _look(manifests["train"], backend=spec.backend)
+    if look is None:
+        return ChosenOptions({}, ())  # no video can be read; training says why
+    init = find_weights()
+    facts = Facts(
+        num_train=len(manifests["train"]), num_test=len(manifests["test"]),
+        num_classes=len(manifests["train"].classes), num_frames=look.num_frames, short_side=look.short_side,
+        num_threads=len(os.sched_getaffinity(0)), has_gpu=_has_gpu(str(config.trainer.accelerator)),
+        weights=None if init is None else describe_weights(init, look.frames[::3]),
+    )  # fmt: skip
+    chosen = choose(facts)
+    if init is None:
+        say(f"note: {HOW}")
+    return chosen
+
+
+def _agree(config: DictConfig, options: dict[str, Any]) -> None:
+    """Let a chosen span be a multiple of a given clip_len, or a chosen clip_len divide a given span."""
+    if "span" in options and "clip_len" not in options:
+        options["span"] = max(config.clip_len, options["span"] // config.clip_len * config.clip_len)
+    elif "clip_len" in options and "span" not in options:
+        options["clip_len"] = math.gcd(options["clip_len"], config.span)
+
+
+def _has_gpu(accelerator: str) -> bool:
+    return accelerator != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def _look(manifest: Manifest, *, backend: Backend) -> _Look | None:
+    """Open some videos, evenly over the manifest; None where none can be read."""
+    rows = sorted({int(row) for row in np.linspace(0, len(manifest) - 1, _LOOKED_AT)})
+    lengths, sides, frames = [], [], []
+    for row in rows:
+        try:
+            with open_video(manifest.path(row), backend=backend) as reader:
+                lengths.append(len(reader))
+                sides.append(min(reader.height, reader.width))
+                frames.append(_square(reader.read(np.array([len(reader) // 2]))))
+        except (OSError, VideoDecodeError):
+            continue
+    if not lengths:
+        return None
+    return _Look(int(np.median(lengths)), int(np.median(sides)), np.stack(frames))
+
+
+def _square(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the middle square of a frame (1, H, W, 3), scaled to (S, S, 3)."""
+    height, width = scaled_size(*frame.shape[1:3], short_side=_FRAMES_SIDE)
+    scaled = resize(frame, size=(height, width))[:, 0]  # (3,h,w)
+    top, left = (height - _FRAMES_SIDE) // 2, (width - _FRAMES_SIDE) // 2
+    square: NDArray[np.uint8] = scaled[:, top : top + _FRAMES_SIDE, left : left + _FRAMES_SIDE].permute(1, 2, 0).numpy()
+    return square
+
+
+def _of_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the options that the run of a checkpoint chose; nothing where it chose none."""
+    recorded = OmegaConf.create(read_checkpoint(path).description.config or "{}")
+    chosen = recorded.get("chosen") if isinstance(recorded, DictConfig) else None
+    return {str(key): value for key, value in chosen.items()} if chosen else {}
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
