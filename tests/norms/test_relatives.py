@@ -214,7 +214,12 @@ def net(norm, *, name="i3d_r50", **options):
 @pytest.mark.parametrize("norm", ["frn", "evonorm_s0"])
 @pytest.mark.parametrize(
     ("name", "activated", "plain", "left"),
-    [("i3d_r50", 33, 20, 16), ("x3d_s", 54, 29, 41), ("slowfast_r50", 70, 40, 32)],  # left: behind sums, in excitation
+    [
+        ("i3d_r50", 33, 20, 16),
+        ("x3d_s", 54, 29, 41),
+        ("slowfast_r50", 70, 40, 32),
+        ("tsm_r50", 33, 20, 16),
+    ],  # left: behind sums, in excitation
 )
 def test_a_norm_with_its_activation_takes_the_place_of_the_relu(norm, name, activated, plain, left):
     made = net(norm, name=name)

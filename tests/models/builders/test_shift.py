@@ -13,7 +13,7 @@ from vidgn.norms import NORMS, make_norm
 
 def narrow(name, norm="gn"):
     torch.manual_seed(0)
-    factory = make_norm(norm, **({"num_groups": 4} if norm == "gn" else {}))
+    factory = make_norm(norm, **({"num_groups": 4} if "num_groups" in NORMS[norm].options else {}))
     net = build_model(name, num_classes=3, norm=factory, width=8, crop=32, dropout=0.0)
     for parameter in net.parameters():
         if parameter.dim() == 1 and not parameter.any():  # zero gammas would hide the branches

@@ -49,7 +49,8 @@ def take_activations(net: nn.Module) -> None:
 def find_slots(net: nn.Module) -> Iterator[Slot]:
     """Yield the norms of a net whose activation is known."""
     for module in net.modules():
-        for norm_name, activation in _PLACES.get(type(module).__name__, ()):
+        kinds = (kind.__name__ for kind in type(module).__mro__)  # tsm's blocks are derived from pytorchvideo's
+        for norm_name, activation in next((_PLACES[kind] for kind in kinds if kind in _PLACES), ()):
             norm = getattr(module, norm_name, None)
             norm = norm[0] if isinstance(norm, nn.Sequential) and len(norm) else norm  # X3D: norm, then excitation
             if isinstance(norm, nn.Module):
@@ -72,4 +73,5 @@ _PLACES: Mapping[str, tuple[tuple[str, str | None], ...]] = {
     "ResBlock": (("branch1_norm", None),),
     "Conv2plus1d": (("norm", "activation"),),
     "FuseFastToSlow": (("norm", "activation"),),
+    "NonLocalBlock": (("norm_out", None),),  # vidgn.models.builders.nonlocal_blocks
 }
