@@ -185,3 +185,16 @@ def test_soft_labels_reach_the_loss_and_the_training_error():
     checkpoint = {}
     module.on_save_checkpoint(checkpoint)
     assert checkpoint["train_counts"] == [0.75, 2.0]
+
+
+def test_clips_of_a_validation_count_by_themselves_and_unreadable_videos_as_wrong(tmp_path):
+    """Two clips each of three videos of class 1: right, half right, unreadable (though its empty pixels say 1)."""
+    pixels = torch.tensor([[1, 1], [1, 2], [1, 1]], dtype=torch.uint8)
+    clips = pixels[:, :, None, None, None, None].expand(3, 2, 3, 8, 4, 4)
+    batch = SimpleNamespace(clips=clips, labels=torch.ones(3, dtype=torch.long), failed=[2])
+    loader = torch.utils.data.DataLoader([batch], batch_size=None)
+    (result,) = trainer(tmp_path).validate(classifier(3), loader, verbose=False)
+    assert result["val/error"] == pytest.approx(50.0)
+    wrong = 8 + torch.log(1 + 2 * torch.exp(torch.tensor(-8.0)))  # cross-entropy of logits 0, 0, 8
+    assert result["val/loss"] == pytest.approx(float(wrong) / 4, rel=1e-2)
+    assert result["val/failed"] == 1

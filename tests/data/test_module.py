@@ -198,3 +198,20 @@ def test_a_death_that_torch_tells_of_anywhere_is_explained(manifests):
     ours._loaders = [SimpleNamespace(explain=lambda err: None)]  # it was starting its workers
     with pytest.raises(WorkerDied, match=r"worker 7 was killed by signal 9 \(SIGKILL\) while it read an unknown video"):
         ours.on_exception(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."))
+
+
+def test_a_validation_may_have_several_clips_of_each_video(manifests):
+    one, several = module(manifests), module(manifests, val_clips=2)
+    single = torch.cat([batch.clips for batch in one.val_dataloader()])
+    batches = list(several.val_dataloader())
+    assert [batch.clips.shape[:2] for batch in batches] == [(2, 2)] * 6  # as many clips in a batch as before
+    clips = torch.cat([batch.clips for batch in batches])
+    assert torch.equal(clips[:, :1], single)  # the first clip is that of a validation with one
+    assert not torch.equal(clips[:, 0], clips[:, 1])
+    assert next(iter(several.train_dataloader())).clips.shape[1] == 1
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_clips_of_a_validation_are_at_most_a_batch(manifests, count):
+    with pytest.raises(ValueError, match=rf"val_clips \({count}\) must be from 1 to batch \(4\)"):
+        module(manifests, val_clips=count)

@@ -58,6 +58,7 @@ class VideoDataModule(L.LightningDataModule):
         seed: of order, clips and crops.
         augment: of training clips.
         balanced: every class comes equally often in a training epoch.
+        val_clips: random clips of each video in a validation.
         ledger: where unreadable videos are written down (`vidgn.data.faults.quarantine`); None: one is an error.
 
     Attributes:
@@ -78,6 +79,7 @@ class VideoDataModule(L.LightningDataModule):
         seed: int = 0,
         ledger: Path | None = None,
         balanced: bool = False,
+        val_clips: int = 1,
         augment: AugmentSpec | None = None,
     ) -> None:
         super().__init__()
@@ -87,6 +89,8 @@ class VideoDataModule(L.LightningDataModule):
             raise ValueError(
                 f"data.clips_per_video ({spec.clips_per_video}) must divide batch ({batch}), which counts clips."
             )
+        if not 1 <= val_clips <= batch:
+            raise ValueError(f"val_clips ({val_clips}) must be from 1 to batch ({batch}), which counts clips.")
         self.manifests = dict(manifests)
         self.spec = spec
         self.clip = clip
@@ -97,6 +101,7 @@ class VideoDataModule(L.LightningDataModule):
         self.seed = seed
         self.ledger = ledger
         self.balanced = balanced
+        self.val_clips = val_clips
         self.augment = augment or AugmentSpec()
         self.done: Callable[[], Collection[int]] = tuple
         self.begun: Callable[[], Mapping[int, int]] = dict
@@ -159,7 +164,7 @@ class VideoDataModule(L.LightningDataModule):
                 yield collate([dataset[item] for item in items])
 
     def val_dataloader(self) -> DataLoader[ClipSample]:
-        """Return one random clip per video under training augmentation, the same in every epoch."""
+        """Return `val_clips` random clips per video under training augmentation, the same in every epoch."""
         return self._keep(VideoLoader(**self._clips(self.manifests["val"], stream="val")))
 
     def test_dataloader(self) -> DataLoader[VideoViews]:
@@ -221,7 +226,7 @@ class VideoDataModule(L.LightningDataModule):
     def _clips(self, manifest: Manifest, *, stream: Literal["train", "val"]) -> dict[str, Any]:
         """Return the arguments of a loader of clips."""
         flip = self.spec.flip if self.spec.flip is not None else not mirror_changes(manifest.classes)
-        num_clips = self.spec.clips_per_video if stream == "train" else 1
+        num_clips = self.spec.clips_per_video if stream == "train" else self.val_clips
         augment = self.augment if stream == "train" else AugmentSpec()
         kind = partial(AugmentedClips, augment=augment) if augment.is_on else ClipDataset
         dataset = kind(

@@ -23,7 +23,7 @@ from vidgn.whole_files import check_writable, clean_leftovers, copy_whole, newes
 
 TRAINING = (  # options of a run that decide its numbers and are part of no group
     "loss", "label_smoothing", "class_weights", "focal_gamma", "balanced", "drop_path", "freeze", "train_only",
-    "early_stop", "best_by", "fit_head", "distill", "ema", "swa", *AugmentSpec.__dataclass_fields__,
+    "early_stop", "best_by", "val_clips", "fit_head", "distill", "ema", "swa", *AugmentSpec.__dataclass_fields__,
 )  # fmt: skip
 _VALIDATION = ("limit_val_batches", "val_check_interval", "check_val_every_n_epoch")  # decide which is the best
 _CHOICE = tuple(f"trainer.{name}" for name in _VALIDATION)

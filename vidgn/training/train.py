@@ -179,7 +179,7 @@ def _test_best(
 ) -> Result:
     """Score the best checkpoint on the test videos, and log the result."""
     if best is not None and not config.fit_head:
-        _announce_best(keep, num_videos=len(data.manifests["val"]))
+        _announce_best(keep, num_videos=len(data.manifests["val"]), num_clips=config.val_clips)
     if best is not None:
         classifier.net.load_state_dict(read_checkpoint(best).net)
     result = score_test(trainer, classifier, data, folder=run_folder(), checkpoint=best)
@@ -215,10 +215,12 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     add_drop_path(start.net, config.drop_path)  # before the blocks are fused
     speed_up(start.net, speed_spec(config), accelerator=config.trainer.accelerator)
     objective = build_loss(loss, manifests["train"])
+    if targets.kind != "one" and config.val_clips != 1:
+        raise ValueError(f"val_clips ({config.val_clips}) must be 1 where videos have several labels; leave it out.")
     data = data_module(spec.name)(
         manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed,
         ledger=run_folder() / LEDGER, balanced=config.balanced,
-        augment=augment,
+        val_clips=config.val_clips, augment=augment,
     )  # fmt: skip
     if config.optim.lr == "auto":
         config.optim.lr = measure_rate(config, start.net, start.normalize, objective, data, folder=run_folder())
@@ -372,15 +374,16 @@ def _best_by(config: DictConfig, *, num_videos: int) -> Monitor:
     say(
         f"note: {num_videos} validation videos are few: one of them is {100 / max(1, num_videos):.0f} % of the error, "
         "so best.ckpt is the epoch with the smallest validation loss; best_by=error chooses by the error"
+        + ("; val_clips=5 validates 5 clips of each and is steadier" * (config.val_clips == 1))
     )
     return monitor("loss")
 
 
-def _announce_best(keep: Keep, *, num_videos: int) -> None:
+def _announce_best(keep: Keep, *, num_videos: int, num_clips: int) -> None:
     if keep.best is not None and keep.best_epoch is not None:
         say(
             f"testing {BEST} of epoch {keep.best_epoch + 1}: {keep.by.metric} {keep.best:.4g}, the best of all "
-            f"validations ({num_videos:,} videos)"
+            f"validations ({num_videos:,} videos" + (f" x {num_clips} clips)" if num_clips > 1 else ")")
         )
 
 

@@ -23,6 +23,8 @@ class PictureDataModule(VideoDataModule):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         clip, test = self.clip, self.test
+        if self.val_clips != 1:
+            raise ValueError(f"val_clips ({self.val_clips}) must be 1 for pictures; leave it out.")
         if self.augment.is_on:
             raise ValueError(
                 f"{self.augment} is for clips of videos; data={self.spec.name} has the augmentation of ImageNet, so"
