@@ -4,7 +4,7 @@ import pytest
 
 from experiments.grid import RESULTS, Cell, digest, jobs, read_results, read_starts, write_json
 from experiments.settings import SETTING
-from experiments.table8 import _claimed, run_grid
+from experiments.table8 import claimed, run_grid
 from experiments.tables import BEGIN, END, README, place, render
 
 
@@ -41,9 +41,9 @@ def test_results_of_another_setting_are_refused(tmp_path):
 
 
 def test_a_piece_of_work_is_claimed_once(tmp_path):
-    with _claimed(tmp_path / "work") as first, _claimed(tmp_path / "work") as second:
+    with claimed(tmp_path / "work") as first, claimed(tmp_path / "work") as second:
         assert (first, second) == (True, False)
-    with _claimed(tmp_path / "work") as again:
+    with claimed(tmp_path / "work") as again:
         assert again
 
 
