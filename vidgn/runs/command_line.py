@@ -102,12 +102,12 @@ def hide_noise() -> None:
 
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
-    filter_rank_zero_log(_is_warning)
+    filter_rank_zero_log(_is_of_the_run)
 
 
-def _is_warning(record: logging.LogRecord) -> bool:
+def _is_of_the_run(record: logging.LogRecord) -> bool:
     """Leave out what Lightning says of devices, loaders and the last epoch: the lines of the run say it once."""
-    return record.levelno >= logging.WARNING
+    return record.levelno >= logging.WARNING or f"{os.sep}lightning{os.sep}" not in record.pathname
 
 
 _NOISE = (
