@@ -15,7 +15,7 @@ before the comparison:
     test       every validation clip, once; nothing is chosen on it
     interval   95 %, 1000 bootstrap samples of recordings
 
-Cells of `fine-tuning` and of the norms at 8, 4, 2 and 1 clips per step are listed as missing until they are run.
+Cells of `fine-tuning` are listed as missing; the comparison of norms at 8, 4, 2 and 1 clips per step is not here yet.
 """
 
 import argparse

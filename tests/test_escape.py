@@ -3,6 +3,7 @@
 import io
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from vidgn.inference.predict_print import _write_text
 from vidgn.report.figures import confusion_matrix, worst_classes
 from vidgn.report.page import Section, page, paragraph
 from vidgn.report.theme import as_png
+from vidgn.targets import Targets
 
 CLEAR, TITLE, CLIPBOARD = "\x1b[2J", "\x1b]0;owned\x07", "\x1b]52;c;ZXZpbA==\x07"
 NASTY = [CLEAR, TITLE, CLIPBOARD, "\x9b31m", "a\rb", "a\nerror: b", "\u202egpm.exe", "\u2028", "a\x00b", "\udc80.mp4"]
@@ -62,9 +64,10 @@ def test_an_error_that_quotes_a_name_is_escaped(tmp_path, monkeypatch, capsys):
 def test_predictions_are_printed_without_escapes():
     class Model:
         classes = (CLEAR + "run", "jump\nerror: all is lost")
+        description = SimpleNamespace(targets=Targets())
 
     out = io.StringIO()
-    _write_text([Answer(TITLE + ".mp4", (0.75, 0.25), None)], Model, 2, "1 clip", out)
+    _write_text([Answer(TITLE + ".mp4", (0.75, 0.25), None)], Model, 2, "1 clip", out, None)
     assert "\x1b" not in out.getvalue()
     assert len(out.getvalue().splitlines()) == 4  # video, two classes, the sum
 

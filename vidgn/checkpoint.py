@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vidgn.description import KEY, Description
 from vidgn.whole_files import check_whole, short_reason
-from vidgn.whole_files import copy_whole as copy_whole
 
 AVERAGED = "averaged"  # of a checkpoint: the average of the weights
 

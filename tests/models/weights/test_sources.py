@@ -206,7 +206,7 @@ def test_detectrons_folded_batch_norm_is_refused(sources, tmp_path):
 def test_what_a_caffe2_file_has_too_much_is_listed(sources, tmp_path):
     blobs = sources.random_blobs() | {"nonlocal_conv4_1_theta_w": np.zeros((2, 2, 1, 1, 1)), "pred_w": "none"}
     path = sources.write_python2_pickle({"blobs": blobs}, tmp_path / "nonlocal.pkl")
-    message = r"2 unexpected: pred_w \(a str\), nonlocal_conv4_1_theta_w\)"
+    message = r"2 unexpected: pred_w \(a str\), blocks\.4\.nonlocal_blocks\.1\.conv_theta\.weight\)"
     with pytest.raises(ValueError, match=message):
         load_weights(net(), path)
 

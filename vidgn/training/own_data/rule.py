@@ -5,7 +5,7 @@
     no weights, a CPU                                  a narrow net on small clips, as long as the time allows
     no weights, a GPU                                  the options of configs/train.yaml
 
-How the numbers were measured: docs/own-videos.md.
+`MINUTES`, `MANY_VIDEOS` and the order of views are estimates; docs/own-videos.md says what was measured.
 """
 
 from typing import Any, Literal, NamedTuple

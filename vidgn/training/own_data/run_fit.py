@@ -8,11 +8,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from vidgn.callbacks.checkpointing import BEST, Keep
-from vidgn.checkpoint import copy_whole
 from vidgn.classifier import VideoClassifier
 from vidgn.console import say
 from vidgn.data.module import VideoDataModule
+from vidgn.runs.allocator import give_back_memory, keep_memory
 from vidgn.training.own_data.fit_head import STRENGTHS, HeadFit, fit_head
+from vidgn.whole_files import copy_whole
 
 FITTED = "fit_head: the classifier is fitted to descriptors of the frozen net; no steps are trained"
 RECORD = "fit_head.json"  # of the run folder
@@ -55,7 +56,12 @@ def train_by_fit(
         return best
     device = trainer.strategy.root_device
     classifier.to(device).eval()
-    fit = fit_head(classifier, data, device=device)
+    keeps = device.type == "cpu" and keep_memory()
+    try:
+        fit = fit_head(classifier, data, device=device)
+    finally:
+        if keeps:
+            give_back_memory()
     say(describe_fit(fit))
     _record(keep.folder.parent, fit)
     if fit.accuracy is not None:
