@@ -144,7 +144,7 @@ def write_curve(points: Sequence[Point], chosen: float, folder: Path) -> None:
 
 
 def keep_rate(config: DictConfig, first: Path | None) -> None:
-    """Check the recipe, and set `optim.lr=auto` to the rate of the checkpoint that a run goes on from.
+    """Check the recipe, and set `optim.lr=auto` to the rate of the checkpoint that a run resumes from.
 
     Raises:
         ValueError: a value of the recipe is out of its range, several processes would measure the rate, or the

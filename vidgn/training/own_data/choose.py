@@ -43,11 +43,11 @@ class _Look(NamedTuple):
 def choose_for_own_data(config: DictConfig, *, first: Path | None) -> None:
     """Set the options that the user left open, by `vidgn.training.own_data.rule`, and print them.
 
-    What is chosen is written into `config.chosen`. A run that goes on from a checkpoint takes what that one chose.
+    What is chosen is written into `config.chosen`. A run that resumes from a checkpoint takes what that one chose.
 
     Args:
         config: of the run; changed in place.
-        first: checkpoint that the run goes on from.
+        first: checkpoint that the run resumes from.
     """
     if config.choose not in ("auto", "off"):
         raise ValueError(f"choose ({config.choose}) must be auto or off.")

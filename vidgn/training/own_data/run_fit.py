@@ -46,7 +46,7 @@ def train_by_fit(
 ) -> Path | None:
     """Fit the classifier and save it as the best and the last checkpoint; return the best one.
 
-    A run that goes on from a checkpoint has it already.
+    A run that resumes from a checkpoint has it already.
     """
     best = keep.folder / BEST
     if first is not None:

@@ -122,7 +122,7 @@ class PacketSource:
                 yield number, self._filled(packet, number)
 
     def require(self, ticket: int) -> None:
-        """Check that the pass still goes on.
+        """Check that the pass has not ended.
 
         Raises:
             RuntimeError: It does not.

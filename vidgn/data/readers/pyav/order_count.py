@@ -193,7 +193,7 @@ class OrderCounter:
         if 16 <= kind <= 20 or self._restarts:
             self._before = (0, low)
         self._restarts = False
-        # The count goes on from pictures that are no leading ones and to which others of their level refer (8.3.1).
+        # The count continues from pictures that are no leading ones and to which others of their level refer (8.3.1).
         refers = level == 0 and not 6 <= kind <= 9 and not (kind < 16 and kind % 2 == 0)
         return self._whole_count(low, sequence.count_bits, refers=refers)
 
