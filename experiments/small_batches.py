@@ -52,7 +52,7 @@ METHODS = (Method("bn", False), Method("gn", False), Method("gn", True), Method(
 BATCHES = (8, 4, 2, 1)
 
 
-_VIDEOS = VideoSpec(classes=CLASSES, train=16, val=8, test=10, noise=15.0)
+_VIDEOS = VideoSpec(classes=CLASSES, train=48, val=8, test=10, noise=15.0)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Setup:
     clip_len: int = 16
     span: int = 64
     epochs: int = 8
-    rates: tuple[float, ...] = (0.12, 0.24, 0.48)
+    rates: tuple[float, ...] = (0.06, 0.12, 0.24, 0.48, 0.96)
     tuning_seeds: tuple[int, ...] = (100,)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     test_clips: int = 4
