@@ -74,7 +74,7 @@ def ranks(nursery: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFacto
     ) -> Ran:
         log = tmp_path_factory.mktemp("ranks") / "log"
         several = (f"trainer.strategy={strategy}", f"trainer.devices={count}") if count > 1 else ()
-        drawn = () if "data=folder" in words else DRAWN
+        drawn = () if any(word.startswith("data=") for word in words) else DRAWN
         request = {
             "words": [*drawn, *TINY, *several, *words, f"hydra.run.dir={folder}"],
             "ranks": count, "log": str(log), "at_step": at_step or {}, "limit": limit,
