@@ -118,7 +118,7 @@ def test_a_published_teacher_is_written_down_with_the_classes_that_were_given(ca
     source = tmp_path / "x3d.pyth"
     torch.save({"model_state": {"blocks.0.weight": torch.zeros(1)}}, source)
     started = []
-    monkeypatch.setattr(convert_command, "_distill", lambda path, **options: started.append(options) or 0)
+    monkeypatch.setattr(convert_command, "run_distillation", lambda path, **options: started.append(options) or 0)
     run_convert(str(source), ["classes=names.txt"], output=io.StringIO(), **{**OPTIONS, "distill": 9})
     teacher = tmp_path / "gn.teacher.ckpt"
     assert [options["classes"] for _, options in calls] == ["names.txt", "names.txt"]

@@ -1,7 +1,8 @@
 """Subcommands that answer about videos: predict, features, explain, serve."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -41,62 +42,127 @@ def predict_command(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
     """Name the action in videos: the best classes with their scores, the same numbers as eval.py."""
-    if as_json and as_csv:
-        raise ValueError("--json and --csv are both given; choose one.")
-    if not timeline and stride is not None:
-        raise ValueError("--stride belongs to --timeline; add --timeline or leave it out.")
-    if (timeline or overlay) and (num_clips is not None or num_crops is not None):
-        raise ValueError(
-            "--num-clips and --num-crops do not apply to --timeline, which slides one window; leave them out."
-        )
-    if threshold is not None and (timeline or overlay or camera is not None):
-        raise ValueError("--threshold does not apply to --timeline, --overlay and --camera; leave it out.")
-    if camera is None and seconds is not None:
-        raise ValueError("--seconds belongs to --camera; add --camera 0 or leave it out.")
-    if engine != "local":
-        if timeline or overlay or camera is not None or as_csv:
-            raise ValueError("--engine goes with --num-clips, --num-crops, --out and --json; leave out the rest.")
-        from vidgn.inference.cluster import predict_job, run_cluster
+    given = _PredictOptions(
+        windows=bool(timeline or overlay), views=num_clips is not None or num_crops is not None,
+        threshold=threshold is not None, stride=stride is not None and not timeline, camera=camera is not None,
+        seconds=seconds is not None, cluster=engine != "local", out=out is not None, as_json=as_json, as_csv=as_csv,
+    )  # fmt: skip
+    _check_predict(given)
+    names, form = videos or [], "json" if as_json else "csv" if as_csv else "text"
+    if given.cluster:
+        from vidgn.inference.cluster import predict_job
 
         job = partial(predict_job, ckpt=ckpt, num_clips=num_clips, num_crops=_crops(num_crops), device=device)
-        raise typer.Exit(
-            run_cluster(
-                videos or [], job, target=out, out=stdout(), part_size=part_size, workers=workers,
-                engine=check_engine(engine), as_json=as_json,
-            )
+        status = _on_cluster(
+            names, job, engine=engine, out=out, part_size=part_size, workers=workers, as_json=as_json
         )  # fmt: skip
-    if out is not None:
-        raise ValueError("--out belongs to --engine ray; add --engine ray or leave it out.")
-    if camera is not None:
-        if videos or timeline or overlay or as_csv or num_clips is not None or num_crops is not None:
-            raise ValueError("--camera takes --ckpt, --top, --seconds, --device and --json; leave out the rest.")
-        from vidgn.inference.camera import run_camera
-
-        raise typer.Exit(
-            run_camera(camera, ckpt=ckpt, out=stdout(), top=top, seconds=seconds, device=device, as_json=as_json)
-        )
-    form = "json" if as_json else "csv" if as_csv else "text"
-    from vidgn.detection.dispatch import detects
-
-    if detects(videos or [], ckpt=ckpt):
-        if timeline or overlay or num_clips is not None or num_crops is not None:
-            raise ValueError("--timeline, --overlay, --num-clips and --num-crops are for videos; leave them out.")
+    elif camera is not None:
+        status = _watch_camera(camera, names, given, ckpt=ckpt, top=top, seconds=seconds, device=device)
+    elif _detects(names, given, ckpt=ckpt):
         from vidgn.detection.predict import run_detect
 
-        raise typer.Exit(run_detect(videos or [], ckpt=ckpt, out=stdout(), device=device, form=form))
-    from vidgn.inference.predict_print import run_predict, run_timeline
+        status = run_detect(names, ckpt=ckpt, out=stdout(), device=device, form=form)
+    elif given.windows:
+        from vidgn.inference.predict_print import run_timeline
 
-    if timeline or overlay:
         status = run_timeline(
-            videos or [], ckpt=ckpt, out=stdout(), stride=stride, device=device, form=form, overlay=overlay,
+            names, ckpt=ckpt, out=stdout(), stride=stride, device=device, form=form, overlay=overlay,
             overwrite=overwrite,
         )  # fmt: skip
     else:
+        from vidgn.inference.predict_print import run_predict
+
         status = run_predict(
-            videos or [], ckpt=ckpt, out=stdout(), top=top, num_clips=num_clips, num_crops=_crops(num_crops),
-            device=device, form=form, threshold=threshold,
+            names, ckpt=ckpt, out=stdout(), top=top, num_clips=num_clips, num_crops=_crops(num_crops), device=device,
+            form=form, threshold=threshold,
         )  # fmt: skip
     raise typer.Exit(status)
+
+
+class _PredictOptions(NamedTuple):
+    """Which options of `vidgn predict` were given, in the groups that exclude each other.
+
+    Attributes:
+        windows: --timeline or --overlay.
+        views: --num-clips or --num-crops.
+        threshold: --threshold.
+        stride: --stride without --timeline.
+        camera: --camera.
+        seconds: --seconds.
+        cluster: another engine than local.
+        out: --out.
+        as_json: --json.
+        as_csv: --csv.
+    """
+
+    windows: bool
+    views: bool
+    threshold: bool
+    stride: bool
+    camera: bool
+    seconds: bool
+    cluster: bool
+    out: bool
+    as_json: bool
+    as_csv: bool
+
+
+def _check_predict(given: _PredictOptions) -> None:
+    """Refuse options that do not go together, whatever is predicted from."""
+    if given.as_json and given.as_csv:
+        raise ValueError("--json and --csv are both given; choose one.")
+    if given.stride:
+        raise ValueError("--stride belongs to --timeline; add --timeline or leave it out.")
+    if given.windows and given.views:
+        raise ValueError(
+            "--num-clips and --num-crops do not apply to --timeline, which slides one window; leave them out."
+        )
+    if given.threshold and (given.windows or given.camera):
+        raise ValueError("--threshold does not apply to --timeline, --overlay and --camera; leave it out.")
+    if given.seconds and not given.camera:
+        raise ValueError("--seconds belongs to --camera; add --camera 0 or leave it out.")
+    if given.cluster and (given.windows or given.camera or given.as_csv):
+        raise ValueError("--engine goes with --num-clips, --num-crops, --out and --json; leave out the rest.")
+    if given.out and not given.cluster:
+        raise ValueError("--out belongs to --engine ray; add --engine ray or leave it out.")
+
+
+def _watch_camera(
+    camera: int, videos: list[str], given: _PredictOptions, *, ckpt: str, top: int, seconds: float | None, device: str
+) -> int:
+    if videos or given.windows or given.as_csv or given.views:
+        raise ValueError("--camera takes --ckpt, --top, --seconds, --device and --json; leave out the rest.")
+    from vidgn.inference.camera import run_camera
+
+    return run_camera(camera, ckpt=ckpt, out=stdout(), top=top, seconds=seconds, device=device, as_json=given.as_json)
+
+
+def _detects(paths: list[str], given: _PredictOptions, *, ckpt: str) -> bool:
+    """Tell whether a checkpoint is a detector, which reads images."""
+    from vidgn.detection.dispatch import detects
+
+    is_detector = detects(paths, ckpt=ckpt)
+    if is_detector and (given.windows or given.views):
+        raise ValueError("--timeline, --overlay, --num-clips and --num-crops are for videos; leave them out.")
+    return is_detector
+
+
+def _on_cluster(
+    videos: list[str],
+    job: Callable[..., Any],
+    *,
+    engine: str,
+    out: str | None,
+    part_size: int,
+    workers: int,
+    as_json: bool,
+) -> int:
+    from vidgn.inference.cluster import run_cluster
+
+    return run_cluster(
+        videos, job, target=out, out=stdout(), part_size=part_size, workers=workers, engine=check_engine(engine),
+        as_json=as_json,
+    )  # fmt: skip
 
 
 def features(
@@ -121,15 +187,13 @@ def features(
     if engine != "local":
         if no_pool:
             raise ValueError("--engine ray writes the mean of each window; leave --no-pool out.")
-        from vidgn.inference.cluster import features_job, run_cluster
+        from vidgn.inference.cluster import features_job
 
         job = partial(features_job, ckpt=ckpt, layer=layer, window=window, stride=stride, device=device)
-        raise typer.Exit(
-            run_cluster(
-                videos or [], job, target=out, out=stdout(), part_size=part_size, workers=workers,
-                engine=check_engine(engine), as_json=as_json,
-            )
-        )  # fmt: skip
+        status = _on_cluster(
+            videos or [], job, engine=engine, out=out, part_size=part_size, workers=workers, as_json=as_json
+        )
+        raise typer.Exit(status)
     from vidgn.inference.features import run_features
 
     status = run_features(

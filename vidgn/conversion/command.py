@@ -66,17 +66,9 @@ def run_convert(
     Raises:
         ValueError, OSError: what was given cannot be used; one sentence.
     """
-    published: dict[str, Any] = {
-        key: value for key, _, value in (one.partition("=") for one in overrides) if key in _PUBLISHED
-    }
-    config, typed = _compose([one for one in overrides if one.partition("=")[0] not in _PUBLISHED])
-    if distill is not None and distill < 1:
-        raise ValueError(f"--distill ({distill}) must be 1 step or more; leave it out for none.")
-    if distill is not None and "model" in typed:
-        raise ValueError(
-            "--distill imitates what a classifier gives, and that of image weights (model=) is new; leave --distill out"
-            " and train with vidgn train init=."
-        )
+    published, others = _take_published(overrides)
+    config, typed = _compose(others)
+    _check_distill(distill, typed)
     convert = partial(
         convert_weights,
         source,
@@ -86,7 +78,7 @@ def run_convert(
         seed=seed,
         overwrite=overwrite,
     )
-    done = convert(
+    converted = convert(
         out=out,
         norm=cast('Literal["gn", "ln", "frozen_bn"]', norm),
         clips=clips,
@@ -95,14 +87,31 @@ def run_convert(
         num_groups=num_groups,
         **_image_options(config, typed),
     )
-    print(json.dumps(_plain(done)) if as_json else done, file=output, flush=True)
+    print(json.dumps(_plain(converted)) if as_json else converted, file=output, flush=True)
     if distill is None:
         return 0
     teacher = find_checkpoint(source)
     if not _is_own(teacher):  # its classes and videos may be named by options: write them down
-        teacher = done.path.absolute().with_suffix(".teacher.ckpt")
+        teacher = converted.path.absolute().with_suffix(".teacher.ckpt")
         convert(out=teacher, norm="frozen_bn", clips=1)
-    return _distill(done.path, teacher=str(teacher), steps=distill, output=output)
+    return run_distillation(converted.path, teacher=str(teacher), steps=distill, output=output)
+
+
+def _take_published(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the options of a published net by name, and the other overrides."""
+    pairs = [(override.partition("="), override) for override in overrides]
+    published = {key: value for (key, _, value), _ in pairs if key in _PUBLISHED}
+    return published, [override for (key, _, _), override in pairs if key not in _PUBLISHED]
+
+
+def _check_distill(steps: int | None, typed: set[str]) -> None:
+    if steps is not None and steps < 1:
+        raise ValueError(f"--distill ({steps}) must be 1 step or more; leave it out for none.")
+    if steps is not None and "model" in typed:
+        raise ValueError(
+            "--distill imitates what a classifier gives, and that of image weights (model=) is new; leave --distill out"
+            " and train with vidgn train init=."
+        )
 
 
 def distill_command(converted: Path, *, teacher: str, steps: int) -> list[str]:
@@ -144,10 +153,11 @@ def distill_folder(converted: Path) -> Path:
     return converted.absolute().with_suffix(".distill")
 
 
-def _distill(converted: Path, *, teacher: str, steps: int, output: TextIO) -> int:
-    words = distill_command(converted, teacher=str(Path(teacher).absolute()), steps=steps)
-    print(f"distilling: vidgn train {' '.join(words)}", file=output, flush=True)
-    status = subprocess.run([sys.executable, "-m", "vidgn", "train", *words], check=False).returncode
+def run_distillation(converted: Path, *, teacher: str, steps: int, output: TextIO) -> int:
+    """Train the converted checkpoint to imitate its teacher, in a process of its own; return its exit status."""
+    options = distill_command(converted, teacher=str(Path(teacher).absolute()), steps=steps)
+    print(f"distilling: vidgn train {' '.join(options)}", file=output, flush=True)
+    status = subprocess.run([sys.executable, "-m", "vidgn", "train", *options], check=False).returncode
     if status == 0:
         copy_whole(distill_folder(converted) / "checkpoints" / "last.ckpt", converted)
         print(f"distilled {steps} steps: {converted}", file=output, flush=True)
@@ -211,5 +221,5 @@ def _quoted(value: object) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _plain(done: ConvertedWeights) -> dict[str, Any]:
-    return {**done._asdict(), "path": str(done.path), "fits": [fit._asdict() for fit in done.fits]}
+def _plain(weights: ConvertedWeights) -> dict[str, Any]:
+    return {**weights._asdict(), "path": str(weights.path), "fits": [fit._asdict() for fit in weights.fits]}

@@ -5,7 +5,7 @@ vidgn convert-weights runs/bn --norm gn --out gn.ckpt
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,7 +15,7 @@ from torch import nn
 
 from vidgn.checkpoint import Checkpoint
 from vidgn.console import say
-from vidgn.conversion.clips import Sizes, read_clips, top1
+from vidgn.conversion.clips import ClipFile, Sizes, read_clips, top1
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.spec import DataSpec, Split
@@ -117,20 +117,38 @@ def convert_weights(
         FileExistsError: `out` exists.
         ValueError: the weights are not those of a batch-norm net, or data are missing.
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm={norm} must be one of {', '.join(NORMS)}.")
-    if clips < 1 or batch < 1:
-        raise ValueError(f"clips ({clips}) and batch ({batch}) must be at least 1.")
-    place = choose_device(device)
+    _check_choices(norm, clips=clips, batch=batch)
+    on = choose_device(device)
     check_outputs([out], option=f"--out {out}", inputs=_inputs(source), overwrite=overwrite)
     teacher_file, manifests, has_classifier = _open(
         source, data=data, model=model, sizes=sizes, init_fresh=init_fresh, network=network, classes=classes, seed=seed
     )
     about = teacher_file.description
-    teacher = _teacher(teacher_file).to(place)
+    teacher = _teacher(teacher_file).to(on)
     options = _new_norm(norm, num_groups=num_groups, model=about.model)
-    student = _student(teacher, about, options).to(place)
-    read = partial(
+    student = _student(teacher, about, options).to(on)
+    read = _clip_reader(manifests, about, clips=clips, batch=batch, seed=seed)
+    with read("val") as test:
+        expected, before = top1(teacher, test, on), top1(student, test, on)
+        fits = _calibrate(teacher, student, read, scales=scales, kernels=kernels) if norm != "frozen_bn" else ()
+        after = top1(student, test, on)
+    write_converted(Path(out), student, about, options=options)
+    copied, converted = (_agreement(given, expected) if has_classifier else None for given in (before, after))
+    return ConvertedWeights(Path(out), fits, copied, converted, len(test))
+
+
+def _check_choices(norm: str, *, clips: int, batch: int) -> None:
+    if norm not in NORMS:
+        raise ValueError(f"norm={norm} must be one of {', '.join(NORMS)}.")
+    if clips < 1 or batch < 1:
+        raise ValueError(f"clips ({clips}) and batch ({batch}) must be at least 1.")
+
+
+def _clip_reader(
+    manifests: Mapping[Split, Manifest], about: Description, *, clips: int, batch: int, seed: int
+) -> Callable[[Split], ClipFile]:
+    """Return the function that reads the clips of a split as the described net sees them."""
+    return partial(
         read_clips,
         manifests,
         spec=DataSpec(**about.data),
@@ -140,19 +158,25 @@ def convert_weights(
         batch=batch,
         seed=seed,
     )
-    fits: tuple[LayerFit, ...] = ()
-    with read("val") as test:
-        expected, before = top1(teacher, test, place), top1(student, test, place)
-        if norm != "frozen_bn":
-            names = [name for name, layer in student.named_modules() if isinstance(layer, nn.GroupNorm)]
-            with read("train") as train:
-                fits = calibrate_net(teacher, student, names, train, scales=scales, kernels=kernels).layers
-        after = top1(student, test, place)
-    write_converted(Path(out), student, about, options=options)
-    copied, converted = (
-        100 * float((given == expected).float().mean()) if has_classifier else None for given in (before, after)
-    )
-    return ConvertedWeights(Path(out), fits, copied, converted, len(test))
+
+
+def _calibrate(
+    teacher: nn.Module,
+    student: nn.Module,
+    read: Callable[[Split], ClipFile],
+    *,
+    scales: Literal["keep", "fit"],
+    kernels: Literal["keep", "scale", "fit"],
+) -> tuple[LayerFit, ...]:
+    """Fit the student's group norms to the teacher on training clips, in place."""
+    names = [name for name, layer in student.named_modules() if isinstance(layer, nn.GroupNorm)]
+    with read("train") as clips:
+        return calibrate_net(teacher, student, names, clips, scales=scales, kernels=kernels).layers
+
+
+def _agreement(labels: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the share of equal labels in percent."""
+    return 100 * float((labels == expected).float().mean())
 
 
 def _inputs(source: str | Path) -> list[Path]:

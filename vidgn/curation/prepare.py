@@ -7,7 +7,7 @@ with 12 it decodes at most 11 frames too many. `vidgn prepare SRC DST` does the 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -77,10 +77,7 @@ def prepare(
         RemoteError: the source cannot be listed.
     """
     spec = spec or PrepareSpec()
-    if is_url(str(target)):
-        raise ValueError(f"{target} is an address; prepare writes to a folder of this machine: copy it from there")
-    base = str(source).rstrip("/") if is_url(str(source)) else str(Path(source).resolve())
-    out = Path(target).resolve()
+    base, out = _resolve(source, target)
     names = _plan(base, out)
     out.mkdir(parents=True, exist_ok=True)
     listed = _read_ledger(out)
@@ -95,13 +92,10 @@ def prepare(
     )  # fmt: skip
     # A cluster watches over its workers itself, and their threads forbid a fork.
     job = partial(prepare_one if engine == "ray" else _guarded, base, out, spec)
-    with (out / LEDGER).open("a") as ledger:
-        for count, row in enumerate(spread(job, todo, workers=workers, engine=engine), 1):
-            done[row.name] = row
-            ledger.write(json.dumps({"spec": asdict(spec), **row._asdict()}) + "\n")
-            ledger.flush()
-            if progress is not None:
-                progress(len(names) - len(todo) + count, len(names))
+    for row in _recorded(spread(job, todo, workers=workers, engine=engine), out / LEDGER, spec):
+        done[row.name] = row
+        if progress is not None:
+            progress(len(done), len(names))
     return [done[name] for name in names]
 
 
@@ -116,6 +110,23 @@ def prepare_one(base: str, out: Path, spec: PrepareSpec, name: str) -> Prepared:
     except (VideoDecodeError, ValueError, FileNotFoundError, RemoteError) as err:
         return Prepared(name, 0, size, 0, 0.0, str(err).replace(copy, source), time)
     return Prepared(name, frames, size, target.stat().st_size, round(psnr, 2), None, time)
+
+
+def _resolve(source: str | Path, target: str | Path) -> tuple[str, Path]:
+    """Return the source, an address or an absolute path, and the folder to write to."""
+    if is_url(str(target)):
+        raise ValueError(f"{target} is an address; prepare writes to a folder of this machine: copy it from there")
+    base = str(source).rstrip("/") if is_url(str(source)) else str(Path(source).resolve())
+    return base, Path(target).resolve()
+
+
+def _recorded(rows: Iterable[Prepared], ledger: Path, spec: PrepareSpec) -> Iterator[Prepared]:
+    """Give each row once its line of the ledger is written."""
+    with ledger.open("a") as file:
+        for row in rows:
+            file.write(json.dumps({"spec": asdict(spec), **row._asdict()}) + "\n")
+            file.flush()
+            yield row
 
 
 def target_name(name: str) -> str:
@@ -198,4 +209,4 @@ def _guarded(base: str, out: Path, spec: PrepareSpec, name: str) -> Prepared:
 
 
 _DEADLINE_SECONDS = 3600.0
-_helper = Helper(lambda *words: ((), prepare_one(*words)))  # one in each process, forked on first use
+_helper = Helper(lambda *arguments: ((), prepare_one(*arguments)))  # one in each process, forked on first use

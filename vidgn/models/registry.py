@@ -103,30 +103,35 @@ def build_model(
     """
     if name not in MODELS:
         raise ValueError(f"model={name} is unknown; use one of {', '.join(MODELS)}.")
-    model = MODELS[name]
-    if pool1 is not None and model.pool1 is None:
+    row = MODELS[name]
+    options: dict[str, Any] = {
+        "num_classes": num_classes,
+        "width": row.width if width is None else width,
+        "dropout": row.dropout if dropout is None else dropout,
+        "window": math.ceil((crop or row.clip.crop) / 32),
+    }
+    frames = {key: value for key, value in (("last", last), ("stride_1x1", stride_1x1)) if value is not None}
+    _check_family_options(name, pool1=pool1, nonlocal_blocks=nonlocal_blocks, frames=frames)
+    if row.pool1 is not None:
+        net = row.build(pool1=pool1 or row.pool1, nonlocal_blocks=nonlocal_blocks, **options, norm=norm)
+    else:
+        net = row.build(NetSpec(name=name, **options), norm=norm, **frames)
+    return with_standardization(net, weight_standardization, norm=norm)
+
+
+def _check_family_options(
+    name: str, *, pool1: str | None, nonlocal_blocks: int, frames: Mapping[str, str | bool]
+) -> None:
+    """Refuse options that only an I3D has, or only frames_r50, for another net."""
+    row = MODELS[name]
+    if pool1 is not None and row.pool1 is None:
         raise ValueError(f"model={name} has no choice of pool1 ({pool1}); leave it out, or use an i3d.")
-    if nonlocal_blocks and model.pool1 is None:
+    if nonlocal_blocks and row.pool1 is None:
         raise ValueError(
             f"model={name} has no non-local blocks (nonlocal={nonlocal_blocks}); use an i3d, or nonlocal=0."
         )
-    options: dict[str, Any] = {
-        "num_classes": num_classes,
-        "width": model.width if width is None else width,
-        "dropout": model.dropout if dropout is None else dropout,
-        "window": math.ceil((crop or model.clip.crop) / 32),
-    }
-    frames = [key for key, value in (("last", last), ("stride_1x1", stride_1x1)) if value is not None]
-    if frames and model.build is not build_frames_r50:
-        raise ValueError(f"model={name} has no option {frames[0]}; leave it out, or use model=frames_r50.")
-    if frames:
-        spec = NetSpec(name=name, **options)
-        net = build_frames_r50(spec, norm=norm, last=last or "res5", stride_1x1=bool(stride_1x1))
-    elif model.pool1 is not None:
-        net = model.build(pool1=pool1 or model.pool1, nonlocal_blocks=nonlocal_blocks, **options, norm=norm)
-    else:
-        net = model.build(NetSpec(name=name, **options), norm=norm)
-    return with_standardization(net, weight_standardization, norm=norm)
+    if frames and row.build is not build_frames_r50:
+        raise ValueError(f"model={name} has no option {min(frames)}; leave it out, or use model=frames_r50.")
 
 
 def with_standardization(net: VideoNet, choice: bool | str, *, norm: NormFactory) -> VideoNet:

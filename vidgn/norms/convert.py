@@ -120,20 +120,16 @@ def convert_norm(
     """
     norm = make_norm(norm) if isinstance(norm, str) else norm
     _check_arguments(model, norm, keep_statistics=keep_statistics, uneven=uneven)
-    if calibrate is None and (scales != "keep" or kernels != "keep" or groups):
-        raise ValueError(
-            f"scales={scales}, kernels={kernels} and groups={list(groups)} need clips to fit to; give calibrate=LOADER."
-        )
-    if norm.name == "wn":
-        check_normalizable(model)
-    if NORMS[norm.name].finish is take_activations:
-        _check_activations(model, norm.name)
-    how = find_standardization(own_standardization(norm.name, weight_standardization))
-    if how is not None:
+    if calibrate is None:
+        _check_uncalibrated(scales=scales, kernels=kernels, groups=groups)
+    _check_layers(model, norm)
+    standardization = find_standardization(own_standardization(norm.name, weight_standardization))
+    if standardization is not None:
         _check_standardized(model, norm, calibrated=calibrate is not None)
     if calibrate is None:
         report = _swap(model, norm, fold=keep_statistics == "fold", nearest=uneven == "nearest")
-        return report if how is None else replace(report, standardized=standardize_weights(model, how))
+        kernel_names = () if standardization is None else standardize_weights(model, standardization)
+        return replace(report, standardized=kernel_names)
     _check_calibrated(norm, scales=scales, kernels=kernels, groups=groups)
     fit = partial(calibrate_net, batches=calibrate, scales=scales, kernels=kernels, groups=groups)
     return _swap_calibrated(model, norm, fit, nearest=uneven == "nearest")
@@ -178,6 +174,21 @@ def _copy_fit(student: nn.Module, model: nn.Module, calibration: Calibration) ->
         parameter.copy_(fitted)
     for fit in calibration.layers:
         model.get_submodule(fit.name).num_groups = fit.num_groups  # type: ignore[assignment]
+
+
+def _check_uncalibrated(*, scales: str, kernels: str, groups: Sequence[int]) -> None:
+    if scales != "keep" or kernels != "keep" or groups:
+        raise ValueError(
+            f"scales={scales}, kernels={kernels} and groups={list(groups)} need clips to fit to; give calibrate=LOADER."
+        )
+
+
+def _check_layers(model: nn.Module, norm: ConfiguredNorm) -> None:
+    """Refuse a model whose layers the norm cannot replace; the groups are checked layer by layer."""
+    if norm.name == "wn":
+        check_normalizable(model)
+    if NORMS[norm.name].finish is take_activations:
+        _check_activations(model, norm.name)
 
 
 def _check_calibrated(norm: ConfiguredNorm, *, scales: str, kernels: str, groups: Sequence[int]) -> None:
@@ -239,8 +250,8 @@ def _check_activations(model: nn.Module, norm: str) -> None:
 
 def _convolution_dims(model: nn.Module) -> int | None:
     kinds = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-    found = {dims for dims, kind in kinds.items() if any(isinstance(m, kind) for m in model.modules())}
-    return found.pop() if len(found) == 1 else None
+    dims = [count for count, kind in kinds.items() if any(isinstance(m, kind) for m in model.modules())]
+    return dims[0] if len(dims) == 1 else None
 
 
 def _refuse_misfits(misfits: list[tuple[str, Misfit]]) -> None:
