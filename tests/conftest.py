@@ -64,7 +64,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 TINY = (
     "data.train=2", "data.val=1", "data.test=1", "data.num_workers=0", "epochs=1", "num_clips=2", "model.width=8",
-    "crop=32", "clip_len=8", "span=16", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false",
+    "crop=32", "clip_len=8", "span=16", "val_clips=1", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from vidgn.callbacks.averaging import WeightAverage
 from vidgn.callbacks.checkpointing import BEST, Keep
-from vidgn.callbacks.early_stop import EarlyStop, Monitor, monitor
+from vidgn.callbacks.early_stop import EarlyStop, monitor
 from vidgn.callbacks.freeze import Freeze
 from vidgn.callbacks.nonfinite import NonFiniteGuard
 from vidgn.callbacks.precise_bn import PreciseBN
@@ -63,10 +63,9 @@ from vidgn.training.label_kinds import build_loss, choose_loss
 from vidgn.training.own_data.choose import choose_for_own_data
 from vidgn.training.own_data.run_fit import FITTED, check_fit_head, train_by_fit
 from vidgn.training.range_test import keep_rate, measure_rate
+from vidgn.training.small_validation import announce_best, best_by, choose_val_clips
 from vidgn.training.start import Start, describe, start_net
 from vidgn.training.watch import watchers
-
-FEW_VIDEOS = 50  # of the validation, below which one video changes the error by more than 2 %
 
 
 def run_training(config: DictConfig) -> Result | None:
@@ -91,7 +90,7 @@ def run_training(config: DictConfig) -> Result | None:
         choose_for_own_data(config, first=first)
         keep_rate(config, first)
         classifier, data, start = _parts(config, first)
-        keep.by = _best_by(config, num_videos=len(data.manifests["val"]))
+        keep.by = best_by(config, num_videos=len(data.manifests["val"]))
         callbacks = _callbacks(config, classifier, data, keep=keep, stop=stop, folder=folder)
         if first is not None:
             check_same_job(first, _described(classifier), force=config.resume_force)
@@ -179,7 +178,7 @@ def _test_best(
 ) -> Result:
     """Score the best checkpoint on the test videos, and log the result."""
     if best is not None and not config.fit_head:
-        _announce_best(keep, num_videos=len(data.manifests["val"]), num_clips=config.val_clips)
+        announce_best(keep, num_videos=len(data.manifests["val"]), num_clips=config.val_clips)
     if best is not None:
         classifier.net.load_state_dict(read_checkpoint(best).net)
     result = score_test(trainer, classifier, data, folder=run_folder(), checkpoint=best)
@@ -215,8 +214,7 @@ def _parts(config: DictConfig, first: Path | None) -> tuple[VideoClassifier, Vid
     add_drop_path(start.net, config.drop_path)  # before the blocks are fused
     speed_up(start.net, speed_spec(config), accelerator=config.trainer.accelerator)
     objective = build_loss(loss, manifests["train"])
-    if targets.kind != "one" and config.val_clips != 1:
-        raise ValueError(f"val_clips ({config.val_clips}) must be 1 where videos have several labels; leave it out.")
+    choose_val_clips(config, manifests["val"], first=first)
     data = data_module(spec.name)(
         manifests, spec=spec, clip=clip, crop=crop, test=test, batch=config.batch, seed=config.seed,
         ledger=run_folder() / LEDGER, balanced=config.balanced,
@@ -365,26 +363,6 @@ def _announce_time(config: DictConfig, *, num_videos: int, trainer: L.Trainer) -
     note = long_job_note(hours)
     if note is not None:
         say(note)
-
-
-def _best_by(config: DictConfig, *, num_videos: int) -> Monitor:
-    """Return what the best checkpoint is best in: the loss where few videos would decide and best_by is not typed."""
-    if num_videos >= FEW_VIDEOS or is_typed("best_by") or config.fit_head:
-        return monitor(config.best_by)
-    say(
-        f"note: {num_videos} validation videos are few: one of them is {100 / max(1, num_videos):.0f} % of the error, "
-        "so best.ckpt is the epoch with the smallest validation loss; best_by=error chooses by the error"
-        + ("; val_clips=5 validates 5 clips of each and is steadier" * (config.val_clips == 1))
-    )
-    return monitor("loss")
-
-
-def _announce_best(keep: Keep, *, num_videos: int, num_clips: int) -> None:
-    if keep.best is not None and keep.best_epoch is not None:
-        say(
-            f"testing {BEST} of epoch {keep.best_epoch + 1}: {keep.by.metric} {keep.best:.4g}, the best of all "
-            f"validations ({num_videos:,} videos" + (f" x {num_clips} clips)" if num_clips > 1 else ")")
-        )
 
 
 def _net_words(config: DictConfig) -> str:

@@ -189,6 +189,8 @@ def test_pictures_have_one_frame_and_one_view(folder):
         module(folder, clip=ClipSpec(8, 8))
     with pytest.raises(ValueError, match=r"num_clips \(10\) and num_crops \(3\) must be 1 for pictures"):
         module(folder, test=ViewSpec(10, 3))
+    with pytest.raises(ValueError, match=r"val_clips \(2\) must be 1 for pictures; leave it out"):
+        module(folder, val_clips=2)
 
 
 def test_the_data_set_decides_the_loaders():
