@@ -50,7 +50,7 @@ def test_the_choice_is_printed_with_its_rule_and_its_way_out(capsys):
     assert chosen(capsys, count=20) == (
         3,
         "note: 20 validation videos are few: 3 clips of each are validated, the fewest that make 50 clips, at most 5 "
-        "and at most batch; val_clips=1 validates one\n",
+        "and batch; val_clips=1 validates one\n",
     )
 
 

@@ -51,7 +51,7 @@ def choose_val_clips(config: DictConfig, videos: Manifest, *, first: Path | None
         if config.val_clips > 1:
             say(
                 f"note: {len(videos)} validation videos are few: {config.val_clips} clips of each are validated, the "
-                f"fewest that make {FEW_VIDEOS} clips, at most {MOST_CLIPS} and at most batch; val_clips=1 validates one"
+                f"fewest that make {FEW_VIDEOS} clips, at most {MOST_CLIPS} and batch; val_clips=1 validates one"
             )
     else:
         config.val_clips = 1

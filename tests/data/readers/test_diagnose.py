@@ -95,6 +95,7 @@ def test_a_fragment_that_looks_for_pictures_among_tables_is_named(data):
 
 
 UNREAD = "which is not read; copy it into another one: ffmpeg -i FILE -c copy FILE.mkv"
+TO_ENCODE = "which is not read as a video; encode it: ffmpeg -i FILE -c:v libx264 -qp 0 FILE.mkv"
 
 
 @pytest.mark.parametrize(
@@ -102,9 +103,18 @@ UNREAD = "which is not read; copy it into another one: ffmpeg -i FILE -c copy FI
     [
         (b"<html><body>404</body></html>\n", "not a video: it begins with the text '<html><body>404</body></html>\\n'"),
         (b'{"error": "gone"}', 'not a video: it begins with the text \'{"error": "gone"}\''),
-        (b"\x89PNG\r\n\x1a\n" + bytes(20), "not a video: it begins with the bytes 89 50 4e 47 0d 0a 1a 0a 00 00 00 00"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(20), "an image (PNG), " + TO_ENCODE),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(20), "an image (JPEG), " + TO_ENCODE),
+        (
+            b"RIFF" + (20).to_bytes(4, "little") + b"WEBP" + bytes(16),
+            "an image (WebP), which is not read as a video; encode it as mp4, mkv or gif",
+        ),
+        (bytes.fromhex("00000001 67 64000a"), "a raw stream of H.264 or HEVC without a container, " + TO_ENCODE),
+        (bytes.fromhex("000001b3 06004013"), "a raw stream of MPEG-1 or MPEG-2 without a container, " + TO_ENCODE),
+        (bytes.fromhex("12000a0a 00000003"), "a video in the container OBU, " + UNREAD),
+        (bytes.fromhex("000001ba 44000400"), "not a video: it begins with the bytes 00 00 01 ba 44 00 04 00"),
         (b"\x06\x0e\x2b\x34\x02\x05\x01\x01" + bytes(8), "a video in the container MXF, " + UNREAD),
-        (b".RMF\0\0\0\x12" + bytes(8), "a video in the container RealMedia, " + UNREAD),
+        (b".RMF\0\0\0\x12" + bytes(8), "a video in the container RealMedia, " + TO_ENCODE),
         ("ä text".encode(), "not a video: it begins with the bytes c3 a4 20 74 65 78 74"),
         (FTYP + MOOV, "its headers are damaged"),
         (segment(b"\xff"), "its headers are damaged"),

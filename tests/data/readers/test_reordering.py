@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from vidgn.data.video import open_video
 
@@ -40,6 +41,36 @@ def test_pictures_have_the_size_of_the_stream_where_the_table_states_another(cra
     assert expected[0].shape == (48, 64, 3)
     with open_video(path) as video:
         assert (video.height, video.width) == (48, 64)
+        assert np.array_equal(video.read(np.arange(12)), np.stack(expected))
+
+
+@pytest.mark.parametrize(
+    ("codec", "words"),
+    [
+        ("libx264", "h264_metadata=crop_left=16:crop_top=8:crop_right=6:crop_bottom=2"),
+        ("libx264", "h264_metadata=crop_left=2"),
+        ("libx265", "hevc_metadata=crop_left=8:crop_bottom=4"),
+    ],
+)
+def test_columns_that_a_stream_crops_on_the_left_are_those_of_a_plain_decode(craft, tmp_path, codec, words):
+    options = {"x265-params": "log-level=none", "preset": "ultrafast"} if codec == "libx265" else {}
+    whole = craft("whole.mp4", codec=codec, frames=12, options=options)
+    path = tmp_path / "cropped.mp4"
+    with av.open(str(whole)) as old, av.open(str(path), "w") as new:
+        stream = old.streams.video[0]
+        out = new.add_stream_from_template(stream)
+        crop = BitStreamFilterContext(words, stream, out)
+        for packet in old.demux(stream):
+            for cropped in crop.filter(packet if packet.dts is not None else None):
+                cropped.stream = out
+                new.mux(cropped)
+    expected = plain_decode(path)
+    with av.open(str(path)) as container:
+        stated = container.streams.video[0].codec_context
+        assert stated.width != expected[0].shape[1]
+    with open_video(path) as video:
+        assert np.array_equal(next(video.frames([7]))[1], expected[7])
+        assert (video.height, video.width) == expected[0].shape[:2]
         assert np.array_equal(video.read(np.arange(12)), np.stack(expected))
 
 

@@ -12,10 +12,22 @@ _SEGMENT = b"\x18\x53\x80\x67"
 # Containers that are recognized and not read: their demuxers are not on the list of those that may be opened.
 _UNREAD = {
     b"\x06\x0e\x2b\x34": "MXF",  # SMPTE 377-1, 5.2.1: the universal label of every key
-    b".RMF": "RealMedia",
     b"YUV4": "YUV4MPEG2",
     b"DKIF": "IVF",
     b"nut/": "NUT",
+    b"\x1f\x07\x00": "DV",  # IEC 61834-2: the first header block
+    b"\x12\x00\x0a": "OBU",  # AV1, 5.3: a temporal delimiter, then a sequence header
+}
+# Of these no other container takes the packets as they are (tried with FFmpeg 5.1).
+_TO_ENCODE = {
+    b".RMF": "a video in the container RealMedia",
+    b"\x89PNG\r\n\x1a\n": "an image (PNG)",
+    b"\xff\xd8\xff": "an image (JPEG)",
+    b"\x00\x00\x00\x01": "a raw stream of H.264 or HEVC without a container",  # H.264, B.1.1: a start code
+    b"\x00\x00\x01\x67": "a raw stream of H.264 without a container",
+    b"\x00\x00\x01\x09": "a raw stream of H.264 without a container",
+    b"\x00\x00\x01\xb3": "a raw stream of MPEG-1 or MPEG-2 without a container",  # 6.2.2.1: sequence_header_code
+    b"\x00\x00\x01\xb0": "a raw stream of MPEG-4 part 2 without a container",
 }
 _FRAGMENT_BYTES = 4096  # a fragment's boxes up to where its first run says where its pictures lie
 
@@ -48,11 +60,17 @@ def contents(file: BinaryIO) -> str:
     """Describe the first bytes of a file that no demuxer takes: quoted where they are text."""
     file.seek(0)
     head = file.read(48)
+    if head[8:12] == b"WEBP":
+        return "an image (WebP), which is not read as a video; encode it as mp4, mkv or gif"
     if is_iso_media(head) or head[:4] in (b"RIFF", EBML):
         return "its headers are damaged"
-    if head[:4] in _UNREAD:
-        what = f"a video in the container {_UNREAD[head[:4]]}, which is not read"
-        return f"{what}; copy it into another one: ffmpeg -i FILE -c copy FILE.mkv"
+    for start, name in _UNREAD.items():
+        if head.startswith(start):
+            what = f"a video in the container {name}, which is not read"
+            return f"{what}; copy it into another one: ffmpeg -i FILE -c copy FILE.mkv"
+    for start, name in _TO_ENCODE.items():
+        if head.startswith(start):
+            return f"{name}, which is not read as a video; encode it: ffmpeg -i FILE -c:v libx264 -qp 0 FILE.mkv"
     text = head.decode("ascii", errors="replace")
     if all(char.isprintable() or char in "\r\n\t" for char in text.replace("\ufffd", "\0")):
         return f"not a video: it begins with the text {text!r}"

@@ -52,6 +52,7 @@ class PacketSource:
         self.max_pixels = max_pixels
         self.facts: StreamFacts
         self._trusts_tables = False
+        self._has_decoded_size = False
         self._moov = b""  # tables of an mp4 or mov file
         self._pass = 0
         self._kept: list[Packet[VideoStream]] | None = None
@@ -167,17 +168,23 @@ class PacketSource:
             raise
 
     def learn_size(self) -> tuple[int, int]:
-        """Return height and width of the stream's first pictures, where the file's tables may state another size."""
-        if self._trusts_tables:
-            self._trusts_tables = False
+        """Return height and width of the first picture of a plain decode, where the headers state another size.
+
+        Tables may be wrong; and FFmpeg shows columns that the stream crops on the left where the rest would not begin
+        at an aligned address.
+        """
+        if not self._has_decoded_size:
+            self._has_decoded_size = True
             options = limits(self.max_pixels)
             with (
                 self.blame("its headers"),
                 open_file(self.path) as file,
                 av.open(file, "r", options=options, metadata_errors="ignore") as again,
             ):
-                _, seen = choose_stream(again, self.path)
-            self.facts = self.facts._replace(height=seen.height, width=seen.width)
+                stream, _ = choose_stream(again, self.path)
+                first = next(again.decode(stream), None)
+            if first is not None:
+                self.facts = self.facts._replace(height=first.height, width=first.width)
         return self.facts.height, self.facts.width
 
     def close(self) -> None:
