@@ -91,6 +91,11 @@ def test_counters_of_training_batches_are_in_the_checkpoint(checkpoint):
     assert counters["total"] == dict.fromkeys(COUNTS, 3), VERSION
 
 
+def test_counters_of_epochs_are_in_the_checkpoint(checkpoint):
+    counters = internals.epoch_counters(checkpoint)
+    assert counters["current"] == counters["total"] == dict.fromkeys(COUNTS, 1), VERSION
+
+
 def test_counters_of_the_validation_are_in_the_checkpoint(checkpoint):
     counters = internals.validation_counters(checkpoint)
     assert counters["is_last_batch"] is True, VERSION

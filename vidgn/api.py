@@ -5,7 +5,7 @@ The package imports this module when one of its names is used for the first time
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from vidgn.models.net import VideoNet
 from vidgn.models.registry import MODELS, build_net
@@ -13,6 +13,7 @@ from vidgn.norms import NORMS
 from vidgn.shipped import SHIPPED, shipped_checkpoint
 
 if TYPE_CHECKING:
+    from vidgn.detection.results import PrecisionResult
     from vidgn.evaluation.results import Result
 
 
@@ -157,8 +158,8 @@ def model_info(name: str) -> ModelInfo:
     return ModelInfo(name, *row.clip, row.width, row.dropout, row.pool1, row.source)
 
 
-def train(*overrides: str, **options: Any) -> "Result | None":
-    """Train a model as `vidgn train` does, in this process.
+def train(*overrides: str, **options: Any) -> "Result | PrecisionResult | None":
+    """Train a model of any task as `vidgn train` does, in this process.
 
     Args:
         *overrides: KEY=VALUE, as on the command line: `"data=folder"`, `"norm=gn"`.
@@ -166,7 +167,8 @@ def train(*overrides: str, **options: Any) -> "Result | None":
             `root="videos"` is `data.root=videos`. Other dotted names go in a dict: `optim={"lr": 0.1}`.
 
     Returns:
-        The result of the final test, with `.folder`, the run folder; None with `test=False`.
+        The result of the final test, with `.folder`, the run folder; None with `test=False`. With `task="detect"` it
+        has `.precision`, the average precisions of boxes and masks by name.
 
     Raises:
         ValueError: an unknown option or a value out of its range.
@@ -176,13 +178,15 @@ def train(*overrides: str, **options: Any) -> "Result | None":
         >>> result = vidgn.train("data=folder", root="videos", epochs=5)  # doctest: +SKIP
         >>> result.video_top1, result.folder  # doctest: +SKIP
     """
+    from vidgn.detection.dispatch import choose_options, train_task
     from vidgn.runs.session import run_here
-    from vidgn.training.train import run_training as train_job
 
-    return run_here("train", [*overrides, *_as_overrides(options, config_name="train")], train_job)
+    folder = choose_options([*overrides, *(f"{name}={value}" for name, value in options.items())])
+    words = [*overrides, *_as_overrides(options, config_name="train", folder=folder)]
+    return cast("Result | PrecisionResult | None", run_here("train", words, train_task, options=folder))
 
 
-def evaluate(ckpt: "str | Path", *overrides: str, **options: Any) -> "Result":
+def evaluate(ckpt: "str | Path", *overrides: str, **options: Any) -> "Result | PrecisionResult":
     """Score a checkpoint on its test as `vidgn eval` does, in this process.
 
     Args:
@@ -191,7 +195,8 @@ def evaluate(ckpt: "str | Path", *overrides: str, **options: Any) -> "Result":
         **options: the same as keyword arguments, as for `train`.
 
     Returns:
-        Accuracies in percent, counts, the protocol, and `.folder` with metrics.json and predictions.csv.
+        Accuracies in percent, counts, the protocol, and `.folder` with metrics.json and predictions.csv. Of a detector
+        `.precision`, the average precisions of boxes and masks by name.
 
     Raises:
         FileNotFoundError, ValueError: the checkpoint, the data or an option is wrong.
@@ -199,27 +204,30 @@ def evaluate(ckpt: "str | Path", *overrides: str, **options: Any) -> "Result":
     Example:
         >>> vidgn.evaluate("runs/motions", num_clips=10).video_top1  # doctest: +SKIP
     """
-    from vidgn.evaluation.evaluate import evaluate_checkpoint
+    from vidgn.detection.dispatch import evaluate_task
     from vidgn.inference.model import find_checkpoint
     from vidgn.runs.session import run_here
 
     given = {"ckpt": find_checkpoint(ckpt), **options}
-    return run_here("eval", [*overrides, *_as_overrides(given, config_name="eval")], evaluate_checkpoint)
+    words = [*overrides, *_as_overrides(given, config_name="eval")]
+    return cast("Result | PrecisionResult", run_here("eval", words, evaluate_task))
 
 
-def _as_overrides(options: Mapping[str, Any], *, config_name: str) -> list[str]:
+def _as_overrides(options: Mapping[str, Any], *, config_name: str, folder: Path | None = None) -> list[str]:
     """Write keyword arguments as overrides; names that stand in `data` alone get that prefix.
 
     >>> _as_overrides({"epochs": 5, "root": "my videos", "optim": {"lr": 0.1}, "init": None}, config_name="train")
     ['epochs=5', "data.root='my videos'", 'optim.lr=0.1', 'init=null']
     """
     from vidgn.data.spec import DataSpec
-    from vidgn.runs.command_line import top_options
+    from vidgn.detection.data.module import ImagesSpec
+    from vidgn.runs.command_line import CONFIGS, top_options
 
-    top = top_options(config_name)
+    top = top_options(config_name, folder or CONFIGS)
+    of_data = (DataSpec if folder in (None, CONFIGS) else ImagesSpec).__dataclass_fields__
     words = []
     for name, value in options.items():
-        key = f"data.{name}" if name not in top and name in DataSpec.__dataclass_fields__ else name
+        key = f"data.{name}" if name not in top and name in of_data else name
         if isinstance(value, Mapping):
             words += [f"{key}.{inner}={_as_text(item)}" for inner, item in value.items()]
         else:

@@ -31,6 +31,11 @@ def train_counters(checkpoint: Mapping[str, Any]) -> Counters:
     return cast("Counters", checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"])
 
 
+def epoch_counters(checkpoint: Mapping[str, Any]) -> Counters:
+    """Return the counters of epochs in a checkpoint, to be changed in place."""
+    return cast("Counters", checkpoint["loops"]["fit_loop"]["epoch_progress"])
+
+
 def validation_counters(checkpoint: Mapping[str, Any]) -> Counters:
     """Return the counters of the validation within training, to be changed in place."""
     return cast("Counters", checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"])

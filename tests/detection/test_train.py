@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+import vidgn
 from vidgn.checkpoint import read_checkpoint
 from vidgn.detection.dispatch import OPTIONS, choose_options
 from vidgn.detection.network import DetectorSpec, build_detector
@@ -49,9 +50,11 @@ def test_its_checkpoint_scores_the_same_by_eval(detected, detect, tmp_path):
     assert "data=motions is not the checkpoint's data=shapes" in err
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(detected, detect, small, tmp_path):
-    words = (*small, "test=false", f"hydra.run.dir={tmp_path}", "trainer.max_steps=4")
+@pytest.mark.parametrize("steps", [4, 3])  # within the second epoch of three steps, at the end of the first
+def test_an_interrupted_run_goes_on_to_the_same_weights(detected, detect, small, tmp_path, steps):
+    words = (*small, "data.val=null", "test=false", f"hydra.run.dir={tmp_path}", f"trainer.max_steps={steps}")
     assert detect("train", *words)[0] == 0
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").step == steps
     status, out, err = detect("train", *words[:-1])
     assert status == 0, err
     assert "resuming from" in out
@@ -152,3 +155,18 @@ def test_a_dry_run_measures_and_trains_nothing(detect, small, tmp_path):
     assert found["step_seconds"] > 0
     assert "a step of 2 images of 64x64" in out
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_training_and_scoring_from_python_are_the_commands(detected, small, tmp_path):
+    words = [word for word in small if not word.startswith(("data.val", "task", "optim", "trainer"))]
+    result = vidgn.train(
+        *words, f"hydra.run.dir={tmp_path / 'run'}", task="detect", val=2,
+        optim={"steps": 6, "drops": [4], "warmup_steps": 2},
+        trainer={"accelerator": "cpu", "enable_progress_bar": False},
+    )  # fmt: skip
+    assert (tmp_path / "run" / "detections.json").read_text() == (detected / "detections.json").read_text()
+    assert (result.images_scored, result.folder) == (3, tmp_path / "run")
+    again = vidgn.evaluate(
+        result.folder, "logger=none", f"hydra.run.dir={tmp_path / 'again'}", trainer={"accelerator": "cpu"}
+    )
+    assert dict(again.precision) == pytest.approx(dict(result.precision))

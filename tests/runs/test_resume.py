@@ -83,6 +83,19 @@ def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(run, remains
     assert remains.digest(tmp_path / "stopped") == remains.digest(whole)
 
 
+@pytest.mark.parametrize("steps", [3, 4])  # at the end of the first epoch of three steps, within the second
+def test_a_run_cut_by_max_steps_goes_on_to_the_same_end(run, remains, tiny, tmp_path, steps):
+    words = (*tiny, *STEPS, "optim.schedule=constant")  # others depend on the number of steps
+    assert run("train", *words, f"hydra.run.dir={tmp_path / 'whole'}").status == 0
+    words = (*words, f"hydra.run.dir={tmp_path / 'cut'}")
+    assert run("train", *words, "save_every_steps=null", f"trainer.max_steps={steps}", "test=false").status == 0
+    assert read_checkpoint(tmp_path / "cut" / "checkpoints" / "last.ckpt").step == steps
+    outcome = run("train", *words)
+    assert outcome.status == 0, outcome.err
+    assert "resuming from" in outcome.out
+    assert remains.digest(tmp_path / "cut") == remains.digest(tmp_path / "whole")
+
+
 def test_sigusr1_in_a_validation_saves_and_validates_again(run, remains, tiny, whole, tmp_path, monkeypatch):
     words = (*tiny, *STEPS)
     from vidgn.classifier import VideoClassifier

@@ -75,6 +75,7 @@ class Keep(L.Callback):
         self.best_epoch: int | None = None  # counted from 0
         self._saved_at = time.monotonic()
         self._place: Place = "validated"
+        self._saved_step: int | None = None  # after which the newest checkpoint was taken
         self._rescaled = False
         self._just_loaded = False  # then the place is saved already, and the one before it is worth its room
 
@@ -99,6 +100,12 @@ class Keep(L.Callback):
         loaded, self._just_loaded = self._just_loaded, False
         if not loaded and self.may_save(trainer, batch_idx) and self._is_due(trainer, batch_idx):
             self.save(trainer, "step")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save where `trainer.max_steps` ends the run, unless a validation after the same step has saved."""
+        at_end = trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+        if at_end and self._saved_step != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.save(trainer, "cut")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, and keep it as the best where its error is the smallest; of equal errors where the loss is."""
@@ -134,8 +141,13 @@ class Keep(L.Callback):
                 copy_whole(self.folder / BEST, newest)
         else:
             trainer.save_checkpoint(newest, weights_only=False)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         return newest
+
+    def save_end(self, trainer: L.Trainer) -> Path:
+        """Save the state after the last step unless that is done; returns the newest checkpoint."""
+        done = self._saved_step == trainer.global_step
+        return self.folder / last_name(0) if done else self.save(trainer, "validated")
 
     def state_dict(self) -> dict[str, Any]:
         """Remember the smallest error."""

@@ -2,6 +2,7 @@
 
     step 0 | step 1 | ... | step N-1 | validation | step N ...
            ^ STEP          ^ VALIDATION           ^ VALIDATED
+           ^ CUT: trainer.max_steps ended the run here, and Lightning has ended the epoch
 
 Lightning tells these places apart by comparing counters (lightning/pytorch/loops/training_epoch_loop.py,
 update_restart_stage, advance). A vidgn checkpoint is taken where all metrics of the step before are logged, which
@@ -11,9 +12,9 @@ is not where Lightning's own is, so the counters are put into the state that it 
 import math
 from typing import Any, Literal
 
-from vidgn.lightning_internals import loader_states, train_counters, uncount_step, validation_counters
+from vidgn.lightning_internals import epoch_counters, loader_states, train_counters, uncount_step, validation_counters
 
-Place = Literal["step", "validation", "validated"]
+Place = Literal["step", "cut", "validation", "validated"]
 
 WORLD_BATCH = "world_batch"  # of a checkpoint: videos per batch of all ranks, what its counters count in
 
@@ -23,7 +24,8 @@ def settle(checkpoint: dict[str, Any], place: Place, *, accumulate: int, world_b
 
     Args:
         checkpoint: as Lightning dumps it.
-        place: `step`: taken when the next batch was fetched, which counts as not fetched. `validation`: taken
+        place: `step`: taken when the next batch was fetched, which counts as not fetched. `cut`: taken when the last
+            step of the run (trainer.max_steps) ended its epoch, which counts as not ended. `validation`: taken
             before or during a validation, which is run again from its start. `validated`: after one.
         accumulate: batches per optimizer step.
         world_batch: videos per batch of all ranks.
@@ -33,6 +35,8 @@ def settle(checkpoint: dict[str, Any], place: Place, *, accumulate: int, world_b
         _unfetch(checkpoint, accumulate=accumulate)
         for order in _orders(checkpoint):
             order["start"] -= world_batch
+    elif place == "cut":
+        _reopen_epoch(checkpoint, accumulate=accumulate)
     elif place == "validation":
         _await_validation(checkpoint)
 
@@ -99,6 +103,21 @@ def _unfetch(checkpoint: dict[str, Any], *, accumulate: int) -> None:
     validation_counters(checkpoint)["is_last_batch"] = False
     if progress["current"]["ready"] % accumulate == 0:
         uncount_step(checkpoint)
+
+
+def _reopen_epoch(checkpoint: dict[str, Any], *, accumulate: int) -> None:
+    """Make the state that of `on_train_batch_end` of the last step, before its epoch ends."""
+    for counts in (epoch_counters(checkpoint)["total"], epoch_counters(checkpoint)["current"]):
+        counts["processed"] -= 1
+    progress = train_counters(checkpoint)
+    for counts in (progress["total"], progress["current"]):
+        counts["completed"] -= 1
+    validation_counters(checkpoint)["is_last_batch"] = False
+    if progress["current"]["ready"] % accumulate == 0:
+        uncount_step(checkpoint)
+    if progress["is_last_batch"]:  # Lightning then begins the next epoch
+        for order in _orders(checkpoint):
+            order["start"] = 0
 
 
 def _scale_rates(checkpoint: dict[str, Any], ratio: float) -> None:

@@ -83,8 +83,8 @@ def run_detection(config: DictConfig) -> PrecisionResult | None:
         log_config(trainer.loggers, _plain(config))
         trainer.fit(job.module, job.data, ckpt_path=None if first is None else str(first))
         last = None
-        if config.trainer.enable_checkpointing and config.trainer.max_steps == -1 and not config.trainer.fast_dev_run:
-            last = keep.save(trainer, "validated")  # at the end of the recipe: there is no step to come back to
+        if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
+            last = keep.save_end(trainer)
         if not config.test:
             return None
         result = score_detector(trainer, job.module, job.data, folder=folder, checkpoint=last)

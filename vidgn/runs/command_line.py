@@ -75,7 +75,7 @@ def command(
                 print(f"error: {err}", file=escaped(sys.stderr))
                 sys.exit(USAGE_ERROR)
             searched = any(word.startswith("hydra.searchpath=") for word in words)  # of a rank that Lightning started
-            sys.argv[1:] = words if searched else [*words, *_search(options, None)]
+            sys.argv[1:] = words if searched else [*words, *search_path(options)]
             hide_noise()
             outlive_terminal()
             hydra.main(version_base="1.3", config_path=str(options), config_name=config_name)(guarded)()
@@ -151,7 +151,7 @@ def check_words(config_name: str, words: Sequence[str], options: Path = CONFIGS)
         ValueError: an option or a choice that does not exist, with the ones that do and the nearest.
     """
     folder, words = split_config_dir(words)
-    search = _search(options, folder)
+    search = search_path(options, folder)
     values = [word for word in words if not word.startswith("-")]
     ours = [word for word in values if not word.startswith(("hydra.", "hydra/")) and "=" in word]
     for word in values:
@@ -161,7 +161,7 @@ def check_words(config_name: str, words: Sequence[str], options: Path = CONFIGS)
         return None
     try:
         with initialize_config_dir(str(options), version_base="1.3"):
-            known = compose(config_name, overrides=_search(options, None))
+            known = compose(config_name, overrides=search_path(options))
             groups = [word for word in ours if _is_group(_name(word))]
             for word in groups:
                 _check_word(word, known)
@@ -211,7 +211,7 @@ def check_complete(config: DictConfig | None) -> None:
         raise ValueError(f"{missing[0]} must be given; set {missing[0]}=VALUE")
 
 
-def _search(options: Path, folder: Path | None) -> list[str]:
+def search_path(options: Path, folder: Path | None = None) -> list[str]:
     """Return the word that lets Hydra find groups in the user's folder and, of another task, in `CONFIGS`."""
     places = [*([folder] if folder is not None else []), *([CONFIGS] if options != CONFIGS else [])]
     paths = ",".join(f"file://{place.resolve()}" for place in places)
@@ -238,10 +238,10 @@ def split_config_dir(words: Sequence[str]) -> tuple[Path | None, list[str]]:
     return folder, rest
 
 
-def top_options(config_name: str) -> set[str]:
-    """Return the options without a dot: those of the main file, and the groups."""
-    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
-    return {str(key) for key in OmegaConf.load(CONFIGS / f"{config_name}.yaml")} | groups
+def top_options(config_name: str, options: Path = CONFIGS) -> set[str]:
+    """Return the options without a dot: those of the main file, and the groups, in the folder `options`."""
+    groups = {path.name for folder in (options, CONFIGS) for path in folder.iterdir() if path.is_dir()}
+    return {str(key) for key in OmegaConf.load(options / f"{config_name}.yaml")} | groups
 
 
 def run_folder() -> Path:

@@ -10,31 +10,42 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vidgn.overrides import quote_paths
-from vidgn.runs.command_line import CONFIGS, check_complete, check_words, default_words, full_names, hide_noise
+from vidgn.runs.command_line import (
+    CONFIGS,
+    check_complete,
+    check_words,
+    default_words,
+    full_names,
+    hide_noise,
+    search_path,
+)
 
 Outcome = TypeVar("Outcome")
 
 
-def run_here(config_name: str, overrides: Sequence[str], run: Callable[[DictConfig], Outcome]) -> Outcome:
+def run_here(
+    config_name: str, overrides: Sequence[str], run: Callable[[DictConfig], Outcome], *, options: Path = CONFIGS
+) -> Outcome:
     """Compose a configuration from overrides as the command line does, and call `run` with it.
 
     Args:
         config_name: `train` or `eval`.
         overrides: KEY=VALUE, as typed on the command line.
         run: takes the composed configuration; what it returns is returned.
+        options: folder with the main file and its groups, as for `command`.
 
     Raises:
         ValueError: an unknown option or choice, with the known ones.
         Exception: whatever `run` raises.
     """
     words = full_names(overrides)
-    words += default_words(words) if config_name == "train" else []
+    words += default_words(words) if config_name == "train" and options == CONFIGS else []
     words = quote_paths(words)
-    check_complete(check_words(config_name, words))
+    check_complete(check_words(config_name, words, options))
     hide_noise()
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(config_name, overrides=words, return_hydra_config=True)
+    with initialize_config_dir(str(options), version_base="1.3"):
+        config = compose(config_name, overrides=[*words, *search_path(options)], return_hydra_config=True)
     with open_dict(config):
         config.hydra.runtime.output_dir = str(Path(config.hydra.run.dir).absolute())
     holder = HydraConfig.instance()

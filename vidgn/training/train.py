@@ -393,7 +393,7 @@ def _best(trainer: L.Trainer, keep: Keep) -> Path | None:
     """Return the best checkpoint; where none was written (a run of a few steps) write the last state."""
     if trainer.fast_dev_run or keep not in trainer.callbacks:  # type: ignore[attr-defined]
         return None
-    return keep.folder / BEST if keep.best is not None else keep.save(trainer, "validated")
+    return keep.folder / BEST if keep.best is not None else keep.save_end(trainer)
 
 
 @rank_zero_only
