@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vidgn.data.readers.plain_decode import check_order
 from vidgn.data.readers.pyav.reader import PyavReader
-from vidgn.data.readers.types import Reader
+from vidgn.data.readers.sample_index import pack_index
+from vidgn.data.readers.types import MAX_PIXELS, Reader
 from vidgn.data.transforms import resize, scaled_size
 from vidgn.data.video import open_video
 from vidgn.outputs import replacing
@@ -60,6 +61,7 @@ def prepare_file(source: str | Path, target: str | Path, *, spec: PrepareSpec) -
             if isinstance(video, PyavReader):
                 check_order(video)
             _encode(video, part, spec)
+            _append_index(part)
             result = _verify(video, part, spec)
         with part.open("rb") as file:
             os.fsync(file.fileno())
@@ -94,6 +96,17 @@ def _encode(video: Reader, part: Path, spec: PrepareSpec) -> None:
             frame.pts, frame.time_base = index, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _append_index(part: Path) -> None:
+    """Write the table of a new file's packets behind it, once the order of its frames is compared with the stream."""
+    with PyavReader(str(part), num_threads=1, max_pixels=MAX_PIXELS) as new:
+        new.settle()
+        index = new.source.sample_index() if new.is_timed else None
+    box = None if index is None else pack_index(index, file_bytes=part.stat().st_size)
+    if box is not None:
+        with part.open("ab") as file:
+            file.write(box)
 
 
 def _scaled(video: Reader, spec: PrepareSpec) -> Iterator[tuple[int, NDArray[np.uint8]]]:

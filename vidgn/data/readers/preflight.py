@@ -57,7 +57,7 @@ def obstacle_in_keys(probe: PyavReader, *, in_picture: Callable[[VideoFrame], st
 
 def key_without_idr(probe: PyavReader) -> int | None:
     """Find the first key packet of H.264 that is not an IDR picture, as in open groups and gradual refresh."""
-    extradata = probe.source.stream.codec_context.extradata or b""
+    extradata = probe.source.codec_context.extradata or b""
     for key in probe.index.keys:
         probe.source.begin(key)
         ((_, packet),) = probe.source.walk(key, key)

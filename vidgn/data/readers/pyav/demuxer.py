@@ -11,6 +11,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -18,11 +19,12 @@ from vidgn.data.readers.diagnose import contents, damage, is_iso_media
 from vidgn.data.readers.pyav.cropping import Cropping, cropping_of_matroska, cropping_of_mp4
 from vidgn.data.readers.pyav.edit_list import num_shown_by_edits, read_moov
 from vidgn.data.readers.pyav.frame_index import MOST_REORDERED, reorder_depth
-from vidgn.data.readers.pyav.mp4_table import Samples, find_samples
+from vidgn.data.readers.pyav.mp4_table import Samples, find_samples, indexed_samples
 from vidgn.data.readers.pyav.order_count import COUNTED_CODECS, NO_COUNT, OrderCounter
 from vidgn.data.readers.pyav.packet_table import PacketFacts, PacketTable
 from vidgn.data.readers.pyav.remote_packets import VERBATIM, Places
-from vidgn.data.readers.pyav.streams import StreamFacts, choose_stream, has_size, limits
+from vidgn.data.readers.pyav.streams import StreamFacts, choose_stream, h264_context, has_size, indexed_facts, limits
+from vidgn.data.readers.sample_index import SampleIndex, read_index
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.storage.remote import is_remote, open_file
 
@@ -48,7 +50,7 @@ class PacketSource:
     def __init__(self, path: str, *, max_pixels: int) -> None:
         self.path = path
         self.notes: list[str] = []  # what is left out and no error
-        self.opens = 0  # how often the file was opened; more than once only where its start cannot be sought
+        self.opens = 0  # how often FFmpeg opened the file; more than once only where its start cannot be sought
         self.max_pixels = max_pixels
         self.facts: StreamFacts
         self._trusts_tables = False
@@ -62,10 +64,15 @@ class PacketSource:
         self._file: BinaryIO = open_file(path)
         self._remote: Any = self._file if is_remote(path) else None
         self._container: InputContainer | None = None
+        self._context: VideoCodecContext | None = None
+        self.packets = PacketTable()
+        self.cropping: Cropping | None = None
         try:
+            self.has_index = self._read_index()
+            if self.has_index:
+                return
             self._open()
             self.cropping = self._read_cropping()
-            self.packets = PacketTable()
             self._take_stock()
             self._check_complete()
             self._moov = b""
@@ -76,6 +83,18 @@ class PacketSource:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def stream(self) -> VideoStream:
+        """The stream that is read, from FFmpeg's demuxer, which a file with an index does not need to be read."""
+        if self._container is None:
+            self._open()
+        return self._stream
+
+    @property
+    def codec_context(self) -> VideoCodecContext:
+        """The decoder, which may not be open yet."""
+        return self._context or self.stream.codec_context
 
     def begin(self, start: int) -> int:
         """Begin a pass at packet `start` and return its ticket; it ends every pass before it.
@@ -143,7 +162,7 @@ class PacketSource:
         """
         if self._counts is not None:
             return np.asarray(self._counts)[start : last + 1]
-        counter = OrderCounter(self.facts.codec, self.stream.codec_context.extradata or b"")
+        counter = OrderCounter(self.facts.codec, self.codec_context.extradata or b"")
         found = list[int]()
         with self.blame(f"packets {start} to {last}"):
             for number, head in enumerate(self._heads(start, last, size=_HEAD), start):
@@ -190,10 +209,37 @@ class PacketSource:
     def close(self) -> None:
         """Close the container and the file."""
         self._pass += 1
-        self._kept = self._samples = None
+        self._kept = self._samples = self._context = None
         if self._container is not None:
             self._container.close()
         self._file.close()
+
+    def _read_index(self) -> bool:
+        """Take the facts of all packets from the table that a prepared file brings; return whether it does."""
+        if self._remote is not None:  # a request for its end costs more than it saves
+            return False
+        with self.blame("its index"):
+            index = read_index(self._file)
+        if index is None:
+            return False
+        self.facts = indexed_facts(index)
+        self._check_size()
+        self._samples = indexed_samples(self._file, index)
+        self.packets = self._samples.table
+        self._context, self.reorder_depth = h264_context(index.extradata), index.reorder_depth
+        return True
+
+    def sample_index(self) -> SampleIndex | None:
+        """Return what the file would bring as its index; None where something in it is out of the ordinary."""
+        facts, samples, extradata = self.facts, self._samples, self.codec_context.extradata
+        is_plain = self.cropping is None and not self.notes and facts.is_progressive and facts.num_video_streams == 1
+        if samples is None or not extradata or facts.tick is None or not is_plain:
+            return None
+        return SampleIndex(
+            height=facts.height, width=facts.width, fps=facts.fps, tick=facts.tick, duration=facts.duration,
+            reorder_depth=self.reorder_depth, extradata=extradata, sizes=self.packets.sizes, starts=samples.starts,
+            times=self.packets.times, keys=self.packets.keys,
+        )  # fmt: skip
 
     def _read_cropping(self) -> Cropping | None:
         """Learn which part of the pictures the container shows; None for all."""
@@ -240,7 +286,7 @@ class PacketSource:
             return
         if self._counts is None:
             self._counts = array("q")
-            self._counter = OrderCounter(self.facts.codec, self.stream.codec_context.extradata or b"")
+            self._counter = OrderCounter(self.facts.codec, self.codec_context.extradata or b"")
         for packet in packets:
             self._counts.append(self._counter.count(bytes(memoryview(packet)[:_LARGE_HEAD])))
 
@@ -281,13 +327,16 @@ class PacketSource:
                 container.close()
                 container = self._demuxed(options | {"skip_frame": "all"})
         self._container = container
-        self.stream, self.facts = choose_stream(container, self.path)
+        self._stream, self.facts = choose_stream(container, self.path)
         if leaves_media:
             self._leave_packets(options | _TABLES)
-        size = f"{self.facts.width}x{self.facts.height}"
-        if self.facts.height * self.facts.width > self.max_pixels:
-            raise VideoDecodeError(self.path, f"pictures of {size} px exceed max_pixels ({self.max_pixels})")
+        self._check_size()
         self._start_demuxer()
+
+    def _check_size(self) -> None:
+        if self.facts.height * self.facts.width > self.max_pixels:
+            size = f"{self.facts.width}x{self.facts.height}"
+            raise VideoDecodeError(self.path, f"pictures of {size} px exceed max_pixels ({self.max_pixels})")
 
     def _leave_packets(self, options: dict[str, str]) -> None:
         """Leave the bytes of packets where they lie until they are wanted; read those of other codecs."""
@@ -299,7 +348,7 @@ class PacketSource:
         self._container.close()
         with self.blame("its headers"):
             self._container = self._demuxed(options)
-        self.stream, self.facts = choose_stream(self._container, self.path)
+        self._stream, self.facts = choose_stream(self._container, self.path)
 
     def _demuxed(self, options: dict[str, str]) -> InputContainer:
         self._file.seek(0)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from vidgn.data.readers.mp4_boxes import boxes
 from vidgn.data.readers.pyav.edit_list import descend, track_number
 from vidgn.data.readers.pyav.packet_table import PacketTable
+from vidgn.data.readers.sample_index import SampleIndex
 from vidgn.data.readers.types import VideoDecodeError
 
 _KEY = 1  # AVINDEX_KEYFRAME (libavformat/avformat.h); the only flag of an ordinary packet
@@ -36,13 +37,12 @@ _HEAD = 64  # bytes
 
 
 class Samples:
-    """Where packets lie, by their numbers; `table` has the facts of them."""
+    """Where packets lie, by their numbers: they begin at `starts`; `table` has the facts of them."""
 
-    def __init__(self, file: BinaryIO, table: PacketTable, starts: NDArray[np.int64], *, width: int) -> None:
-        self.table = table
+    def __init__(self, file: BinaryIO, table: PacketTable, starts: "array[int]", *, width: int) -> None:
+        self.table, self.starts = table, starts
         self._file = file
         self._width = width  # bytes of a unit's length
-        self._starts = array("q", starts.tobytes())
         self._stamp = _stamp(file)
 
     def read(
@@ -55,7 +55,7 @@ class Samples:
         """
         while start <= last:
             behind = self._together(start, last)
-            sizes, starts = self.table.sizes[start:behind], self._starts[start:behind]
+            sizes, starts = self.table.sizes[start:behind], self.starts[start:behind]
             self._file.seek(starts[0])
             data = self._file.read(starts[-1] + sizes[-1] - starts[0])
             if len(data) < starts[-1] + sizes[-1] - starts[0] or _stamp(self._file) != self._stamp:
@@ -70,7 +70,7 @@ class Samples:
 
     def heads(self, start: int, last: int, *, size: int | None) -> Iterator[bytes]:
         """Yield the first `size` bytes of packets `start`..`last`; None for all."""
-        for at, whole in zip(self._starts[start : last + 1], self.table.sizes[start : last + 1], strict=True):
+        for at, whole in zip(self.starts[start : last + 1], self.table.sizes[start : last + 1], strict=True):
             before = self._file.tell()
             self._file.seek(at)
             data = self._file.read(whole if size is None else min(size, whole))  # of a tar or an address too
@@ -79,13 +79,18 @@ class Samples:
 
     def _together(self, start: int, last: int) -> int:
         """Return the number behind those that are read with packet `start`."""
-        first, end = self._starts[start], self._starts[start] + self.table.sizes[start]
+        first, end = self.starts[start], self.starts[start] + self.table.sizes[start]
         for number in range(start + 1, last + 1):
-            place = self._starts[number]
+            place = self.starts[number]
             if not end <= place <= end + _GAP or place - first > _AT_ONCE:
                 return number
             end = place + self.table.sizes[number]
         return last + 1
+
+
+def indexed_samples(file: BinaryIO, index: SampleIndex) -> Samples:
+    """Return the packets of a file that brings its own table."""
+    return Samples(file, PacketTable.of_index(index), index.starts, width=_length_bytes(index.extradata))
 
 
 def find_samples(file: BinaryIO, stream: VideoStream, *, moov: bytes) -> Samples | None:
@@ -118,10 +123,16 @@ def _find(file: BinaryIO, stream: VideoStream, moov: bytes) -> Samples | None:
         return None  # without a table of keys every packet counts as one
     if starts.min() < 0 or sizes.min() < 1 or (starts + sizes).max() > size:
         return None
-    width = (extra[4] & 3) + 1  # bytes of a unit's length
+    width = _length_bytes(extra)
     if not all(_is_key(file, int(starts[key]), int(sizes[key]), width=width) for key in keys):
         return None
-    return Samples(file, PacketTable.of(times=times + delays, sizes=sizes, keys=keys), starts, width=width)
+    table = PacketTable.of(times=times + delays, sizes=sizes, keys=keys)
+    return Samples(file, table, array("q", starts.tobytes()), width=width)
+
+
+def _length_bytes(extradata: bytes) -> int:
+    """Return how many bytes state a unit's length, of an avcC."""
+    return (extradata[4] & 3) + 1
 
 
 def _delays(moov: bytes, *, track: int, count: int) -> NDArray[np.int64] | None:

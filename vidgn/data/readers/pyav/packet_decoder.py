@@ -77,7 +77,7 @@ class PictureDecoder:
 
     def decode_leniently(self, last: int) -> set[int]:
         """Return which of the packets 0..`last` give pictures in a plain decode, which passes over what is damaged."""
-        given = self._source.stream.codec_context
+        given = self._source.codec_context
         context = CodecContext.create(given.codec.name, "r")
         assert isinstance(context, VideoCodecContext)
         context.extradata, context.thread_type = given.extradata, "NONE"
@@ -95,7 +95,7 @@ class PictureDecoder:
         return shown
 
     def _prepare(self) -> VideoCodecContext:
-        context = self._source.stream.codec_context
+        context = self._source.codec_context
         if context.is_open:
             context.flush_buffers()
         else:

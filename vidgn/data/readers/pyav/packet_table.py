@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vidgn.data.readers.sample_index import SampleIndex
+
 NO_TIME = -(1 << 63)  # FFmpeg's own mark of a missing time (AV_NOPTS_VALUE, libavutil/avutil.h)
 _KEY, _SHOWN = 1, 2
 
@@ -68,6 +70,16 @@ class PacketTable:
         flags = np.full(len(times), _SHOWN, np.uint8)
         flags[keys] |= _KEY
         table._flags = bytearray(flags)
+        return table
+
+    @classmethod
+    def of_index(cls, index: SampleIndex) -> "PacketTable":
+        """Make the table of a prepared file's packets, which are all shown."""
+        table = cls()
+        table.times, table.sizes, table.keys = index.times, index.sizes, index.keys
+        table._flags = bytearray([_SHOWN]) * len(index.sizes)
+        for key in index.keys:
+            table._flags[key] |= _KEY
         return table
 
     def __len__(self) -> int:

@@ -123,7 +123,7 @@ class PyavReader:
         Raises:
             VideoDecodeError: The decoder gives another number of frames than there are packets with times.
         """
-        if not self.is_timed:
+        if not self.is_timed or self.source.has_index:  # prepare compared them all before it wrote the index
             return
         order = self._order = self._order or OrderCheck(self.source)
         first = self.index.keys[0]  # a packet before it may refer to missing ones
@@ -155,6 +155,9 @@ class PyavReader:
     def _plan(self) -> tuple[bool, FrameIndex]:
         """Index by the packets' times where they can be trusted, otherwise by decoding everything once."""
         facts, packets = self.source.facts, self.source.packets
+        if self.source.has_index:
+            order = sorted(range(len(packets)), key=packets.times.__getitem__)
+            return True, FrameIndex(order=array("i", order), rank=packets.times, keys=packets.keys)
         if facts.formats & _TIMED_FORMATS and facts.codec in _TIMED_CODECS and facts.is_progressive:
             left_out = self._left_out()
             index = None if left_out is None else index_by_time(packets, left_out=left_out)

@@ -2,16 +2,19 @@
 
 from typing import NamedTuple
 
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from vidgn.data.readers.sample_index import SampleIndex
 from vidgn.data.readers.types import VideoDecodeError
 
 # Containers that hold all of their data themselves; those of sound alone get the better message. Playlists and
 # scripts (HLS, ffconcat), which make FFmpeg open other files, are not among them.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,wav,mp3,flac"
+_ISO_MEDIA = frozenset(["mov", "mp4", "m4a", "3gp", "3g2", "mj2"])  # FFmpeg's name of the demuxer (libavformat/mov.c)
 _PROGRESSIVE = (0, 1)  # AVFieldOrder: unknown, progressive
 
 
@@ -69,3 +72,26 @@ def choose_stream(container: InputContainer, path: str) -> tuple[VideoStream, St
         duration=None if tick is None or stream.duration is None else stream.duration * tick,
     )
     return stream, facts
+
+
+def indexed_facts(index: SampleIndex) -> StreamFacts:
+    """Return what a prepared file says of its video."""
+    return StreamFacts(
+        formats=_ISO_MEDIA,
+        codec="h264",
+        num_video_streams=1,
+        height=index.height,
+        width=index.width,
+        fps=index.fps,
+        is_progressive=True,
+        tick=index.tick,
+        duration=index.duration,
+    )
+
+
+def h264_context(extradata: bytes) -> VideoCodecContext:
+    """Return a decoder of H.264 that is not open yet, as a demuxer sets it up."""
+    context = CodecContext.create("h264", "r")
+    assert isinstance(context, VideoCodecContext)
+    context.extradata = extradata
+    return context
