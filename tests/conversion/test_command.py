@@ -29,7 +29,7 @@ def calls(monkeypatch, tmp_path):
 
     def convert(source, **options):
         recorded.append((source, options))
-        return ConvertedWeights(tmp_path / "gn.ckpt", (LayerFit("blocks.0.norm", 4, 0.5, False),), 10.0, 60.0, 8)
+        return ConvertedWeights(tmp_path / "gn.ckpt", (LayerFit("blocks.0.norm", 4, 0.5, False),), 10.0, 60.0, 8, 20)
 
     monkeypatch.setattr(convert_command, "convert_weights", convert)
     return recorded
@@ -128,10 +128,10 @@ def test_a_published_teacher_is_written_down_with_the_classes_that_were_given(ca
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """A batch-norm checkpoint and its ten videos."""
+    """A batch-norm checkpoint and its eight videos: fewer for training than a distillation takes per step."""
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("teacher")
-    for split, count in (("train", 4), ("val", 1)):
+    for split, count in (("train", 3), ("val", 1)):
         for number in range(count):
             for label in ("move_down", "move_up"):
                 path = root / "videos" / split / label / f"{number}.mp4"
@@ -153,10 +153,13 @@ def teacher(tmp_path_factory):
 def test_the_command_converts_and_distills(teacher, tmp_path):
     out = tmp_path / "gn.ckpt"
     command = [sys.executable, "-m", "vidgn", "convert-weights", str(teacher), "--norm", "gn", "--out", str(out),
-               "--clips", "2", "--device", "cpu", "--distill", "2"]  # fmt: skip
+               "--clips", "2", "--device", "cpu", "--distill", "2", "--json"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"distilled 2 steps: {out}" in done.stdout
+    answer = json.loads(done.stdout)  # nothing else is there
+    assert (answer["path"], answer["num_train"]) == (str(out), 6)
+    assert f"distilled 2 steps: {out}" in done.stderr
+    assert " batch=6 " in done.stderr
     converted = read_checkpoint(out)
     assert (converted.step, converted.description.norm["name"]) == (2, "gn")
     assert converted.description.model["dropout"] == 0

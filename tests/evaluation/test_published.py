@@ -17,6 +17,8 @@ from vidgn.data.transforms import CropSpec
 from vidgn.data.views import ViewDataset
 from vidgn.evaluation.published import open_checkpoint, respell
 from vidgn.inference.model import open_model
+from vidgn.models.registry import build_model
+from vidgn.norms import make_norm
 
 SMALL = ("num_clips=1", "num_crops=1", "crop=32", "data.num_workers=0", "trainer.accelerator=cpu",
          "trainer.enable_progress_bar=false")  # fmt: skip
@@ -88,6 +90,14 @@ def test_a_published_checkpoint_is_evaluated_directly(run, theirs, i3d, videos, 
         best = theirs(clip.float()).softmax(-1)[0].topk(5).values
         found = [float(row[f"score{k}"]) for k in range(1, 6)]
         np.testing.assert_allclose(found, best.numpy(), rtol=0, atol=2e-6)
+
+
+def test_a_file_with_non_local_blocks_is_read_with_all_of_them(tmp_path):
+    net = build_model("i3d_r50_8x8", num_classes=400, norm=make_norm("bn"), nonlocal_blocks=5)
+    torch.save({"model_state": net.state_dict()}, tmp_path / "I3D_NLN_8x8_R50.pyth")
+    found = open_checkpoint(tmp_path / "I3D_NLN_8x8_R50.pyth")
+    assert found.description.model["nonlocal"] == 5
+    assert all(torch.equal(found.net[name], value) for name, value in net.state_dict().items())
 
 
 def test_a_caffe2_pickle_is_taken_for_either_of_its_two_networks(theirs, i3d, tmp_path, capsys):

@@ -55,6 +55,22 @@ def test_a_step_that_is_finite_says_so(dump, capsys):
     assert "parameters whose gradient is not finite: none" in out
 
 
+def test_a_step_with_drop_path_leaves_out_the_branches_that_it_left_out(dump, capsys):
+    losses = {}
+    for draw in (0.0, 0.99):  # all branches of both clips are left out, or none
+        for scale in (1.0, 9.0):
+            dropped = {"rate": 0.5, "draws": torch.full((15, 2), draw)}
+            path = dump(spoilt=False, drop_path=dropped)
+            state = read_state(path)
+            state["state_dict"]["net.blocks.5.res_blocks.2.branch2.norm_c.weight"].fill_(scale)
+            torch.save(state, path)
+            status, out = replay(capsys, path, "--json")
+            assert status == 0
+            losses[draw, scale] = json.loads(out)["loss"]
+    assert losses[0.0, 1.0] == losses[0.0, 9.0]
+    assert losses[0.99, 1.0] != losses[0.99, 9.0]
+
+
 @pytest.mark.parametrize(
     ("loss", "targets"),
     [

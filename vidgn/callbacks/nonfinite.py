@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from vidgn.description import KEY, Description
 from vidgn.escape import printable
+from vidgn.models.drop_path import DropPathSum
 from vidgn.whole_files import write_whole
 
 
@@ -159,6 +160,7 @@ class NonFiniteGuard(L.Callback):
                 "labels": self._batch.labels.cpu(),
                 **_targets(self._batch),
                 **_loss(module),
+                **_dropped(module),
                 "videos": names,
                 "batch": self._batch_idx,
                 "rank": trainer.global_rank,
@@ -178,6 +180,13 @@ def _loss(module: L.LightningModule) -> dict[str, Any]:
     """Return what the step minimized, as plain values."""
     loss = getattr(module, "loss", None)
     return {} if loss is None else {"minimized": loss.to_plain(), "teacher": module.teacher is not None}
+
+
+def _dropped(module: L.LightningModule) -> dict[str, Any]:
+    """Return the rate of drop path and what each sum drew, (sums, N); nothing for a net without it."""
+    sums = [part for part in module.modules() if isinstance(part, DropPathSum)]
+    draws = [part.draws.cpu() for part in sums if part.draws is not None]
+    return {"drop_path": {"rate": sums[-1].rate, "draws": torch.stack(draws)}} if draws else {}
 
 
 def _of_all_ranks(mine: Seen, world_size: int) -> list[Seen]:

@@ -25,6 +25,7 @@ from vidgn.whole_files import copy_whole
 
 _PUBLISHED = ("network", "classes")
 _CLIP = ("clip_len", "span", "crop")
+_BATCH = 8  # clips of a step of the distillation
 
 
 def run_convert(
@@ -56,11 +57,11 @@ def run_convert(
         scales: keep or fit.
         kernels: keep, scale or fit.
         num_groups: of gn.
-        distill: steps of 8 clips; None: none.
+        distill: steps of 8 clips, or of all training videos where they are fewer; None: none.
         device: auto, cpu, cuda or cuda:1.
         seed: of the clips.
         output: where to print.
-        as_json: print one JSON object.
+        as_json: print one JSON object; what the distillation prints goes to stderr.
         overwrite: replace `out` where it exists.
 
     Raises:
@@ -90,11 +91,13 @@ def run_convert(
     print(json.dumps(_plain(converted)) if as_json else converted, file=output, flush=True)
     if distill is None:
         return 0
+    notes = sys.stderr if as_json else output
     teacher = find_checkpoint(source)
     if not _is_own(teacher):  # its classes and videos may be named by options: write them down
         teacher = converted.path.absolute().with_suffix(".teacher.ckpt")
         convert(out=teacher, norm="frozen_bn", clips=1)
-    return run_distillation(converted.path, teacher=str(teacher), steps=distill, output=output)
+    batch = min(_BATCH, converted.num_train)
+    return run_distillation(converted.path, teacher=str(teacher), steps=distill, batch=batch, output=notes)
 
 
 def _take_published(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -114,7 +117,7 @@ def _check_distill(steps: int | None, typed: set[str]) -> None:
         )
 
 
-def distill_command(converted: Path, *, teacher: str, steps: int) -> list[str]:
+def distill_command(converted: Path, *, teacher: str, steps: int, batch: int = _BATCH) -> list[str]:
     """Return the options of `vidgn train` for a distillation on the videos that the converted checkpoint names."""
     about = read_checkpoint(converted).description
     known = list(OmegaConf.select(OmegaConf.load(CONFIGS / "data" / f"{about.data_name}.yaml"), "data"))  # its options
@@ -129,7 +132,7 @@ def distill_command(converted: Path, *, teacher: str, steps: int) -> list[str]:
         f"crop={about.crop}",
         f"model={about.model['name']}",
         *(f"model.{key}={about.model[key]}" for key in ("width", "dropout") if key in about.model),
-        "batch=8",
+        f"batch={batch}",
         f"epochs={steps}",  # each has one step or more; max_steps ends the run
         f"trainer.max_steps={steps}",
         f"trainer.val_check_interval={steps}",
@@ -153,11 +156,16 @@ def distill_folder(converted: Path) -> Path:
     return converted.absolute().with_suffix(".distill")
 
 
-def run_distillation(converted: Path, *, teacher: str, steps: int, output: TextIO) -> int:
-    """Train the converted checkpoint to imitate its teacher, in a process of its own; return its exit status."""
-    options = distill_command(converted, teacher=str(Path(teacher).absolute()), steps=steps)
+def run_distillation(converted: Path, *, teacher: str, steps: int, batch: int, output: TextIO) -> int:
+    """Train the converted checkpoint to imitate its teacher, in a process of its own; return its exit status.
+
+    What that process prints goes to stderr where `output` is stderr.
+    """
+    options = distill_command(converted, teacher=str(Path(teacher).absolute()), steps=steps, batch=batch)
     print(f"distilling: vidgn train {' '.join(options)}", file=output, flush=True)
-    status = subprocess.run([sys.executable, "-m", "vidgn", "train", *options], check=False).returncode
+    screen = sys.stderr if output is sys.stderr else None
+    command = [sys.executable, "-m", "vidgn", "train", *options]
+    status = subprocess.run(command, check=False, stdout=screen).returncode
     if status == 0:
         copy_whole(distill_folder(converted) / "checkpoints" / "last.ckpt", converted)
         print(f"distilled {steps} steps: {converted}", file=output, flush=True)

@@ -49,6 +49,7 @@ class ConvertedWeights(NamedTuple):
             net's top-1 class, in percent; None where the classifier is fresh.
         converted: the same of the converted net.
         clips: number of clips of each of the two.
+        num_train: training videos that there are.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class ConvertedWeights(NamedTuple):
     copied: float | None
     converted: float | None
     clips: int
+    num_train: int
 
     def __str__(self) -> str:
         """Show the layers and the agreement."""
@@ -134,7 +136,7 @@ def convert_weights(
         after = top1(student, test, on)
     write_converted(Path(out), student, about, options=options)
     copied, converted = (_agreement(given, expected) if has_classifier else None for given in (before, after))
-    return ConvertedWeights(Path(out), fits, copied, converted, len(test))
+    return ConvertedWeights(Path(out), fits, copied, converted, len(test), len(manifests["train"]))
 
 
 def _check_choices(norm: str, *, clips: int, batch: int) -> None:

@@ -72,8 +72,11 @@ def _described(path: Path, found: Published, *, network: str | None, classes: st
     pool1 = None if row.pool1 is None else row.pool1 if name != found.model else found.pool1
     words: dict[str, Any] = {"name": name, "width": row.width, "dropout": row.dropout}
     words |= {} if pool1 is None else {"pool1": pool1}
+    words |= {"nonlocal": found.nonlocal_blocks} if found.nonlocal_blocks else {}
     names = _class_names(path, found, classes)
-    net = build_model(name, num_classes=len(names), norm=make_norm(found.norm), pool1=pool1)
+    net = build_model(
+        name, num_classes=len(names), norm=make_norm(found.norm), pool1=pool1, nonlocal_blocks=found.nonlocal_blocks
+    )
     report = load_weights(net, path, classes=None)
     say(f"{path.name} ({found.source_format}): {name} with {found.norm}, {len(names)} classes, {report.loaded} tensors")
     for note in (*report.notes, *(found.notes if network is None else ())):

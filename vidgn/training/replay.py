@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidgn.checkpoint import read_checkpoint, read_state
 from vidgn.classifier import step_seed
 from vidgn.evaluation.restore import restore
 from vidgn.losses import loss_from_plain
+from vidgn.models.drop_path import add_drop_path
 
 
 class Replay(NamedTuple):
@@ -41,6 +42,7 @@ def replay(dump: str | Path) -> Replay:
     if not isinstance(step, dict):
         raise ValueError(f"{dump} is a checkpoint without a step to replay; give a file nonfinite-step*.pt")
     classifier = restore(checkpoint)
+    _drop_paths(classifier.net, step.get("drop_path"))
     classifier.train()
     bad_layers: list[str] = []
     for name, module in classifier.net.named_modules():
@@ -59,6 +61,13 @@ def replay(dump: str | Path) -> Replay:
     )
     layer = bad_layers[0] if bad_layers else None
     return Replay(float(loss.detach()), float(step["loss"]), bad, layer, bool(step.get("teacher", False)))
+
+
+def _drop_paths(net: nn.Module, dropped: Mapping[str, Any] | None) -> None:
+    """Give a net the drop path of the step with its draws; dumps of older versions do not have them."""
+    if dropped is not None:
+        for path, draws in zip(add_drop_path(net, dropped["rate"]), dropped["draws"], strict=True):
+            path.draws = draws
 
 
 def _loss_of(step: Mapping[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:

@@ -74,6 +74,13 @@ def test_group_norm_is_told_from_batch_norm(tmp_path):
     assert identify(saved(state, tmp_path))[:3] == ("slow_r50", "gn", 7)
 
 
+@pytest.mark.parametrize(("model", "count"), [("i3d_r50_8x8", 5), ("i3d_r50_8x8", 10), ("i3d_r101", 5)])
+def test_non_local_blocks_are_counted(model, count, tmp_path):
+    options = {"num_classes": 7, "norm": make_norm("bn"), "nonlocal_blocks": count}
+    found = identify(saved(empty_state(lambda: build_model(model, **options)), tmp_path))
+    assert (found.model, found.num_classes, found.nonlocal_blocks) == (model, 7, count)
+
+
 def test_a_caffe2_pickle_says_what_it_leaves_open(shapes, tmp_path):
     blobs = {name: np.zeros(shape, np.int8) for name, shape in shapes.items()}  # a quarter of the bytes
     (tmp_path / "i3d.pkl").write_bytes(pickle.dumps({"blobs": blobs}))

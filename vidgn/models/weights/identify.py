@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from vidgn.models.builders.nonlocal_blocks import NONLOCAL_POSITIONS
 from vidgn.models.registry import MODELS, Clip, build_model
 from vidgn.models.weights.formats import Channels
 from vidgn.models.weights.load import rename_tensors
@@ -28,6 +29,7 @@ class Published(NamedTuple):
         std: likewise.
         source_format: whose file it is.
         notes: what names and shapes leave open.
+        nonlocal_blocks: of an I3D: 0, 5 or 10.
     """
 
     model: str
@@ -40,6 +42,7 @@ class Published(NamedTuple):
     std: Channels
     source_format: str
     notes: tuple[str, ...]
+    nonlocal_blocks: int = 0
 
 
 def identify(path: str | Path) -> Published:
@@ -56,16 +59,17 @@ def identify(path: str | Path) -> Published:
         kind = "weights of a picture net" if form.pictures else "a vidgn checkpoint, which describes itself"
         raise ValueError(f"{path} holds {kind}, not a published video net; use it with init={path}.")
     norm: Literal["bn", "gn"] = "bn" if any(_is_statistic(name) for name in opened.tensors) else "gn"
-    for name in sorted(MODELS, key=lambda name: MODELS[name].pool1 not in (None, form.pool1)):  # its own stem first
-        num_classes = _fits(opened, name, norm=norm)
+    for name, nonlocal_blocks in _candidates(opened):
+        num_classes = _fits(opened, name, norm=norm, nonlocal_blocks=nonlocal_blocks)
         if num_classes is not None:
             pool1 = form.pool1 if MODELS[name].pool1 is not None else None
             clip = MODELS["i3d_r50_8x8" if pool1 == "pytorchvideo" else name].clip
             classes = kinetics400() if form.kinetics and num_classes == 400 else None
             notes = _OPEN.get((form.name, name), ())
             return Published(
-                name, norm, num_classes, pool1, clip, classes, form.pixels.mean, form.pixels.std, form.name, notes
-            )
+                name, norm, num_classes, pool1, clip, classes, form.pixels.mean, form.pixels.std, form.name, notes,
+                nonlocal_blocks,
+            )  # fmt: skip
     raise ValueError(
         f"{path} ({form.name}) has the tensors of no network here; there are {', '.join(MODELS)}, at their published"
         " width, with batch or group norm."
@@ -80,9 +84,19 @@ _OPEN = {
 }
 
 
-def _fits(opened: Source, name: str, *, norm: str) -> int | None:
+def _candidates(opened: Source) -> list[tuple[str, int]]:
+    """Return the networks that a file may be of, those with its own stem first, and their non-local blocks."""
+    names = sorted(MODELS, key=lambda name: MODELS[name].pool1 not in (None, opened.format.pool1))
+    if not any("nonlocal" in name for name in opened.tensors):
+        return [(name, 0) for name in names]
+    counts = {count for _, count in NONLOCAL_POSITIONS}
+    depths = {name: 101 if name.endswith("r101") else 50 for name in names if MODELS[name].pool1 is not None}
+    return [(name, count) for name in depths for count in sorted(counts) if (depths[name], count) in NONLOCAL_POSITIONS]
+
+
+def _fits(opened: Source, name: str, *, norm: str, nonlocal_blocks: int) -> int | None:
     """Give the number of classes with which a network has exactly a file's names and shapes, else None."""
-    own = _shapes(name, num_classes=1, norm=norm)
+    own = _shapes(name, num_classes=1, norm=norm, nonlocal_blocks=nonlocal_blocks)
     state, unexpected = rename_tensors(opened, own)
     theirs = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     ours = {name: tensor for name, tensor in own.items() if not name.endswith("num_batches_tracked")}
@@ -94,9 +108,10 @@ def _fits(opened: Source, name: str, *, norm: str) -> int | None:
 
 
 @cache
-def _shapes(name: str, *, num_classes: int, norm: str) -> dict[str, Tensor]:
+def _shapes(name: str, *, num_classes: int, norm: str, nonlocal_blocks: int) -> dict[str, Tensor]:
     with torch.device("meta"):
-        return build_model(name, num_classes=num_classes, norm=make_norm(norm)).state_dict()
+        net = build_model(name, num_classes=num_classes, norm=make_norm(norm), nonlocal_blocks=nonlocal_blocks)
+    return net.state_dict()
 
 
 def _is_statistic(name: str) -> bool:
