@@ -225,14 +225,14 @@ def _as_overrides(options: Mapping[str, Any], *, config_name: str, folder: Path 
 
     top = top_options(config_name, folder or CONFIGS)
     of_data = (DataSpec if folder in (None, CONFIGS) else ImagesSpec).__dataclass_fields__
-    words = []
+    overrides = []
     for name, value in options.items():
         key = f"data.{name}" if name not in top and name in of_data else name
         if isinstance(value, Mapping):
-            words += [f"{key}.{inner}={_as_text(item)}" for inner, item in value.items()]
+            overrides += [f"{key}.{inner}={_as_text(item)}" for inner, item in value.items()]
         else:
-            words.append(f"{key}={_as_text(value)}")
-    return words
+            overrides.append(f"{key}={_as_text(value)}")
+    return overrides
 
 
 def _as_text(value: Any) -> str:

@@ -80,18 +80,18 @@ def accuracies(predictions: Sequence[Prediction], *, ranks: Ranks | None = None)
         predictions: of all videos.
         ranks: how many answers come before the right one; None: before the label.
     """
-    found = [item for item in predictions if item.scores is not None]
+    scored = [item for item in predictions if item.scores is not None]
     places = torch.zeros(0)
-    if found:
-        scores = torch.from_numpy(np.array([item.scores for item in found], dtype=np.float64))  # (N, Q)
-        labels = torch.tensor([item.label for item in found])
-        places = label_ranks(scores, labels) if ranks is None else ranks(scores, [item.video for item in found])
+    if scored:
+        scores = torch.from_numpy(np.array([item.scores for item in scored], dtype=np.float64))  # (N, Q)
+        labels = torch.tensor([item.label for item in scored])
+        places = label_ranks(scores, labels) if ranks is None else ranks(scores, [item.video for item in scored])
     total = max(1, len(predictions))
     return {
         "video_top1": 100 * int((places < 1).sum()) / total,
         "video_top5": 100 * int((places < 5).sum()) / total,
-        "clip_top1": 100 * sum(item.views_top1 / item.views for item in found) / total,
-        "clip_top5": 100 * sum(item.views_top5 / item.views for item in found) / total,
+        "clip_top1": 100 * sum(item.views_top1 / item.views for item in scored) / total,
+        "clip_top5": 100 * sum(item.views_top5 / item.views for item in scored) / total,
     }
 
 

@@ -92,7 +92,7 @@ def checkpoint_of(given: str | Path, *, option: str = "ckpt=") -> Path:
     if not path.is_dir():
         return path
     places = [folder / name for name in ("best.ckpt", "last.ckpt") for folder in (path / "checkpoints", path)]
-    file = next((place for place in places if place.is_file()), None)
+    file = next((candidate for candidate in places if candidate.is_file()), None)
     if file is None:
         raise FileNotFoundError(
             f"{option}{path} is a folder without checkpoints/best.ckpt; give a run folder of train.py or a .ckpt file."

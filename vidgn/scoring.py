@@ -115,8 +115,8 @@ class ViewScorer:
                 video.taken = end
                 yield from self._done(piece.video)
             if video.taken < end:
-                found = video.taken - piece.first_view
-                raise RuntimeError(_wrong(piece.video, f"{found} views came instead of {piece.num_views}"))
+                received = video.taken - piece.first_view
+                raise RuntimeError(_wrong(piece.video, f"{received} views came instead of {piece.num_views}"))
 
     def finish(self) -> Iterator[Prediction]:
         """Score the groups that are not full; yield the predictions that were still open.

@@ -120,9 +120,9 @@ class RankedScores:
         counts = np.ones(len(self.order)) if weights is None else weights
         weight = counts[self.order]
         hits = weight * self.positive
-        found = np.take_along_axis(hits.cumsum(0), self.ends, 0)
+        true_positives = np.take_along_axis(hits.cumsum(0), self.ends, 0)
         called = np.take_along_axis(weight.cumsum(0), self.ends, 0)
-        precision = found / np.maximum(called, 1)
+        precision = true_positives / np.maximum(called, 1)
         total = hits.sum(0)
         return np.where(total > 0, (hits * precision).sum(0) / np.where(total > 0, total, 1), np.nan)
 

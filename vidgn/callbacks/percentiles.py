@@ -81,10 +81,10 @@ def find_layer(net: nn.Module, name: str) -> nn.Module:
 
 def stage_convs(net: nn.Module) -> dict[str, nn.Module]:
     """Return the last convolution of each stage of bottleneck blocks, `res2` first; two paths: of the first."""
-    found: dict[str, nn.Module] = {}
+    chosen: dict[str, nn.Module] = {}
     for block in net.get_submodule("blocks").children():
         parts = [(name.split("."), part) for name, part in block.named_modules()]
         convs = [part for name, part in parts if name[-1] == "conv_c" and name[:2] != _FAST_PATH]
         if convs:
-            found[f"res{len(found) + 2}"] = convs[-1]
-    return found
+            chosen[f"res{len(chosen) + 2}"] = convs[-1]
+    return chosen

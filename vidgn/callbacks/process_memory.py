@@ -29,9 +29,9 @@ def proportional_bytes(pid: int) -> int:
 
 def descendants(pid: int) -> list[int]:
     """Return the children of a process, theirs, and so on: reading processes and their helpers."""
-    found: list[int] = []
+    processes: list[int] = []
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             for child in (thread / "children").read_text().split():
-                found += [int(child), *descendants(int(child))]
-    return found
+                processes += [int(child), *descendants(int(child))]
+    return processes

@@ -101,7 +101,7 @@ class Pace(L.Callback):
         seconds = time.monotonic() - self._began - self._paused
         self.data_share = 100 * min(1.0, (_waited(trainer) - self._waited) / seconds)
         own, others = proportional_bytes(os.getpid()), sum(map(proportional_bytes, descendants(os.getpid())))
-        found: dict[str, float] = {
+        figures: dict[str, float] = {
             "pace/clips_per_second": self._clips * trainer.world_size / seconds,
             "pace/data_share": self.data_share,
             "pace/memory_gb": (own + others) / 1e9,
@@ -109,37 +109,37 @@ class Pace(L.Callback):
             "pace/bad_videos": _count_bad(trainer),
         }
         if trainer.strategy.root_device.type == "cuda":
-            found["pace/gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
+            figures["pace/gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
             torch.cuda.reset_peak_memory_stats()
-        self._log(trainer, found)
-        self._say(trainer, found)
+        self._log(trainer, figures)
+        self._say(trainer, figures)
         self._begin(trainer)
 
-    def _log(self, trainer: L.Trainer, found: Mapping[str, float]) -> None:
-        place = {"step": trainer.global_step, "epoch": trainer.current_epoch, "time": round(time.time(), 3)}
-        rounded = {name: round(value, 4) for name, value in found.items()}
+    def _log(self, trainer: L.Trainer, figures: Mapping[str, float]) -> None:
+        position = {"step": trainer.global_step, "epoch": trainer.current_epoch, "time": round(time.time(), 3)}
+        rounded = {name: round(value, 4) for name, value in figures.items()}
         with self.file.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS).writerow({**place, **rounded})
+            csv.DictWriter(file, COLUMNS).writerow({**position, **rounded})
         for log in trainer.loggers:
             if not isinstance(log, self.but_not):
-                log.log_metrics(dict(found), step=trainer.global_step)
+                log.log_metrics(dict(figures), step=trainer.global_step)
 
-    def _say(self, trainer: L.Trainer, found: Mapping[str, float]) -> None:
+    def _say(self, trainer: L.Trainer, figures: Mapping[str, float]) -> None:
         if self.word != self._said:
             self._said = self.word
             print(
-                f"step {trainer.global_step}: {self.word}: {found['pace/clips_per_second']:.1f} clips/s, waiting for "
+                f"step {trainer.global_step}: {self.word}: {figures['pace/clips_per_second']:.1f} clips/s, waiting for "
                 f"data {self.data_share:.0f} % of the time"
                 + ("; data.num_workers, prepared files or data.clips_per_video help" * (self.word == "data-bound")),
                 flush=True,
             )
         quarantine = getattr(trainer.datamodule, "quarantine", None)  # type: ignore[attr-defined]
-        if quarantine is not None and found["pace/bad_videos"] > self._bad:
+        if quarantine is not None and figures["pace/bad_videos"] > self._bad:
             for row in quarantine.rows()[self._bad :]:
                 what = "replaced by others" if row.split == "train" else "counted as wrong"
                 line = f"unreadable video: {row.video}: {row.error}; {what}, listed in {quarantine.path}"
                 print(printable(line), flush=True)
-            self._bad = int(found["pace/bad_videos"])
+            self._bad = int(figures["pace/bad_videos"])
 
 
 _ALL_METRICS = 66  # columns of a terminal; with fewer the bar shows the loss alone
@@ -155,11 +155,11 @@ class Bar(EpochTitleBar):
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """Return Lightning's metrics without its version, and this callback's, in short names for one line."""
         names = {"train/loss": "loss", "val/error": "val error"}
-        found = {names.get(key, key): value for key, value in super().get_metrics(trainer, pl_module).items()}
-        found.pop("v_num", None)
+        metrics = {names.get(key, key): value for key, value in super().get_metrics(trainer, pl_module).items()}
+        metrics.pop("v_num", None)
         if get_console().width < _ALL_METRICS:
-            return {name: value for name, value in found.items() if name == "loss"}
-        return {**found, **self._pace.bar()}
+            return {name: value for name, value in metrics.items() if name == "loss"}
+        return {**metrics, **self._pace.bar()}
 
     def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:
         """Return the columns that fit one line of the terminal beside the metrics."""

@@ -33,19 +33,19 @@ def eval_command(words: Words = None) -> None:
     _run("eval", words or [], job)
 
 
-def _run(name: str, words: Sequence[str], job: Callable[..., Any]) -> None:
+def _run(name: str, arguments: Sequence[str], job: Callable[..., Any]) -> None:
     from vidgn.cli.option_table import print_options
     from vidgn.detection.dispatch import choose_options
     from vidgn.runs.command_line import CONFIGS, command
 
     flags = {"--help", "-h", "--options"}
-    if flags & set(words):
-        if "--options" not in words:
+    if flags & set(arguments):
+        if "--options" not in arguments:
             print(_USAGE[name])
-        overrides = [word for word in words if word not in flags]
+        overrides = [word for word in arguments if word not in flags]
         print_options(name, overrides, configs=choose_options(overrides) if name == "train" else CONFIGS)
         return
-    sys.argv = [f"vidgn {name}", *words]
+    sys.argv = [f"vidgn {name}", *arguments]
     command(name, choose_options=choose_options if name == "train" else None)(job)()
 
 

@@ -72,13 +72,13 @@ def run() -> None:
         os._exit(stop.code or 0)
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Run the command line `words` (default: the process's own) and exit.
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line `arguments` (default: the process's own) and exit.
 
     A user's mistake is one sentence on stderr and status 2; VIDGN_TRACEBACK=1 shows where it was noticed.
     """
     try:
-        app(args=None if words is None else list(words), prog_name="vidgn")
+        app(args=None if arguments is None else list(arguments), prog_name="vidgn")
     except BrokenPipeError:  # `vidgn ... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

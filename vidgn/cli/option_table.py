@@ -107,8 +107,8 @@ def _folder(configs: Path, group: str) -> Path:
 
 def _defaults(path: Path) -> dict[str, str]:
     """Return the groups of a main file with their default choices."""
-    found = re.findall(r"^  - (\w+): ([\w]+)", path.read_text("utf-8"), flags=re.MULTILINE)
-    return {group: "" if choice == "null" else choice for group, choice in found}
+    groups = re.findall(r"^  - (\w+): ([\w]+)", path.read_text("utf-8"), flags=re.MULTILINE)
+    return {group: "" if choice == "null" else choice for group, choice in groups}
 
 
 def _of_group(configs: Path, group: str, choice: str) -> Iterator[Option]:

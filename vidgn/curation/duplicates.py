@@ -65,7 +65,7 @@ def find_twins(
         for row in range(len(manifest))
     ]
     paths = [manifest.path(row) for manifest in distinct.values() for row in range(len(manifest))]
-    found: dict[tuple[int, int], tuple[str, str]] = {}
+    twins: dict[tuple[int, int], tuple[str, str]] = {}
     kinds: list[tuple[Iterable[Sequence[int]], str, str]] = [
         (_alike(rows, lambda row: row.file), "the same file", "certain"),
         (_alike(rows, lambda row: _source(row.file)), "the same source name", "likely"),
@@ -77,10 +77,10 @@ def find_twins(
     for groups, why, sure in kinds:
         for group in groups:
             for one, other in _pairs(rows, group, within=within):
-                found.setdefault((one, other), (why, sure))
+                twins.setdefault((one, other), (why, sure))
     return [
         Twin(rows[a].name, rows[a].split, rows[b].name, rows[b].split, why, sure)
-        for (a, b), (why, sure) in sorted(found.items())
+        for (a, b), (why, sure) in sorted(twins.items())
     ]
 
 

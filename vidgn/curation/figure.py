@@ -49,8 +49,8 @@ def _draw(axes: Any, values: Sequence[float], title: str, *, bars: bool = True) 
         turned = 45 if len(distinct) > 7 else 0
         axes.set_xticks(range(len(distinct)), [f"{value:g}" for value in distinct], rotation=turned)
         axes.set_xlim(-0.9, max(len(distinct), 4) - 0.1)
-        for place, count in enumerate(counts):
-            axes.annotate(f"{count:,}", (place, count), (0, 2), textcoords="offset points", ha="center", fontsize=8)
+        for position, count in enumerate(counts):
+            axes.annotate(f"{count:,}", (position, count), (0, 2), textcoords="offset points", ha="center", fontsize=8)
         axes.margins(y=0.15)
     else:
         axes.hist(values, bins=np.linspace(0, distinct[-1], 31), color=_COLOUR)

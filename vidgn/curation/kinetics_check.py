@@ -46,7 +46,7 @@ class Finding(NamedTuple):
 
     Attributes:
         about: what.
-        found: in words.
+        found: what the check saw, as a sentence.
         points: by how much top-1 may be off because of it, at most; None: it was never measured; 0.0: it is as it
             should be.
         advice: what to do or to report; empty where all is well.
@@ -58,11 +58,11 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def run_reproduce(words: Sequence[str], *, check: bool, sample: int, out: TextIO, as_json: bool = False) -> int:
+def run_reproduce(overrides: Sequence[str], *, check: bool, sample: int, out: TextIO, as_json: bool = False) -> int:
     """Print the commands, or with `check` the findings; return 1 where a number would not be comparable.
 
     Args:
-        words: data.root=DIR and, as for train.py, data.train, data.val, data.classes, data.passport.
+        overrides: data.root=DIR and, as for train.py, data.train, data.val, data.classes, data.passport.
         check: look at the data.
         sample: videos of each split to open where there is no passport.
         out: where to print.
@@ -75,7 +75,7 @@ def run_reproduce(words: Sequence[str], *, check: bool, sample: int, out: TextIO
         lines = [_command(name, cell) for name, cell in TABLE8.items()]
         print(json.dumps({n: c._asdict() for n, c in TABLE8.items()}) if as_json else "\n".join(lines), file=out)
         return 0
-    spec = _spec(words)
+    spec = _spec(overrides)
     manifests = read_manifests(spec)
     passport = None if spec.passport is None else read_passport(spec.passport)
     findings = check_copy(manifests, passport=passport, sample=sample)
@@ -128,24 +128,24 @@ def _rows(split: str, manifest: Manifest) -> Finding:
 def _missing_val(val: Manifest, rows: Sequence[VideoFacts] | None) -> Finding:
     gone = _gone(val, rows)
     error = 100 * math.sqrt(0.73 * 0.27 / max(1, len(val) - gone))
-    found = f"{gone:,} of {len(val):,} missing or broken; the paper's code had {len(val) - SCORED:,} missing or fewer"
-    if len(val) != ANNOTATED["val"]:
-        found = f"{gone:,} of {len(val):,} missing or broken"
+    observed = f"{gone:,} of {len(val):,} missing or broken"
+    if len(val) == ANNOTATED["val"]:
+        observed += f"; the paper's code had {len(val) - SCORED:,} missing or fewer"
     if not gone:
         return Finding("val: missing", f"none (standard error of a top-1 of 73 %: {error:.2f} points)", 0.0)
     advice = (
         f"vidgn counts them as wrong, which takes up to {73 * gone / len(val):.2f} points off a top-1 of 73 %; report "
         f"the accuracy of the scored ones beside it (standard error {error:.2f})"
     )
-    return Finding("val: missing", found, _lost_val(gone, len(val)), advice)
+    return Finding("val: missing", observed, _lost_val(gone, len(val)), advice)
 
 
 def _missing_train(train: Manifest, rows: Sequence[VideoFacts] | None) -> Finding:
     gone = _gone(train, rows)
     if not gone:
         return Finding("train: missing", "none", 0.0)
-    found = f"{gone:,} of {len(train):,} missing or broken"
-    return Finding("train: missing", found, _lost_train(gone * ANNOTATED["train"] / len(train)), "state the number")
+    observed = f"{gone:,} of {len(train):,} missing or broken"
+    return Finding("train: missing", observed, _lost_train(gone * ANNOTATED["train"] / len(train)), "state the number")
 
 
 def _files(rows: Sequence[VideoFacts], *, whole: bool) -> list[Finding]:
@@ -181,12 +181,12 @@ def _files(rows: Sequence[VideoFacts], *, whole: bool) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _share(about: str, odd: Sequence[VideoFacts], good: Sequence[VideoFacts], found: str, advice: str) -> Finding:
+def _share(about: str, odd: Sequence[VideoFacts], good: Sequence[VideoFacts], observed: str, advice: str) -> Finding:
     """Make a finding of videos that are not as the paper's; up to one in a hundred cannot move a number by much."""
     if not odd:
-        return Finding(about, found, 0.0)
+        return Finding(about, observed, 0.0)
     share = len(odd) / len(good)
-    return Finding(about, found, 100 * share if share * 100 <= TOLERANCE else None, advice)
+    return Finding(about, observed, 100 * share if share * 100 <= TOLERANCE else None, advice)
 
 
 def _gone(manifest: Manifest, rows: Sequence[VideoFacts] | None) -> int:
@@ -208,12 +208,12 @@ def _lost_train(gone: float) -> float:
     return lost * gone / (ANNOTATED["train"] - had)
 
 
-def _spec(words: Sequence[str]) -> DataSpec:
+def _spec(overrides: Sequence[str]) -> DataSpec:
     given = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for override in overrides:
+        name, equals, value = override.partition("=")
         if not equals or name not in _WORDS:
-            raise ValueError(f"unknown option {word!r}; use {', '.join(f'{name}=...' for name in _WORDS)}.")
+            raise ValueError(f"unknown option {override!r}; use {', '.join(f'{name}=...' for name in _WORDS)}.")
         given[name.removeprefix("data.")] = value
     if "root" not in given:
         raise ValueError("data.root is missing; name the folder of your copy: vidgn reproduce --check data.root=DIR.")

@@ -25,7 +25,7 @@ def sample_facts(manifest: Manifest, *, count: int) -> list[VideoFacts]:
     missing = set(manifest.missing())
     names = [name for name in map(manifest.video_id, range(len(manifest))) if name not in missing]
     places = np.unique(np.linspace(0, max(0, len(names) - 1), min(count, len(names))).round().astype(int))
-    return [_facts(Path(manifest.root), names[place]) for place in places.tolist()]
+    return [_facts(Path(manifest.root), names[index]) for index in places.tolist()]
 
 
 def _facts(root: Path, name: str) -> VideoFacts:

@@ -55,19 +55,19 @@ def pack(
     owned = {split: _owned(out, split) for split in manifests}
     total, done, tars = sum(map(len, manifests.values())), 0, []
     for split, manifest in manifests.items():
-        found: list[tuple[Path, ShardIndex]] = []
+        written: list[tuple[Path, ShardIndex]] = []
         for rows in _cut(manifest, int(1e6 * megabytes)):
-            tar = out / f"{split}-{len(found):06d}.tar"
+            tar = out / f"{split}-{len(written):06d}.tar"
             own = partial(_is_listed, owned[split])
             check_outputs([tar], option=f"tars in {out}", overwrite=overwrite, is_own=own)
-            found.append((tar, _tar(manifest, rows, tar)))
+            written.append((tar, _tar(manifest, rows, tar)))
             done += len(rows)
             if progress is not None:
                 progress(done, total)
-        _write_index(found, manifest.classes)
-        for name in owned[split] - {tar.name for tar, _ in found}:
+        _write_index(written, manifest.classes)
+        for name in owned[split] - {tar.name for tar, _ in written}:
             (out / name).unlink(missing_ok=True)
-        tars += [tar for tar, _ in found]
+        tars += [tar for tar, _ in written]
     return tars
 
 
@@ -132,10 +132,10 @@ def _write_tar(part: Path, manifest: Manifest, rows: list[int]) -> None:
         for key, row in enumerate(rows):
             video = manifest.path(row)
             label = manifest.label(row)
-            told = {"name": manifest.video_id(row), "label": manifest.classes[label]}
+            record = {"name": manifest.video_id(row), "label": manifest.classes[label]}
             with open(video, "rb") as file:
                 _add(tar, f"{key:09d}{Path(video).suffix.lower()}", file, os.fstat(file.fileno()).st_size)
-            for suffix, text in ((".cls", str(label)), (".json", json.dumps(told))):
+            for suffix, text in ((".cls", str(label)), (".json", json.dumps(record))):
                 _add(tar, f"{key:09d}{suffix}", io.BytesIO(text.encode()), len(text.encode()))
     with part.open("rb") as file:
         os.fsync(file.fileno())
@@ -147,17 +147,17 @@ def _add(tar: tarfile.TarFile, name: str, file: io.BufferedReader | io.BytesIO, 
     tar.addfile(info, file)
 
 
-def _write_index(found: list[tuple[Path, ShardIndex]], classes: tuple[str, ...]) -> None:
+def _write_index(indexes: list[tuple[Path, ShardIndex]], classes: tuple[str, ...]) -> None:
     joined = ShardIndex(
-        [name for _, index in found for name in index.names],
-        np.concatenate([index.labels for _, index in found]),
-        np.concatenate([np.full(len(index.names), number, np.int32) for number, (_, index) in enumerate(found)]),
-        np.concatenate([index.starts for _, index in found]),
-        np.concatenate([index.sizes for _, index in found]),
+        [name for _, index in indexes for name in index.names],
+        np.concatenate([index.labels for _, index in indexes]),
+        np.concatenate([np.full(len(index.names), number, np.int32) for number, (_, index) in enumerate(indexes)]),
+        np.concatenate([index.starts for _, index in indexes]),
+        np.concatenate([index.sizes for _, index in indexes]),
         classes,
     )
-    target = Path(index_name(str(found[0][0])))
-    tars = [tar for tar, _ in found]
+    target = Path(index_name(str(indexes[0][0])))
+    tars = [tar for tar, _ in indexes]
     sizes = [tar.stat().st_size for tar in tars]
     with replacing(target) as part:
         save_index(part, joined, shards=[tar.name for tar in tars], shard_sizes=sizes)

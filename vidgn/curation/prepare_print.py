@@ -54,11 +54,11 @@ def prepare_summary(rows: Sequence[Prepared], speed: ReadSpeed) -> str:
     good = [row for row in rows if row.error is None]
     lines = [f"{len(good):,} of {len(rows):,} videos prepared, {sum(row.frames for row in good):,} frames"]
     if good:
-        told = totals(rows)
+        sums = totals(rows)
         psnr = sorted(row.psnr for row in good)
         lines += [
             f"{'':24s}{'source':>12s}{'prepared':>12s}{'ratio':>8s}",
-            _line("size (MB)", told["source_mb"], told["prepared_mb"]),
+            _line("size (MB)", sums["source_mb"], sums["prepared_mb"]),
             _line("32x2 clip (CPU ms)", speed.source, speed.prepared),
             f"PSNR of the luma: least {psnr[0]:.1f} dB, median {statistics.median(psnr):.1f} dB; speed: median of "
             f"{len(_STARTS)} clips from each of {speed.videos} videos",

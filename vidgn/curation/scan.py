@@ -103,13 +103,13 @@ def verify(
     """
     rows = read_passport(passport)
     _check_paths(rows, root, passport)
-    found = []
+    changed = []
     for count, row in enumerate(spread(partial(_compare, seconds), rows, workers=workers), 1):
         if row.status != "ok":
-            found.append(row)
+            changed.append(row)
         if progress is not None:
             progress(count, len(rows))
-    return sorted(found)
+    return sorted(changed)
 
 
 def run_scan(
@@ -143,9 +143,10 @@ def run_verify(
 
 def run_compare_passports(first: str, second: str, *, out: TextIO, as_json: bool = False) -> int:
     """Say in what a passport differs from another one or from a published list; 1 where they differ."""
-    found = compare_with(read_passport(first), second)
-    print(json.dumps(found) if as_json else describe_differences(found, first=first, second=second), file=out)
-    return int(any(found.values()))
+    differences = compare_with(read_passport(first), second)
+    text = json.dumps(differences) if as_json else describe_differences(differences, first=first, second=second)
+    print(text, file=out)
+    return int(any(differences.values()))
 
 
 def run_duplicates(source: str, *, out: TextIO, as_json: bool = False) -> int:

@@ -35,11 +35,11 @@ class Buffers:
 
     def _memory(self, size: int) -> NDArray[np.uint8]:
         kept: list[NDArray[np.uint8]] = self._local.__dict__.setdefault("kept", [])
-        for place in range(len(kept)):
-            if sys.getrefcount(kept[place]) == _UNUSED:
-                if kept[place].nbytes < size:
-                    kept[place] = _reserve(size)
-                return kept[place]
+        for index in range(len(kept)):
+            if sys.getrefcount(kept[index]) == _UNUSED:
+                if kept[index].nbytes < size:
+                    kept[index] = _reserve(size)
+                return kept[index]
         memory = _reserve(size)
         if len(kept) < _KEPT:
             kept.append(memory)

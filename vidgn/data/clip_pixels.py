@@ -29,8 +29,8 @@ class ClipCut:
         self._rows = slice(box.top, box.top + box.height)
         self._columns = slice(box.left, box.left + box.width)
         self._places: dict[int, list[int]] = {}
-        for place, index in enumerate(wanted.tolist()):
-            self._places.setdefault(index, []).append(place)
+        for position, index in enumerate(wanted.tolist()):
+            self._places.setdefault(index, []).append(position)
         self._pixels = _buffers.empty((len(wanted), box.height, box.width, 3))  # (T,h,w,3)
 
     def take(self, index: int, picture: Picture) -> None:
@@ -38,8 +38,8 @@ class ClipCut:
         places = self._places.get(index, ())
         if places:
             part = picture.pixels(self._rows, self._columns, order=self._order)
-            for place in places:
-                self._pixels[place] = part
+            for position in places:
+                self._pixels[position] = part
 
     def resized(self) -> Tensor:
         """Return the clip, uint8 (3,T,S,S), which lies in memory as (T,S,S,3); what `apply_train_view` makes."""

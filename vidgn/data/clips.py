@@ -163,8 +163,8 @@ def random_draws(seed: int, *, epoch: int, video: int, view: int, count: int) ->
             raise ValueError(f"{name} ({value}) must be in 0..2^64-1.")
     key = np.array([seed, _STREAM], dtype=np.uint64)
     counter = np.array([0, view, video, epoch], dtype=np.uint64)
-    words: NDArray[np.uint64] = np.random.Philox(key=key, counter=counter).random_raw(count)
-    fractions = (words >> np.uint64(11)).astype(np.float64)
+    integers: NDArray[np.uint64] = np.random.Philox(key=key, counter=counter).random_raw(count)
+    fractions = (integers >> np.uint64(11)).astype(np.float64)
     return np.ldexp(fractions, -53)
 
 

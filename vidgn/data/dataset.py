@@ -120,12 +120,13 @@ class ClipDataset(Dataset[ClipSample]):
             return self._sample(epoch, video, turn)
         if self.stream == "val":
             return self._good(self.quarantine, epoch, video, 0) or self._failed(video)
-        place = [video, *self._substitutes(epoch, video)]
-        for candidate in place:
+        candidates = [video, *self._substitutes(epoch, video)]
+        for candidate in candidates:
             sample = self._good(self.quarantine, epoch, candidate, turn)
             if sample is not None:
                 return sample
-        raise VideoDecodeError(self.manifest.path(video), f"it and the {len(place) - 1} videos drawn for it are bad")
+        drawn = len(candidates) - 1
+        raise VideoDecodeError(self.manifest.path(video), f"it and the {drawn} videos drawn for it are bad")
 
     def _good(self, quarantine: Quarantine, epoch: int, video: int, turn: int) -> ClipSample | None:
         """Read a video, or record it as unreadable; each unreadable one is tried once per run."""

@@ -92,8 +92,8 @@ def _motions(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     if spec.root:
         check_drawing_root(spec.root, data="motions")
     folder = prepare_motions(spec.root or cache_folder(), spec=motions, progress=wanted.progress)
-    found = {split: Manifest.from_folder(folder, split=split) for split in wanted.splits}
-    return found if spec.opposites == "apart" else {split: join_opposites(found[split]) for split in found}
+    manifests = {split: Manifest.from_folder(folder, split=split) for split in wanted.splits}
+    return manifests if spec.opposites == "apart" else {split: join_opposites(manifests[split]) for split in manifests}
 
 
 def _exposures(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
@@ -106,8 +106,8 @@ def _exposures(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
 
 def _sizes(spec: DataSpec) -> dict[str, int]:
     """Return the numbers of videos per class of an embedded data set."""
-    words = (("train", spec.train), ("val", spec.val), ("test", spec.test))
-    return {split: int(value) for split, value in words if value is not None}
+    counts = (("train", spec.train), ("val", spec.val), ("test", spec.test))
+    return {split: int(value) for split, value in counts if value is not None}
 
 
 def _images(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
@@ -126,14 +126,14 @@ def _folder(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
 def _kinetics400(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:
     assert spec.root is not None
     read = partial(Manifest.from_kinetics, spec.root, first_label=spec.first_label)
-    found: dict[Split, Manifest] = {}
+    manifests: dict[Split, Manifest] = {}
     if "train" in wanted.splits:
-        found["train"] = read(split="train", annotation=_file(spec.train), classes_file=spec.classes)
+        manifests["train"] = read(split="train", annotation=_file(spec.train), classes_file=spec.classes)
         # A validation file that lacks a class must not shift the indices of the others.
-        val = read(split="val", annotation=_file(spec.val), classes=found["train"].classes)
+        val = read(split="val", annotation=_file(spec.val), classes=manifests["train"].classes)
     else:
         val = read(split="val", annotation=_file(spec.val), classes_file=spec.classes, num_classes=wanted.num_classes)
-    return {split: found.get(split, val) for split in wanted.splits}
+    return {split: manifests.get(split, val) for split in wanted.splits}
 
 
 def _shards(spec: DataSpec, wanted: _Wanted) -> dict[Split, Manifest]:

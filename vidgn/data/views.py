@@ -194,17 +194,17 @@ def _resized(reader: Reader, wanted: NDArray[np.int64], *, short_side: int) -> T
     """Read frames and scale each to this short side, uint8 (3,U,h,w); pixels lie in memory as (U,h,w,3)."""
     pictures = reader.frames(wanted)
     out, group = torch.empty(0), np.empty(0, np.uint8)
-    for place, (_, frame) in enumerate(pictures):
-        if not place:
+    for position, (_, frame) in enumerate(pictures):
+        if not position:
             size = scaled_size(*frame.shape[:2], short_side=short_side)
             _check_size(reader, len(wanted), size, short_side=short_side)
             out = torch.from_numpy(_frames.empty((len(wanted), *size, 3)))
             group = _groups.empty((_GROUP, *frame.shape))
         if frame.shape[:2] == size:
-            out[place].numpy()[:] = frame
+            out[position].numpy()[:] = frame
             continue
-        slot = place % _GROUP
+        slot = position % _GROUP
         group[slot] = frame  # without padding: torch is three times slower on padded rows
-        if slot == _GROUP - 1 or place == len(wanted) - 1:
-            resize_into(group[: slot + 1], out[place - slot : place + 1])
+        if slot == _GROUP - 1 or position == len(wanted) - 1:
+            resize_into(group[: slot + 1], out[position - slot : position + 1])
     return out.permute(3, 0, 1, 2)

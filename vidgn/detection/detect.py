@@ -30,7 +30,7 @@ def detect_images(
         images: uint8 (3,H,W), resized.
         sides: height and width of each image as it was read.
     """
-    found = []
+    detections = []
     rows = net(normalize_images(normalize, images))
     for row, image, (height, width) in zip(rows, images, sides, strict=True):
         scale = row["boxes"].new_tensor([width / image.shape[2], height / image.shape[1]] * 2)
@@ -39,8 +39,8 @@ def detect_images(
         if "masks" in row:
             pasted = paste_masks_in_image(row["masks"].float(), boxes, (height, width))
             masks = (pasted[:, 0] > _MASK).to(torch.uint8)
-        found.append(Detections(boxes, row["scores"].float(), row["labels"], masks))
-    return found
+        detections.append(Detections(boxes, row["scores"].float(), row["labels"], masks))
+    return detections
 
 
 def sides_of(originals: Sequence[Annotated]) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from vidgn.runs.command_line import CONFIGS
 OPTIONS = Path(__file__).parent / "configs"
 
 
-def choose_options(words: Sequence[str]) -> Path:
+def choose_options(arguments: Sequence[str]) -> Path:
     """Return the folder of the options of a command line.
 
     It is that of detection for task=detect, and for a choice that detection alone has.
@@ -19,7 +19,7 @@ def choose_options(words: Sequence[str]) -> Path:
     >>> choose_options(["data=motions"]).name
     'configs'
     """
-    return OPTIONS if any(_is_of_detection(word) for word in words) else CONFIGS
+    return OPTIONS if any(_is_of_detection(word) for word in arguments) else CONFIGS
 
 
 def _is_of_detection(word: str) -> bool:

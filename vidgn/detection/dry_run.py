@@ -73,7 +73,7 @@ def dry_run_detection(config: DictConfig) -> DryDetection:
     test = _test_seconds(net, sides=sides, images=wanted.videos)
     steps = optim.total_steps(per_step)
     peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
-    found = DryDetection(
+    estimate = DryDetection(
         device.type,
         sides,
         per_step,
@@ -84,19 +84,19 @@ def dry_run_detection(config: DictConfig) -> DryDetection:
         round(steps * seconds / 3600, 2),
         loss,
     )
-    (run_folder() / "dry.json").write_text(json.dumps(found._asdict(), indent=1) + "\n", encoding="utf-8")
-    say(describe_dry_run(found, batch=config.batch, gpus=wanted.gpus))
-    return found
+    (run_folder() / "dry.json").write_text(json.dumps(estimate._asdict(), indent=1) + "\n", encoding="utf-8")
+    say(describe_dry_run(estimate, batch=config.batch, gpus=wanted.gpus))
+    return estimate
 
 
-def describe_dry_run(found: DryDetection, *, batch: int, gpus: int) -> str:
+def describe_dry_run(estimate: DryDetection, *, batch: int, gpus: int) -> str:
     """Return the result in words."""
-    memory = "" if found.peak_gib is None else f", {found.peak_gib:.1f} GiB"
+    memory = "" if estimate.peak_gib is None else f", {estimate.peak_gib:.1f} GiB"
     return (
-        f"measured on {found.device}: a step of {batch} images of {found.sides[1]}x{found.sides[0]} takes "
-        f"{found.step_seconds:.2f} s{memory}; an image of the test {found.test_seconds:.2f} s\n"
-        f"the run: {found.steps:,} steps of {found.images_per_step} images on {gpus} such devices take "
-        f"{found.hours:,.1f} hours, reading and waiting left out"
+        f"measured on {estimate.device}: a step of {batch} images of {estimate.sides[1]}x{estimate.sides[0]} takes "
+        f"{estimate.step_seconds:.2f} s{memory}; an image of the test {estimate.test_seconds:.2f} s\n"
+        f"the run: {estimate.steps:,} steps of {estimate.images_per_step} images on {gpus} such devices take "
+        f"{estimate.hours:,.1f} hours, reading and waiting left out"
     )
 
 

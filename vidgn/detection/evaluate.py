@@ -122,14 +122,15 @@ def _check_options(config: DictConfig) -> None:
         )
 
 
-def _data_of(options: DictConfig, told: Mapping[str, Any]) -> ImagesSpec:
+def _data_of(options: DictConfig, recorded: Mapping[str, Any]) -> ImagesSpec:
     """Return the checkpoint's data set with what the command line changes: where it lies, and who reads it."""
-    if options.get("name") is not None and options.name != told["name"]:
+    if options.get("name") is not None and options.name != recorded["name"]:
         raise ValueError(
-            f"data={options.name} is not the checkpoint's data={told['name']}; leave data out, and set data.root=DIR."
+            f"data={options.name} is not the checkpoint's data={recorded['name']}; leave data out, and set"
+            " data.root=DIR."
         )
     changed = {name: options[name] for name in ("root", "num_workers") if options.get(name) is not None}
     for name in ("backend", "shards", "intersect", "deadline_seconds"):
         if is_typed(f"data.{name}"):
             raise ValueError(f"data.{name} belongs to videos, and the checkpoint is a detector; leave it out.")
-    return images_spec({**told, **changed})
+    return images_spec({**recorded, **changed})

@@ -43,23 +43,24 @@ class Record(NamedTuple):
     objects: Mapping[str, Any]
 
 
-def pack_record(index: int, found: Detections, item: Annotated) -> Record:
+def pack_record(index: int, detections: Detections, item: Annotated) -> Record:
     """Return what the metric must know of an image.
 
     Args:
         index: of the image in its split.
-        found: in it.
+        detections: in it.
         item: the image as it was read, with its objects.
     """
-    with_masks = found.masks is not None
+    with_masks = detections.masks is not None
     objects: dict[str, Any] = {
         "boxes": item.boxes.cpu(), "labels": item.labels.cpu(), "iscrowd": item.crowd.cpu(), "area": item.area.cpu(),
     }  # fmt: skip
     detected: dict[str, Any] = {
-        "boxes": found.boxes.cpu().float(), "scores": found.scores.cpu().float(), "labels": found.labels.cpu(),
+        "boxes": detections.boxes.cpu().float(), "scores": detections.scores.cpu().float(),
+        "labels": detections.labels.cpu(),
     }  # fmt: skip
-    if found.masks is not None and with_masks:
-        detected["masks"], objects["masks"] = pack_masks(found.masks), pack_masks(item.masks)
+    if detections.masks is not None and with_masks:
+        detected["masks"], objects["masks"] = pack_masks(detections.masks), pack_masks(item.masks)
         detected["sides"] = objects["sides"] = tuple(item.masks.shape[1:])
     return Record(index, detected, objects)
 
@@ -114,8 +115,8 @@ def average_precision(records: Iterable[Record], *, masks: bool) -> dict[str, fl
     wanted = {f"{prefix}{key}": name for key, name in BOX_NAMES.items()}
     if masks:
         wanted |= {f"segm_{key}": name for key, name in MASK_NAMES.items()}
-    found = {name: float(values[key]) for key, name in wanted.items()}
-    return {name: 100 * value if value >= 0 else float("nan") for name, value in found.items()}  # -1: no object
+    precision = {name: float(values[key]) for key, name in wanted.items()}
+    return {name: 100 * value if value >= 0 else float("nan") for name, value in precision.items()}  # -1: no object
 
 
 def require_metric() -> None:

@@ -101,8 +101,8 @@ class DetectionModule(L.LightningModule):
             checkpoint[KEY] = self.description.to_plain()
 
     def _keep(self, batch: ImageBatch) -> None:
-        found = detect_images(self.net, self.normalize, batch.images, sides=sides_of(batch.originals))
-        for row, one, item in zip(batch.videos.tolist(), found, batch.originals, strict=True):
+        detections = detect_images(self.net, self.normalize, batch.images, sides=sides_of(batch.originals))
+        for row, one, item in zip(batch.videos.tolist(), detections, batch.originals, strict=True):
             self._mine.append(pack_record(row, one, item))
 
     def _score(self, records: list[Record]) -> dict[str, float]:

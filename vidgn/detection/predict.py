@@ -40,16 +40,16 @@ def run_detect(inputs: Sequence[str], *, ckpt: str, out: TextIO, device: str, fo
     checkpoint = read_checkpoint(checkpoint_of(ckpt, option="--ckpt "))
     classes = checkpoint.description.classes
     spec = images_spec(checkpoint.description.data)
-    place = choose_device(device)
-    module = restore_detector(checkpoint).to(place)
+    on = choose_device(device)
+    module = restore_detector(checkpoint).to(on)
     rows: list[dict[str, Any]] = []
     for number, name in enumerate(inputs):
         item = _read_image(name)
         sides = (int(item.image.shape[1]), int(item.image.shape[2]))
         wanted = resized_sides(*sides, shorter=spec.shorter_side, longest=spec.longest_side)
-        image = resize_annotated(item, *wanted).image.to(place)
-        found = detect_images(module.net, module.normalize, [image], sides=[sides])[0]
-        rows += detection_rows(pack_record(number, found, item), names=inputs, classes=classes)
+        image = resize_annotated(item, *wanted).image.to(on)
+        detections = detect_images(module.net, module.normalize, [image], sides=[sides])[0]
+        rows += detection_rows(pack_record(number, detections, item), names=inputs, classes=classes)
     _print_rows(rows, inputs, out=out, form=form)
     return 0
 

@@ -60,18 +60,18 @@ def run_detection_report(
     for number, run in enumerate(runs, 1):
         shown = _pictures(run, number, files, root=None if images is None else Path(images).expanduser())
         sections.append(Section(f"{run['folder'].name}: detections above {_LEAST_SCORE:g}", shown))
-    place = Path(target)
+    folder = Path(target)
     files["index.html"] = page(sections).encode()
-    is_ours = (place / "index.html").is_file() and GENERATOR.encode() in (place / "index.html").read_bytes()[:4096]
+    is_ours = (folder / "index.html").is_file() and GENERATOR.encode() in (folder / "index.html").read_bytes()[:4096]
     check_outputs(
-        [place / name for name in files], option=f"--out {target}", overwrite=overwrite,
+        [folder / name for name in files], option=f"--out {target}", overwrite=overwrite,
         inputs=[file for run in runs for file in run["folder"].iterdir()], is_own=lambda file: is_ours,
     )  # fmt: skip
     for name, content in files.items():
-        with replacing(place / name) as part:
+        with replacing(folder / name) as part:
             part.write_bytes(content)
-    summary = {"page": str(place / "index.html"), "runs": [{"folder": str(r["folder"]), **r["metrics"]} for r in runs]}
-    print(json.dumps(summary, indent=1) if as_json else f"{place / 'index.html'}: {len(runs)} runs", file=out)
+    summary = {"page": str(folder / "index.html"), "runs": [{"folder": str(r["folder"]), **r["metrics"]} for r in runs]}
+    print(json.dumps(summary, indent=1) if as_json else f"{folder / 'index.html'}: {len(runs)} runs", file=out)
     return 0
 
 
@@ -80,17 +80,17 @@ _NOTE = "AP over IoU 0.50:0.95, AP50 and AP75 in percent, by COCO's metric on th
 
 def _read(folder: Path) -> dict[str, Any]:
     """Read a run folder as plain values."""
-    found: dict[str, Any] = {"folder": folder}
+    record: dict[str, Any] = {"folder": folder}
     for key, name in (("metrics", "metrics.json"), ("rows", DETECTIONS), ("config", "config.yaml")):
         file = folder / name
         if not file.is_file() or file.stat().st_size > _MOST_BYTES:
             raise ValueError(f"{file} is missing or too large; give a run folder of task=detect with a finished test.")
         try:
             text = file.read_text(encoding="utf-8")
-            found[key] = plain_values(yaml.safe_load(text) if name.endswith("yaml") else json.loads(text), name)
+            record[key] = plain_values(yaml.safe_load(text) if name.endswith("yaml") else json.loads(text), name)
         except (ValueError, yaml.YAMLError, RecursionError) as err:
             raise ValueError(f"{file} cannot be read as plain values ({err}); run the test again.") from err
-    return found
+    return record
 
 
 def _triple(metrics: Mapping[str, Any], kind: str) -> str:

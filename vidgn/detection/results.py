@@ -85,10 +85,10 @@ def describe_precision(result: PrecisionResult) -> str:
 
 def detection_rows(record: Record, *, names: Sequence[str], classes: Sequence[str]) -> list[dict[str, Any]]:
     """Return the detections of an image as rows of COCO's result format, with names beside the numbers."""
-    found = record.found
+    detections = record.found
     rows = []
     for number, (box, score, label) in enumerate(
-        zip(found["boxes"].tolist(), found["scores"].tolist(), found["labels"].tolist(), strict=True)
+        zip(detections["boxes"].tolist(), detections["scores"].tolist(), detections["labels"].tolist(), strict=True)
     ):
         x1, y1, x2, y2 = box
         row: dict[str, Any] = {
@@ -97,8 +97,8 @@ def detection_rows(record: Record, *, names: Sequence[str], classes: Sequence[st
             "bbox": [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
             "score": round(score, 5),
         }
-        if "masks" in found:
-            packed = found["masks"][number]
+        if "masks" in detections:
+            packed = detections["masks"][number]
             counts = packed["counts"]
             row["segmentation"] = {
                 "size": list(packed["size"]),

@@ -58,14 +58,14 @@ def run_doctor(*, out: TextIO, as_json: bool = False, quick: bool = False) -> in
 
 def package_versions() -> dict[str, str]:
     """Return the versions that decide whether things work; what is not installed is left out if it is optional."""
-    found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
+    versions = {"python": ".".join(str(part) for part in sys.version_info[:3])}
     for name in (*_NEEDED, *_OPTIONAL):
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             if name in _NEEDED:
-                found[name] = "not installed"
-    return found
+                versions[name] = "not installed"
+    return versions
 
 
 def environment() -> list[Check]:
@@ -89,9 +89,9 @@ def known_bad_checks(versions: Mapping[str, str]) -> list[Check]:
     """Return a check for each needed package that is missing and for each known-bad set."""
     missing = [name for name in _NEEDED if versions[name] == "not installed"]
     checks = [Check(name, "broken", "not installed", f"pip install {name}") for name in missing]
-    found = known_bad(versions, cudnn=_cudnn_version())
-    checks += [Check(item.name, "broken" if item.broken else "warn", item.why, item.advice) for item in found]
-    if not found and not missing:
+    bad = known_bad(versions, cudnn=_cudnn_version())
+    checks += [Check(item.name, "broken" if item.broken else "warn", item.why, item.advice) for item in bad]
+    if not bad and not missing:
         checks.append(Check("known-bad sets", "ok", "none of them is installed"))
     if "torchcodec" in versions:
         checks.append(run_test("torchcodec", _load_torchcodec, broken="warn"))

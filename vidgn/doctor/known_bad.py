@@ -21,8 +21,8 @@ def known_bad(versions: Mapping[str, str], *, cudnn: int | None) -> list[KnownBa
         versions: by package, with `python`; packages that are not installed may be absent.
         cudnn: as torch gives it (91500 is 9.15.0); None without a GPU.
     """
-    found = [*_compromised(versions), *_hydra(versions), *_torchcodec(versions), *_old_torch(versions)]
-    return found + (_cudnn(versions, cudnn) if cudnn is not None else [])
+    bad = [*_compromised(versions), *_hydra(versions), *_torchcodec(versions), *_old_torch(versions)]
+    return bad + (_cudnn(versions, cudnn) if cudnn is not None else [])
 
 
 def _compromised(versions: Mapping[str, str]) -> list[KnownBad]:

@@ -111,9 +111,9 @@ def check_kernel() -> str:
         inputs = [value.contiguous(memory_format=layout) if value.dim() == 5 else value for value in inputs]
         inputs = [value.requires_grad_() for value in inputs]
         ours, scales, shifts, added = inputs
-        found = group_norm_act(ours, scales, shifts, groups, 1e-5, added, True)
-        slopes = torch.autograd.grad(found, inputs, slope.to(_device()))
-        pairs = [(found, wanted), *zip(slopes, wanted_slopes, strict=True)]
+        output = group_norm_act(ours, scales, shifts, groups, 1e-5, added, True)
+        slopes = torch.autograd.grad(output, inputs, slope.to(_device()))
+        pairs = [(output, wanted), *zip(slopes, wanted_slopes, strict=True)]
         worst = max([worst, *(_difference(one, other) for one, other in pairs)])
     kind = "Triton" if uses_triton(x.to(_device())) else "torch's operations"
     if not worst < 1e-4:
@@ -127,8 +127,8 @@ def check_conv3d() -> str:
     conv = nn.Conv3d(16, 16, (3, 1, 1), padding=(1, 0, 0), bias=False).to(_device())
     with torch.inference_mode():
         wanted = conv(x)
-        found = conv.bfloat16()(x.bfloat16()).float()
-    error = float((found - wanted).abs().max() / wanted.abs().max())
+        output = conv.bfloat16()(x.bfloat16()).float()
+    error = float((output - wanted).abs().max() / wanted.abs().max())
     if not error < 0.03:
         raise RuntimeError(f"Conv3d in bfloat16 is off by {error:.0%} of the largest value; train in float32")
     return f"within {error:.1%} of float32"
@@ -158,11 +158,11 @@ def measure() -> list[tuple[str, Literal["info"], str, str]]:
     table = ", ".join(f"{name} {_layout_name(layout)} {rate:.2f}" for (name, layout), rate in rates.items())
     precision = "bf16-mixed" if best[0] == "bfloat16" else "32-true"
     rate = f"{workers} workers read {read * workers:.1f}, the net takes {net:.2f} clips/s"
-    told = f"trainer.precision={precision} data.num_workers={workers}; {_layout_name(best[1])} was the faster layout"
+    advice = f"trainer.precision={precision} data.num_workers={workers}; {_layout_name(best[1])} was the faster layout"
     return [
         ("reading", "info", f"{read:.1f} clips/s per core ({job}, 320x240 H.264)", ""),
         ("training", "info", f"clips/s: {table}", ""),
-        ("limit", "info", f"{limit}: {rate}", told),
+        ("limit", "info", f"{limit}: {rate}", advice),
     ]  # fmt: skip
 
 
@@ -202,10 +202,10 @@ def _training_rate(side: int, width: int, batch: int, dtype: torch.dtype, layout
     return done / (time.perf_counter() - began)
 
 
-def _difference(found: Tensor, wanted: Tensor) -> float:
+def _difference(output: Tensor, wanted: Tensor) -> float:
     """Return the largest difference, of the largest value."""
-    found, wanted = found.detach().double().cpu(), wanted.detach()
-    return float((found - wanted).abs().max() / wanted.abs().max())
+    output, wanted = output.detach().double().cpu(), wanted.detach()
+    return float((output - wanted).abs().max() / wanted.abs().max())
 
 
 def _equation_7(x: Tensor, num_groups: int) -> Tensor:

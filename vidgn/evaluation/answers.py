@@ -35,8 +35,8 @@ def top_answers(
 ) -> list[tuple[str, float]]:
     """Return the best answers with their scores: classes, or combinations of one class of each head (at most five)."""
     if targets.kind == "heads":
-        found, products = best_combinations(targets, torch.tensor([list(scores)], dtype=torch.float64))
-        names = [JOIN.join(classes[label] for label in row) for row in found[0].tolist()]
+        labels, products = best_combinations(targets, torch.tensor([list(scores)], dtype=torch.float64))
+        names = [JOIN.join(classes[label] for label in row) for row in labels[0].tolist()]
         return list(zip(names, products[0].tolist(), strict=True))[:count]
     order = sorted(range(len(scores)), key=lambda label: (-scores[label], label))[:count]
     return [(classes[label], scores[label]) for label in order]

@@ -41,13 +41,13 @@ class Journal:
         Raises:
             ValueError: A whole line is not a prediction: the file was damaged or changed.
         """
-        found: dict[int, Prediction] = {}
+        predictions: dict[int, Prediction] = {}
         for path, line in self._lines():
             if not line.startswith(_BEGUN):
                 prediction, stamp = _parse(line, path)
                 if prediction.scores is not None and stamp == self._stamp(prediction.video):
-                    found[prediction.video] = prediction
-        return found
+                    predictions[prediction.video] = prediction
+        return predictions
 
     def read_begun(self) -> dict[int, Begun]:
         """Return how far all ranks were in videos that come in several pieces, those among them that are done too.
@@ -55,15 +55,15 @@ class Journal:
         Raises:
             ValueError: as `read` does.
         """
-        found: dict[int, Begun] = {}
+        by_video: dict[int, Begun] = {}
         for path, line in self._lines():
             if line.startswith(_BEGUN):
                 begun, stamp = _parse_begun(line, path)
                 if stamp != self._stamp(begun.video):
                     continue
-                if begun.video not in found or found[begun.video].views < begun.views:
-                    found[begun.video] = begun
-        return found
+                if begun.video not in by_video or by_video[begun.video].views < begun.views:
+                    by_video[begun.video] = begun
+        return by_video
 
     def others(self) -> dict[str, tuple[Any, Any]]:
         """Return what differs between the key of a journal in the folder and this one: name -> (its, this one's)."""

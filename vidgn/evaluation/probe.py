@@ -163,11 +163,11 @@ def _cached(file: Path, key: str, data: VideoDataModule, classifier: VideoClassi
         with np.load(file, allow_pickle=False) as stored:
             if "key" in stored and str(stored["key"]) == key:
                 return Features(torch.from_numpy(stored["features"]), torch.from_numpy(stored["labels"]))
-    found = video_features(data, classifier, manifest)
+    extracted = video_features(data, classifier, manifest)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as part, part.open("wb") as handle:
-        np.savez(handle, key=np.array(key), features=found.features.numpy(), labels=found.labels.numpy())
-    return found
+        np.savez(handle, key=np.array(key), features=extracted.features.numpy(), labels=extracted.labels.numpy())
+    return extracted
 
 
 def _readable(features: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ def open_checkpoint(path: str | Path, *, network: str | None = None, classes: st
     except ValueError:
         if not _may_be_published(path):
             raise
-        found = identify(path)
-    return _described(path, found, network=network, classes=classes)
+        published = identify(path)
+    return _described(path, published, network=network, classes=classes)
 
 
 def respell(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -66,62 +66,66 @@ def _may_be_published(path: Path) -> bool:
     return isinstance(content, Mapping) and KEY not in content and bool(content)
 
 
-def _described(path: Path, found: Published, *, network: str | None, classes: str | None) -> Checkpoint:
-    name = _chosen(path, found, network)
+def _described(path: Path, published: Published, *, network: str | None, classes: str | None) -> Checkpoint:
+    name = _chosen(path, published, network)
     row = MODELS[name]
-    pool1 = None if row.pool1 is None else row.pool1 if name != found.model else found.pool1
-    words: dict[str, Any] = {"name": name, "width": row.width, "dropout": row.dropout}
-    words |= {} if pool1 is None else {"pool1": pool1}
-    words |= {"nonlocal": found.nonlocal_blocks} if found.nonlocal_blocks else {}
-    names = _class_names(path, found, classes)
+    pool1 = None if row.pool1 is None else row.pool1 if name != published.model else published.pool1
+    blocks = published.nonlocal_blocks
+    options: dict[str, Any] = {"name": name, "width": row.width, "dropout": row.dropout}
+    options |= {} if pool1 is None else {"pool1": pool1}
+    options |= {"nonlocal": blocks} if blocks else {}
+    names = _class_names(path, published, classes)
     net = build_model(
-        name, num_classes=len(names), norm=make_norm(found.norm), pool1=pool1, nonlocal_blocks=found.nonlocal_blocks
+        name, num_classes=len(names), norm=make_norm(published.norm), pool1=pool1, nonlocal_blocks=blocks
     )
     report = load_weights(net, path, classes=None)
-    say(f"{path.name} ({found.source_format}): {name} with {found.norm}, {len(names)} classes, {report.loaded} tensors")
-    for note in (*report.notes, *(found.notes if network is None else ())):
+    say(
+        f"{path.name} ({published.source_format}): {name} with {published.norm}, {len(names)} classes,"
+        f" {report.loaded} tensors"
+    )
+    for note in (*report.notes, *(published.notes if network is None else ())):
         say(f"note: {note}")
-    clip = row.clip if name != found.model else found.clip
+    clip = row.clip if name != published.model else published.clip
     # 10 x 3 is everybody's test; the last clip runs over the end in video-nonlocal-net's alone.
-    rule = "nonlocal" if found.source_format == "video-nonlocal-net" else "linspace"
+    rule = "nonlocal" if published.source_format == "video-nonlocal-net" else "linspace"
     description = Description(
         classes=tuple(names),
-        model=words,
-        norm={"name": found.norm},
+        model=options,
+        norm={"name": published.norm},
         clip_len=clip.clip_len,
         span=clip.span,
         crop=clip.crop,
-        mean=tuple(found.mean),
-        std=tuple(found.std),
+        mean=tuple(published.mean),
+        std=tuple(published.std),
         test=TestViews(num_clips=10, num_crops=3, clip_rule=rule),
         data=dict(vars(DataSpec("kinetics400"))),
     )
     return Checkpoint(path, check_finite(net.state_dict(), path), description, step=0, epoch=0)
 
 
-def _chosen(path: Path, found: Published, network: str | None) -> str:
-    if network is None or network == found.model:
-        return found.model
-    if (found.model, network) != ("i3d_r50", "i3d_r50_8x8"):
-        raise ValueError(f"network={network}, but {path.name} has the tensors of {found.model}; leave network out.")
+def _chosen(path: Path, published: Published, network: str | None) -> str:
+    if network is None or network == published.model:
+        return published.model
+    if (published.model, network) != ("i3d_r50", "i3d_r50_8x8"):
+        raise ValueError(f"network={network}, but {path.name} has the tensors of {published.model}; leave network out.")
     return network
 
 
-def _class_names(path: Path, found: Published, file: str | None) -> Sequence[str]:
+def _class_names(path: Path, published: Published, file: str | None) -> Sequence[str]:
     if file is not None:
         names = [line.strip() for line in Path(file).expanduser().read_text("utf-8").splitlines() if line.strip()]
-        if len(names) != found.num_classes:
+        if len(names) != published.num_classes:
             raise ValueError(
-                f"classes={file} has {len(names)} names and {path.name} {found.num_classes} classes; give one name per"
-                " line, in the order of its classifier."
+                f"classes={file} has {len(names)} names and {path.name} {published.num_classes} classes; give one name"
+                " per line, in the order of its classifier."
             )
         return names
-    if found.classes is None:
+    if published.classes is None:
         raise ValueError(
-            f"{path.name} does not name its {found.num_classes} classes; give a file with one name per line, in the"
+            f"{path.name} does not name its {published.num_classes} classes; give a file with one name per line, in the"
             " order of its classifier, as classes=FILE, or train on from it with train.py init=."
         )
-    return found.classes
+    return published.classes
 
 
 def _fold(name: str) -> str:

@@ -55,23 +55,23 @@ def run_bench(
         raise ValueError(f"--model {model} is unknown; use one of {', '.join(MODELS)}.")
     if batch < 1:
         raise ValueError(f"--batch {batch} must be at least 1; 1 is a clip at a time.")
-    place, own = choose_device(device), MODELS[model].clip
+    on, own = choose_device(device), MODELS[model].clip
     frames, side, stem = clip_len or own.clip_len, crop or own.crop, width or MODELS[model].width
     options = norm_options({"name": norm}, model={"name": model, "width": stem})
-    plain = build_model(model, num_classes=400, norm=make_norm(**options), crop=side, width=stem).to(place).eval()
-    clip = torch.randn(batch, 3, frames, side, side, device=place)
+    plain = build_model(model, num_classes=400, norm=make_norm(**options), crop=side, width=stem).to(on).eval()
+    clip = torch.randn(batch, 3, frames, side, side, device=on)
     fused = fuse(copy.deepcopy(plain))
     choices = tune(fused, clip)
     seconds = {name: _times(net, clip) for name, net in (("as built", plain), ("fused and tuned", fused))}
-    title = f"{model}, norm {norm}, {batch} x {frames} frames, {side} px, {place}, {torch.get_num_threads()} threads"
+    title = f"{model}, norm {norm}, {batch} x {frames} frames, {side} px, {on}, {torch.get_num_threads()} threads"
     if as_json:
         print(json.dumps(_record(title, seconds, choices)), file=out)
         return 0
     print(title, file=out)
-    for name, found in seconds.items():
-        middle = statistics.median(found)
+    for name, rounds in seconds.items():
+        middle = statistics.median(rounds)
         print(
-            f"  {name:16} {1e3 * middle:9.1f} ms ({1e3 * min(found):.1f} .. {1e3 * max(found):.1f})"
+            f"  {name:16} {1e3 * middle:9.1f} ms ({1e3 * min(rounds):.1f} .. {1e3 * max(rounds):.1f})"
             f" {batch / middle:8.2f} clips/s",
             file=out,
         )
@@ -99,7 +99,7 @@ def _repeat(run: Callable[[], float]) -> list[float]:
 def _record(title: str, seconds: dict[str, list[float]], choices: list[Choice]) -> dict[str, Any]:
     return {
         "what": title,
-        "seconds": {name: [round(value, 6) for value in found] for name, found in seconds.items()},
+        "seconds": {name: [round(value, 6) for value in rounds] for name, rounds in seconds.items()},
         "convolutions": [
             {
                 "layers": list(choice.layers), "shape": list(choice.shape), "dtype": str(choice.dtype)[6:],

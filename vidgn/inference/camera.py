@@ -90,11 +90,11 @@ def _scored(seen: SeenWindow, model: ScoringModel) -> Answer:
 
 
 def _print(seen: SeenWindow, answer: Answer, model: ScoringModel, top: int, out: TextIO, as_json: bool) -> None:
-    found = answer.top(model.classes, min(top, len(model.classes)), targets=model.description.targets)
+    best = answer.top(model.classes, min(top, len(model.classes)), targets=model.description.targets)
     if as_json:
         record = {"start_seconds": round(seen.start, 3), "end_seconds": round(seen.end, 3)}
-        record["top"] = [{"class": name, "score": round(score, 6)} for name, score in found]  # type: ignore[assignment]
+        record["top"] = [{"class": name, "score": round(score, 6)} for name, score in best]  # type: ignore[assignment]
         print(json.dumps(record), file=out, flush=True)
     else:
-        words = ", ".join(f"{name} {score:.0%}" for name, score in found)
-        print(f"{seen.start:7.1f} s  {words}", file=out, flush=True)
+        text = ", ".join(f"{name} {score:.0%}" for name, score in best)
+        print(f"{seen.start:7.1f} s  {text}", file=out, flush=True)

@@ -62,21 +62,21 @@ def run_explain(
         inputs: list[str | Path] = [path, find_checkpoint(ckpt)]
         check_outputs([strip, film], option=f"--out {target}", inputs=inputs, overwrite=overwrite)
         model = open_model(ckpt, device=device)
-        found = explain_video(path, model, name=name, at=at)
-    blended = overlay(found)
+        explanation = explain_video(path, model, name=name, at=at)
+    blended = overlay(explanation)
     stride = model.clip.stride
     with replacing(strip) as part:
-        part.write_bytes(strip_png(found, blended, stride=stride))
-    write_film(film, found, blended, stride=stride)
-    told: dict[str, Any] = {
-        "video": given.name(path), "class": found.name, "score": round(found.score, 6), "start": found.window.start,
-        "end": found.window.end, "strip": str(strip), "film": str(film),
+        part.write_bytes(strip_png(explanation, blended, stride=stride))
+    write_film(film, explanation, blended, stride=stride)
+    record: dict[str, Any] = {
+        "video": given.name(path), "class": explanation.name, "score": round(explanation.score, 6),
+        "start": explanation.window.start, "end": explanation.window.end, "strip": str(strip), "film": str(film),
     }  # fmt: skip
     if as_json:
-        print(json.dumps(told, indent=1), file=out)
+        print(json.dumps(record, indent=1), file=out)
     else:
-        frames = f"frames {found.window.start}..{found.window.end - 1}"
-        print(f"{found.name} {found.score:.2%} in {frames}\n{strip}\n{film}", file=out)
+        frames = f"frames {explanation.window.start}..{explanation.window.end - 1}"
+        print(f"{explanation.name} {explanation.score:.2%} in {frames}\n{strip}\n{film}", file=out)
     return 0
 
 
@@ -136,24 +136,24 @@ def grad_cam(net: nn.Module, clip: Tensor, *, label: int) -> NDArray[np.float32]
     return heat
 
 
-def overlay(found: Explanation) -> NDArray[np.uint8]:
+def overlay(explanation: Explanation) -> NDArray[np.uint8]:
     """Return the frames with the heat over them, uint8 (T, S, S, 3): the hotter, the less of the picture is left."""
-    pixels = found.window.clip.permute(1, 2, 3, 0).numpy().astype(np.float32)  # (T,S,S,3)
-    colours = 255 * mpl.colormaps["inferno"](found.heat)[..., :3]
-    share = 0.6 * found.heat[..., np.newaxis]
+    pixels = explanation.window.clip.permute(1, 2, 3, 0).numpy().astype(np.float32)  # (T,S,S,3)
+    colours = 255 * mpl.colormaps["inferno"](explanation.heat)[..., :3]
+    share = 0.6 * explanation.heat[..., np.newaxis]
     mixed: NDArray[np.uint8] = np.asarray((1 - share) * pixels + share * colours, np.uint8)
     return mixed
 
 
-def write_film(file: Path, found: Explanation, blended: NDArray[np.uint8], *, stride: int) -> None:
+def write_film(file: Path, explanation: Explanation, blended: NDArray[np.uint8], *, stride: int) -> None:
     """Write the blended frames as an mp4, each for as long as the video shows it and those left out after it."""
     even = blended[:, : blended.shape[1] // 2 * 2, : blended.shape[2] // 2 * 2]  # 4:2:0 video has even sides
-    frames = found.window.start + stride * np.arange(len(even) + 1)
-    write_video(file, np.ascontiguousarray(even), seconds=shown_at(frames, found.seconds))
+    frames = explanation.window.start + stride * np.arange(len(even) + 1)
+    write_video(file, np.ascontiguousarray(even), seconds=shown_at(frames, explanation.seconds))
 
 
 def strip_png(
-    found: Explanation, blended: NDArray[np.uint8], *, stride: int, paper: str = "white", ink: str = "black"
+    explanation: Explanation, blended: NDArray[np.uint8], *, stride: int, paper: str = "white", ink: str = "black"
 ) -> bytes:
     """Return a PNG: the frames above, the same with the heat below, each with its second."""
     from matplotlib.figure import Figure
@@ -161,15 +161,15 @@ def strip_png(
     from vidgn.report.theme import as_png
 
     shown = np.linspace(0, len(blended) - 1, _FRAMES).astype(int)
-    plain = found.window.clip.permute(1, 2, 3, 0).numpy()
+    plain = explanation.window.clip.permute(1, 2, 3, 0).numpy()
     figure = Figure(figsize=(12, 3.7), dpi=100, layout="constrained", facecolor=paper)
-    figure.suptitle(f"what speaks for {plot_label(found.name)} ({found.score:.0%})", fontsize=11, color=ink)
-    for column, place in enumerate(shown):
-        frame = found.window.start + int(place) * stride
-        second = moment(frame % (len(found.seconds) - 1), found.seconds)
+    figure.suptitle(f"what speaks for {plot_label(explanation.name)} ({explanation.score:.0%})", fontsize=11, color=ink)
+    for column, index in enumerate(shown):
+        frame = explanation.window.start + int(index) * stride
+        second = moment(frame % (len(explanation.seconds) - 1), explanation.seconds)
         for row, pictures in enumerate((plain, blended)):
             axes = figure.add_subplot(2, _FRAMES, row * _FRAMES + column + 1)
-            axes.imshow(pictures[place])
+            axes.imshow(pictures[index])
             axes.set_axis_off()
             if row == 0:
                 axes.set_title(f"frame {frame}" if second is None else f"{second:.2f} s", fontsize=9, color=ink)

@@ -60,16 +60,16 @@ def run_export(
     with replacing(file) as part:
         scorer = _WRITERS[to](net, model, part)
     clips = _random_clips(model) if not paths else _video_clips(paths, model)
-    told = compare_outputs(net, scorer, clips)
-    told = {"file": str(file), "bytes": file.stat().st_size, **told, "on": "videos" if paths else "random clips"}
+    result = compare_outputs(net, scorer, clips)
+    result = {"file": str(file), "bytes": file.stat().st_size, **result, "on": "videos" if paths else "random clips"}
     if as_json:
-        print(json.dumps(told, indent=1), file=out)
+        print(json.dumps(result, indent=1), file=out)
     else:
         print(
-            f"{file}: {told['bytes'] / 1e6:.1f} MB\nlargest difference of a score {told['difference']:.1e}, "
-            f"top-1 agrees on {told['agree']} of {told['clips']} {told['on']}", file=out,
+            f"{file}: {result['bytes'] / 1e6:.1f} MB\nlargest difference of a score {result['difference']:.1e}, "
+            f"top-1 agrees on {result['agree']} of {result['clips']} {result['on']}", file=out,
         )  # fmt: skip
-    return int(told["agree"] != told["clips"])
+    return int(result["agree"] != result["clips"])
 
 
 def compare_outputs(net: nn.Module, scorer: Scorer, clips: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
@@ -176,14 +176,14 @@ def _random_clips(model: ScoringModel) -> list[NDArray[np.uint8]]:
 
 def _video_clips(paths: Sequence[str], model: ScoringModel) -> list[NDArray[np.uint8]]:
     """Return the window in the middle of each video."""
-    found = []
+    clips = []
     for path in paths:
         with open_video(path, backend=model.description.backend) as reader:
             starts = window_starts(len(reader), span=model.clip.span, stride=model.clip.span)
             middle = [starts[len(starts) // 2]]
             for window in read_windows(reader, clip=model.clip, side=model.crop.test_side, starts=middle):
-                found.append(window.clip[None].numpy())
-    return found
+                clips.append(window.clip[None].numpy())
+    return clips
 
 
 def _optional(name: str) -> Any:

@@ -94,7 +94,7 @@ def extract(
         OSError, VideoDecodeError: the file cannot be read.
     """
     block = find_stage(model, layer)
-    found: list[NDArray[np.float32]] = []
+    vectors: list[NDArray[np.float32]] = []
     scores: list[NDArray[np.float32]] = []
     frames: list[tuple[int, int]] = []
     with as_reader(video, backend=model.description.backend) as reader:
@@ -103,13 +103,13 @@ def extract(
         for window in read_windows(reader, clip=clip, side=model.crop.test_side, starts=starts):
             pixels = model.classifier.normalize(window.clip[None].to(model.device))
             features, said = features_of(model.classifier.net, block, pixels)
-            found.append((features.mean((1, 2, 3)) if pool else features).cpu().numpy())
+            vectors.append((features.mean((1, 2, 3)) if pool else features).cpu().numpy())
             scores.append(said.cpu().numpy())
             frames.append((window.start, window.end))
     at = np.array(frames, np.int64)
     moments = seconds[at]
     return {
-        "features": np.stack(found), "scores": np.stack(scores), "start_frame": at[:, 0], "end_frame": at[:, 1],
+        "features": np.stack(vectors), "scores": np.stack(scores), "start_frame": at[:, 0], "end_frame": at[:, 1],
         "start_seconds": moments[:, 0], "end_seconds": moments[:, 1], "fps": np.array(fps),
         "classes": np.array(model.classes),
     }  # fmt: skip
@@ -130,16 +130,16 @@ def find_stage(model: ScoringModel, layer: str) -> nn.Module:
     known = residual_stages(model.classifier.net)
     if layer not in known:
         name, choices = model.description.net_name, ", ".join(known)
-        told = f"use one of {choices}." if known else "use a net of the ResNet family, such as i3d_r50."
-        raise ValueError(f"--layer {layer} is not a stage of the checkpoint's net, {name}; {told}")
+        advice = f"use one of {choices}." if known else "use a net of the ResNet family, such as i3d_r50."
+        raise ValueError(f"--layer {layer} is not a stage of the checkpoint's net, {name}; {advice}")
     return known[layer]
 
 
 def residual_stages(net: nn.Module) -> dict[str, nn.Module]:
     """Return the blocks of a net that are stages of bottleneck blocks: `res2` first, in every net of the table."""
     blocks = net.get_submodule("blocks").children()
-    found = [block for block in blocks if any(name.endswith("conv_c") for name, _ in block.named_modules())]
-    return {f"res{number}": block for number, block in enumerate(found, 2)}
+    stages = [block for block in blocks if any(name.endswith("conv_c") for name, _ in block.named_modules())]
+    return {f"res{number}": block for number, block in enumerate(stages, 2)}
 
 
 def features_of(net: nn.Module, block: nn.Module, clip: Tensor) -> tuple[Tensor, Tensor]:

@@ -115,10 +115,10 @@ def _check(address: str, headers: HTTPMessage, folder: Path, limit: int) -> int 
         raise ValueError(
             f"{address} is {kind}, not a video; give the address of the file itself, which ends in .mp4 or the like."
         )
-    told = headers.get("Content-Length", "")
-    if not told.isdecimal():
+    declared = headers.get("Content-Length", "")
+    if not declared.isdecimal():
         return None
-    length = int(told)
+    length = int(declared)
     if length > limit:
         raise ValueError(_too_large(address, length, limit))
     free = shutil.disk_usage(folder).free

@@ -47,13 +47,13 @@ def run_push(
         files = [Path(folder) / name for name in (WEIGHTS, ABOUT, METRICS, CARD)]
         inputs = [checkpoint.path, *_run_files(checkpoint.path)]
         check_outputs(files, option=f"--folder {folder}", inputs=inputs, overwrite=overwrite)
-        place = write_shared(Path(folder), checkpoint, name=repo)
-        told = {"folder": str(place), "files": sorted(file.name for file in place.iterdir())}
+        made_folder = write_shared(Path(folder), checkpoint, name=repo)
+        result = {"folder": str(made_folder), "files": sorted(file.name for file in made_folder.iterdir())}
     else:
         with temporary_folder() as made:
-            place = write_shared(made / "model", checkpoint, name=repo)
-            told = {"address": _upload(repo, place, private=private), "files": sorted(os.listdir(place))}
-    print(json.dumps(told, indent=1) if as_json else "\n".join(_lines(told)), file=out)
+            made_folder = write_shared(made / "model", checkpoint, name=repo)
+            result = {"address": _upload(repo, made_folder, private=private), "files": sorted(os.listdir(made_folder))}
+    print(json.dumps(result, indent=1) if as_json else "\n".join(_lines(result)), file=out)
     return 0
 
 
@@ -69,8 +69,8 @@ def run_pull(
     inputs = [Path(source).expanduser() / name for name in (WEIGHTS, ABOUT, METRICS, CARD)]
     check_outputs(files, option=f"--out {target}", inputs=inputs, overwrite=overwrite)
     path = fetch_run(source, Path(target), revision=revision)
-    told = {"checkpoint": str(path), "use": f"vidgn predict VIDEO --ckpt {target}"}
-    print(json.dumps(told, indent=1) if as_json else "\n".join(_lines(told)), file=out)
+    result = {"checkpoint": str(path), "use": f"vidgn predict VIDEO --ckpt {target}"}
+    print(json.dumps(result, indent=1) if as_json else "\n".join(_lines(result)), file=out)
     return 0
 
 
@@ -146,9 +146,9 @@ def find_metrics(checkpoint: Path) -> dict[str, Any] | None:
     file = checkpoint.absolute().parent.parent / METRICS
     if not file.is_file():
         return None
-    found = json.loads(file.read_text("utf-8"))
-    of_this = Path(found.get("checkpoint") or "best.ckpt").name == checkpoint.name  # pulled ones do not name it
-    return {key: found[key] for key in _KEPT_METRICS if key in found} if of_this else None
+    metrics = json.loads(file.read_text("utf-8"))
+    of_this = Path(metrics.get("checkpoint") or "best.ckpt").name == checkpoint.name  # pulled ones do not name it
+    return {key: metrics[key] for key in _KEPT_METRICS if key in metrics} if of_this else None
 
 
 def _run_files(checkpoint: Path) -> list[Path]:
@@ -203,5 +203,5 @@ def _optional(name: str) -> Any:
         raise ImportError(f"push and pull need {name.partition('.')[0]}; pip install 'vidgn[hub]'.") from err
 
 
-def _lines(told: Mapping[str, Any]) -> list[str]:
-    return [f"{key}: {', '.join(value) if isinstance(value, list) else value}" for key, value in told.items()]
+def _lines(result: Mapping[str, Any]) -> list[str]:
+    return [f"{key}: {', '.join(value) if isinstance(value, list) else value}" for key, value in result.items()]

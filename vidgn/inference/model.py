@@ -60,14 +60,14 @@ def open_model(ckpt: str | Path, *, device: str = "auto", fused: bool = True) ->
     from vidgn.norms.weight_standardization import describe_kernels, fold_standardization
     from vidgn.runs.speed import SpeedSpec, speed_up
 
-    place = choose_device(device)
+    on = choose_device(device)
     checkpoint = open_checkpoint(find_checkpoint(ckpt))
     classifier = restore(checkpoint, view_batch=checkpoint.description.test.view_batch)
     model = describe_kernels(checkpoint.description.model, fold_standardization(classifier.net))
     classifier.description = dataclasses.replace(checkpoint.description, model=model)
     if fused:
-        speed_up(classifier.net, SpeedSpec(), accelerator=place.type)
-    return ScoringModel(checkpoint.path, classifier.eval().to(place), classifier.description, place)
+        speed_up(classifier.net, SpeedSpec(), accelerator=on.type)
+    return ScoringModel(checkpoint.path, classifier.eval().to(on), classifier.description, on)
 
 
 def refuse_heads(model: ScoringModel, what: str) -> None:
@@ -106,7 +106,7 @@ def find_videos_of(given: Sequence[str]) -> list[str]:
     """
     if not given:
         raise ValueError("no video was given; give one or more files or folders.")
-    found: dict[str, None] = {}
+    videos: dict[str, None] = {}
     for name in given:
         path = Path(name).expanduser()
         _check_name(name, path)
@@ -116,8 +116,8 @@ def find_videos_of(given: Sequence[str]) -> list[str]:
                 f"folder {path} holds no video; files that end in {' '.join(VIDEO_SUFFIXES)} are taken."
                 + (FRAMES_HINT if _has_images(path) else "")
             )
-        found.update(dict.fromkeys(os.path.abspath(file) for file in inside))
-    return list(found)
+        videos.update(dict.fromkeys(os.path.abspath(file) for file in inside))
+    return list(videos)
 
 
 def choose_device(name: str) -> "torch.device":

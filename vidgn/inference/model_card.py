@@ -62,12 +62,12 @@ def _results(metrics: Mapping[str, Any] | None) -> list[str]:
         return ["No test of this checkpoint was recorded."]
     rows = [f"| {label} | {metrics[key]:.2f} % |" for key, label in _ACCURACIES.items()]
     counts = f"{metrics['videos_scored']} scored / {metrics['videos_expected']} expected"
-    told = f"{metrics['protocol']}. Videos: {counts} / {metrics['videos_failed']} failed (counted as wrong)."
+    protocol = f"{metrics['protocol']}. Videos: {counts} / {metrics['videos_failed']} failed (counted as wrong)."
     left = _num_left_out(metrics)
     part = [f"**A part of the test: {left:,} of its videos were not scored.**", ""] if left else []
     seen = metrics.get("trained_on")
     part += [f"**{seen:,} of the test videos were trained on.**", ""] if seen else []
-    return [*part, "| accuracy | |", "|---|---|", *rows, "", told]
+    return [*part, "| accuracy | |", "|---|---|", *rows, "", protocol]
 
 
 def _num_left_out(metrics: Mapping[str, Any]) -> int:

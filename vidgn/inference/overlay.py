@@ -16,7 +16,7 @@ from vidgn.inference.predict import Segment
 from vidgn.inference.windows import shown_at
 
 
-def write_overlay(video: str, found: Sequence[Segment], target: Path) -> None:
+def write_overlay(video: str, segments: Sequence[Segment], target: Path) -> None:
     """Write an mp4 with a line of text over each frame; no audio, one frame in memory at a time.
 
     Odd heights and widths lose their last row or column: 4:2:0 video has even ones.
@@ -25,7 +25,7 @@ def write_overlay(video: str, found: Sequence[Segment], target: Path) -> None:
         OSError, VideoDecodeError: a file cannot be read or written.
     """
     with open_video(video) as reader:
-        frames = _Labelled(reader, found)
+        frames = _Labelled(reader, segments)
         times = shown_at(np.arange(len(reader) + 1), reader.seconds())
         # write_video asks for the shape and for one frame after the other, never for the array.
         write_video(target, cast("NDArray[np.uint8]", frames), seconds=times)
@@ -34,9 +34,9 @@ def write_overlay(video: str, found: Sequence[Segment], target: Path) -> None:
 class _Labelled:
     """The frames of a video with their text, drawn when they are asked for."""
 
-    def __init__(self, reader: Reader, found: Sequence[Segment]) -> None:
+    def __init__(self, reader: Reader, segments: Sequence[Segment]) -> None:
         self._reader = reader
-        self._found = found
+        self._found = segments
         self.shape = (len(reader), reader.height // 2 * 2, reader.width // 2 * 2, 3)
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:

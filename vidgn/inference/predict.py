@@ -105,14 +105,14 @@ def predict(
     loader = DataLoader(views, batch_size=1, collate_fn=ViewBatch.collate, num_workers=workers)
     scorer = model.classifier.scorer(len(videos) * test.num_views)
     done: dict[int, Prediction] = {}  # a video may be done before an earlier one, whose group is not full yet
-    told = 0
+    next_video = 0
     for batch in chain(cast("Iterator[ViewBatch]", iter(loader)), [None]):
         with torch.inference_mode():
-            found = scorer.finish() if batch is None else scorer.add(batch.to(model.device).items)
-            done |= {prediction.video: prediction for prediction in found}
-        while told in done:
-            said = done.pop(told)
-            told += 1
+            scored = scorer.finish() if batch is None else scorer.add(batch.to(model.device).items)
+            done |= {prediction.video: prediction for prediction in scored}
+        while next_video in done:
+            said = done.pop(next_video)
+            next_video += 1
             yield Answer(videos[said.video], None if said.scores is None else tuple(said.scores), said.error)
 
 
@@ -129,8 +129,8 @@ def predict_open(reader: Reader, model: ScoringModel, *, test: ViewSpec) -> tupl
     )  # fmt: skip
     scorer = model.classifier.scorer(test.num_views)
     with torch.inference_mode():
-        found = [*scorer.add(views.views_of(reader)), *scorer.finish()]
-    (prediction,) = found
+        scored = [*scorer.add(views.views_of(reader)), *scorer.finish()]
+    (prediction,) = scored
     assert prediction.scores is not None
     return tuple(float(score) for score in prediction.scores)
 

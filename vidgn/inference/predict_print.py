@@ -59,12 +59,12 @@ def run_predict(
         model = open_model(ckpt, device=device)
         _check_threshold(threshold, model)
         test = choose_test(model, num_clips=num_clips, num_crops=num_crops)
-        found = predict(given.paths, model, test=test)
+        answered = predict(given.paths, model, test=test)
         total = len(given.paths)
-        bar = track(found, "scoring", total=total, console=_progress, transient=True, disable=total < 3)
+        bar = track(answered, "scoring", total=total, console=_progress, transient=True, disable=total < 3)
         answers = [_named(answer, given) for answer in bar]
         parts = _parts(model, given)
-    words = protocol_of(model, test)
+    protocol = protocol_of(model, test)
     count = min(top, len(model.classes)) if threshold is None else len(model.classes)
     if form == "json":
         targets = model.description.targets
@@ -72,11 +72,11 @@ def run_predict(
             {**as_record(answer, model.classes, count, targets=targets, threshold=threshold), "part": part}
             for answer, part in zip(answers, parts, strict=True)
         ]
-        print(json.dumps({"checkpoint": str(model.path), "protocol": words, "videos": records}, indent=1), file=out)
+        print(json.dumps({"checkpoint": str(model.path), "protocol": protocol, "videos": records}, indent=1), file=out)
     elif form == "csv":
         _write_csv(answers, model, count, out, threshold)
     else:
-        _write_text(answers, model, count, words, out, threshold)
+        _write_text(answers, model, count, protocol, out, threshold)
     return int(any(answer.error for answer in answers))
 
 
@@ -96,15 +96,15 @@ def run_timeline(
         model = open_model(ckpt, device=device)
         for path in given.paths:
             windows, fps, seconds, error = _scored(path, model, stride)
-            found = segments(windows, model.classes, seconds=seconds) if windows else []
+            joined = segments(windows, model.classes, seconds=seconds) if windows else []
             name, error = given.name(path), error and error.replace(path, given.name(path))
-            records.append({"video": name, "error": error, "fps": fps, "segments": [item._asdict() for item in found]})
+            records.append({"video": name, "error": error, "fps": fps, "segments": [item._asdict() for item in joined]})
             if form == "text":
-                _write_segments(name, found, error, out)
+                _write_segments(name, joined, error, out)
             if overlay is not None and error is None:
                 from vidgn.inference.overlay import write_overlay
 
-                write_overlay(path, found, Path(overlay))
+                write_overlay(path, joined, Path(overlay))
                 print(f"{overlay}: written", file=_beside(form, out))
     if form == "json":
         print(json.dumps({"checkpoint": str(model.path), "videos": records}, indent=1), file=out)
@@ -192,7 +192,7 @@ def _check_threshold(threshold: float | None, model: ScoringModel) -> None:
 
 
 def _write_text(
-    answers: Sequence[Answer], model: ScoringModel, count: int, words: str, out: TextIO, threshold: float | None
+    answers: Sequence[Answer], model: ScoringModel, count: int, protocol: str, out: TextIO, threshold: float | None
 ) -> None:
     targets = model.description.targets
     best = [answer.top(model.classes, count, targets=targets, threshold=threshold) for answer in answers]
@@ -206,7 +206,7 @@ def _write_text(
         for name, score in row:
             print(f"  {score:8.2%}  {printable(name):{wide}}  {'#' * round(24 * score)}".rstrip(), file=out)
     failed = sum(answer.error is not None for answer in answers)
-    print(f"{len(answers) - failed} scored / {failed} failed; {words}", file=out)
+    print(f"{len(answers) - failed} scored / {failed} failed; {protocol}", file=out)
 
 
 def _write_csv(
@@ -221,9 +221,9 @@ def _write_csv(
         writer.writerow(map(plain_cell, [answer.video, *cells, answer.error or ""]))
 
 
-def _write_segments(path: str, found: Sequence[Segment], error: str | None, out: TextIO) -> None:
+def _write_segments(path: str, joined: Sequence[Segment], error: str | None, out: TextIO) -> None:
     print(printable(path), file=out)
-    for item in found:
+    for item in joined:
         print(f"  {_clock(item.start_seconds)} - {_clock(item.end_seconds)}  {item.score:7.2%}  {printable(item.name)}"
               f"  (frames {item.start}..{item.end - 1})", file=out)  # fmt: skip
     if error:

@@ -157,11 +157,11 @@ def answer(path: Path, model: ScoringModel) -> dict[str, Any]:
     windows = list(timeline(str(path), model, stride=max(1, model.clip.span // 2)))
     shown = [name for name, _ in said.top(model.classes, _TOP)]
     index = [model.classes.index(name) for name in shown]
-    found = explain_video(str(path), model, name=shown[0])
-    heated = overlay(found)
-    picture = strip_png(found, heated, stride=model.clip.stride, paper="none", ink=_INK)
+    explanation = explain_video(str(path), model, name=shown[0])
+    heated = overlay(explanation)
+    picture = strip_png(explanation, heated, stride=model.clip.stride, paper="none", ink=_INK)
     film = path.with_name("film.mp4")
-    write_film(film, found, heated, stride=model.clip.stride)
+    write_film(film, explanation, heated, stride=model.clip.stride)
     return {
         "top": [{"class": name, "score": score} for name, score in said.top(model.classes, _TOP)],
         "model": describe_model(model),
@@ -180,7 +180,7 @@ def answer(path: Path, model: ScoringModel) -> dict[str, Any]:
             }
             for item in windows
         ],
-        "explained": found.name,
+        "explained": explanation.name,
         "strip": f"data:image/png;base64,{base64.b64encode(picture).decode()}",
         "film": f"data:video/mp4;base64,{base64.b64encode(film.read_bytes()).decode()}",
     }

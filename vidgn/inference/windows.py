@@ -63,11 +63,11 @@ def read_windows(reader: Reader, *, clip: ClipSpec, side: int, starts: list[int]
     for index, frame in reader.frames(np.unique(np.concatenate(wanted))):
         held[index] = crop(resize(frame[np.newaxis], size=size), box)[:, 0].contiguous()  # (3,S,S)
         while number < len(starts) and index >= wanted[number].max():
-            frames = torch.stack([held[place] for place in wanted[number].tolist()], 1)  # (3,T,S,S)
+            frames = torch.stack([held[at] for at in wanted[number].tolist()], 1)  # (3,T,S,S)
             yield Window(starts[number], min(starts[number] + clip.span, total), frames)
             number += 1
             if number < len(starts):
-                held = {place: kept for place, kept in held.items() if place >= starts[number]}
+                held = {at: kept for at, kept in held.items() if at >= starts[number]}
 
 
 def shown_at(frames: NDArray[np.int64], seconds: NDArray[np.float64]) -> NDArray[np.float64]:

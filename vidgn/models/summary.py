@@ -94,12 +94,12 @@ def run_summary(
     with torch.device("meta"):
         net = build_model(model, num_classes=num_classes, norm=make_norm(norm, **options), crop=side, width=stem)
     stages = summarize(net, clip_len=frames, side=side)
-    told = Told(stages, groups_of(net), _published(model, stem, num_classes, frames=frames, side=side))
+    counted = Told(stages, groups_of(net), _published(model, stem, num_classes, frames=frames, side=side))
     title = f"{model}, norm {norm}, {num_classes} classes, one clip of {frames} frames at {side} px"
     if as_json:
-        print(json.dumps(_record(title, told), indent=1), file=out)
+        print(json.dumps(_record(title, counted), indent=1), file=out)
     else:
-        _print(title, told, out)
+        _print(title, counted, out)
     return 0
 
 
@@ -178,38 +178,38 @@ def _shape(out: Any) -> tuple[int, ...]:
     return tuple((out if isinstance(out, Tensor) else out[0]).shape[1:])
 
 
-def _record(title: str, told: Told) -> dict[str, Any]:
+def _record(title: str, counted: Told) -> dict[str, Any]:
     record = {
         "net": title,
-        "stages": [stage._asdict() for stage in told.stages],
-        "parameters": sum(stage.parameters for stage in told.stages),
-        "macs": sum(stage.macs for stage in told.stages),
-        "activation_bytes_float32": 4 * sum(stage.activations for stage in told.stages),
-        "groups": told.groups,
+        "stages": [stage._asdict() for stage in counted.stages],
+        "parameters": sum(stage.parameters for stage in counted.stages),
+        "macs": sum(stage.macs for stage in counted.stages),
+        "activation_bytes_float32": 4 * sum(stage.activations for stage in counted.stages),
+        "groups": counted.groups,
         "published": None,
     }
-    if told.published is not None:
-        row, same_clip = told.published
+    if counted.published is not None:
+        row, same_clip = counted.published
         record["published"] = {**row._asdict(), "macs": round(row.macs * 1e9), "same_clip": same_clip}
     return record
 
 
-def _print(title: str, told: Told, out: TextIO) -> None:
+def _print(title: str, counted: Told, out: TextIO) -> None:
     line = "{:9} {:18} {:>20} {:>12} {:>10} {:>12}"
     print(title, file=out)
     print(line.format("block", "kind", "output", "parameters", "G mul-add", "MB float32"), file=out)
-    for stage in told.stages:
+    for stage in counted.stages:
         shape = " x ".join(str(size) for size in stage.output)
         print(_row(line, stage.name, stage.kind[:18], shape, stage), file=out)
-    total = Stage("sum", "", (), *(sum(stage[index] for stage in told.stages) for index in (3, 4, 5)))  # type: ignore[misc]
+    total = Stage("sum", "", (), *(sum(stage[index] for stage in counted.stages) for index in (3, 4, 5)))  # type: ignore[misc]
     print(_row(line, "sum", "", "", total), file=out)
-    if told.published is not None:
-        row, same_clip = told.published
+    if counted.published is not None:
+        row, same_clip = counted.published
         clip = "" if same_clip else f"{row.clip_len} fr. at {row.side} px"
         print(line.format("published", "", clip, f"{row.parameters:,}", f"{row.macs:.2f}", "").rstrip(), file=out)
         print(f"published: {row.source}", file=out)
-    if told.groups:
-        print(f"groups of the group norms: {', '.join(map(str, told.groups))}", file=out)
+    if counted.groups:
+        print(f"groups of the group norms: {', '.join(map(str, counted.groups))}", file=out)
     print("MB: all layer outputs of one clip, which training keeps; in bfloat16 half of it", file=out)
 
 

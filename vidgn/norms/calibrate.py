@@ -195,8 +195,8 @@ def _fit_scaled(kept: FitMoments, choices: Sequence[int], *, eps: float) -> tupl
         starts = [torch.ones_like(std), equal]
         tried = [(_fit_lines([_scaled(kept, one)], [number], eps=eps)[number], one) for one in starts]
         first = max(tried, key=lambda pair: pair[0].r2)[1]
-        found = fit_scale(kept, num_groups=number, eps=eps, start=first)
-        tried.append((_fit_lines([_scaled(kept, found)], [number], eps=eps)[number], found))
+        scale = fit_scale(kept, num_groups=number, eps=eps, start=first)
+        tried.append((_fit_lines([_scaled(kept, scale)], [number], eps=eps)[number], scale))
         lines[number], scales[number] = max(tried, key=lambda pair: pair[0].r2)
     return lines, scales
 

@@ -66,14 +66,14 @@ class Moments:
         if not self._sums:
             return {}
         averages = reduce(torch.cat([(sums[1:] / sums[0]).flatten() for sums in self._sums.values()]))
-        found, place = {}, 0
+        tensors, start = {}, 0
         for name, sums in self._sums.items():
-            mean, square = averages[place : place + sums[1:].numel()].view(2, -1)
-            place += sums[1:].numel()
+            mean, square = averages[start : start + sums[1:].numel()].view(2, -1)
+            start += sums[1:].numel()
             for kind, value in (("mean", mean), ("var", (square - mean.square()).clamp(min=0))):
                 stored = self.layers[name].get_buffer(f"running_{kind}")
-                found[_join(name, f"running_{kind}")] = value.view(stored.shape).to(stored)
-        return found
+                tensors[_join(name, f"running_{kind}")] = value.view(stored.shape).to(stored)
+        return tensors
 
     def _adder(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         @torch.no_grad()

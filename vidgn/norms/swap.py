@@ -124,14 +124,14 @@ def _build(old: nn.Module, norm: ConfiguredNorm, channels: int, *, dims: int | N
 def _hand_over_affine(old: nn.Module, new: nn.Module) -> list[str]:
     notes = []
     for name in ("weight", "bias"):
-        value, place = getattr(old, name, None), getattr(new, name, None)
-        if isinstance(value, Tensor) and isinstance(place, nn.Parameter):
+        value, target = getattr(old, name, None), getattr(new, name, None)
+        if isinstance(value, Tensor) and isinstance(target, nn.Parameter):
             setattr(new, name, value if isinstance(value, nn.Parameter) else nn.Parameter(value.clone()))
-        elif isinstance(value, Tensor) and isinstance(place, Tensor):
-            place.copy_(value.detach())
+        elif isinstance(value, Tensor) and isinstance(target, Tensor):
+            target.copy_(value.detach())
         elif isinstance(value, Tensor):
             notes.append(f"{name} dropped")
-        elif isinstance(place, nn.Parameter):
+        elif isinstance(target, nn.Parameter):
             notes.append(f"{name} new")
     return notes
 

@@ -44,10 +44,10 @@ def overview(run: Run) -> Figure:
     rows = -(-len(panels) // columns)
     figure, axes = new_figure((11.2, 0.3 + 3.7 * rows), rows=rows, columns=columns)
     figure.suptitle(plot_label(run.title), color=INK, fontsize=11)
-    for place, draw in zip(axes, panels, strict=False):
-        draw(place)
-    for place in axes[len(panels) :]:
-        place.set_axis_off()
+    for panel, draw in zip(axes, panels, strict=False):
+        draw(panel)
+    for panel in axes[len(panels) :]:
+        panel.set_axis_off()
     return figure
 
 

@@ -33,17 +33,17 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> F
     return figure
 
 
-def worst_classes(found: Sequence[tuple[str, float, int]]) -> Figure:
+def worst_classes(accuracies: Sequence[tuple[str, float, int]]) -> Figure:
     """Draw the accuracy of the ten classes with the lowest."""
-    shown = list(found[:10])[::-1]
+    shown = list(accuracies[:10])[::-1]
     figure, (axes,) = new_figure((PANEL[0], 1.1 + 0.3 * len(shown)))
     names = [f"{plot_label(name, longest=32)} ({count})" for name, _, count in shown]
     axes.barh(range(len(shown)), [value for _, value, _ in shown], color=TRAIN)
     axes.set_yticks(range(len(shown)), names)
-    for place, (_, value, _) in enumerate(shown):
+    for row, (_, value, _) in enumerate(shown):
         inside = value > 85
         colour = PAPER if inside else INK
-        axes.text(value + (-1 if inside else 1), place, f"{value:.0f}", va="center", ha="right" if inside else "left",
+        axes.text(value + (-1 if inside else 1), row, f"{value:.0f}", va="center", ha="right" if inside else "left",
                   color=colour)  # fmt: skip
     axes.set(xlim=(0, 100), xlabel="top-1 accuracy (%)", ylabel="class (videos)")
     return figure
@@ -71,8 +71,8 @@ def film_strip(frames: NDArray[np.uint8], times: Sequence[str]) -> Figure:
     columns, rows = 4, -(-len(frames) // 4)
     height = 1.36 * rows * frames.shape[1] / frames.shape[2] + 0.24 * rows
     figure = Figure(figsize=(PANEL[0], height), dpi=100, facecolor="none", layout="constrained")
-    for place, (frame, time) in enumerate(zip(frames, times, strict=True)):
-        axes = figure.add_subplot(rows, columns, place + 1)
+    for index, (frame, time) in enumerate(zip(frames, times, strict=True)):
+        axes = figure.add_subplot(rows, columns, index + 1)
         axes.imshow(frame)
         axes.set_axis_off()
         axes.set_title(time, fontsize=9, color=MIDDLE, pad=2)

@@ -65,8 +65,8 @@ def runs_table(runs: Sequence[Run]) -> str:
         test = run.metrics
         numbers = [f"{test[name]:.2f}" if test else _NONE for name in ("video_top1", "video_top5", "clip_top1")]
         counted = f"{test['videos_scored']} / {test['videos_expected']}" if test else _NONE
-        words = run.config
-        shape = (words["data"]["name"], run.norm, words["clip_len"], words["batch"])
+        config = run.config
+        shape = (config["data"]["name"], run.norm, config["clip_len"], config["batch"])
         rows.append([run.folder.absolute().name, *shape, *numbers, counted, test.get("protocol", "not tested")])
     return html_table(head, rows)
 
@@ -88,8 +88,8 @@ def _cell(runs: Sequence[Run], norm: str, frames: int, batch: int) -> str:
     paper = "{:.1f} / {:.1f}".format(*TABLE_8[norm, frames, batch])
     ours = _NONE
     for run in runs:
-        words = run.config
-        if run.metrics and (run.norm, words["clip_len"], words["batch"], words["data"]["name"]) == (
+        config = run.config
+        if run.metrics and (run.norm, config["clip_len"], config["batch"], config["data"]["name"]) == (
             norm, frames, batch, "kinetics400",
         ):  # fmt: skip
             test = run.metrics

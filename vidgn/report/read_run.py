@@ -75,8 +75,8 @@ class Run:
     @property
     def title(self) -> str:
         """What tells this run from others."""
-        words = self.config
-        shape = f"{words['clip_len']} frames, batch {words['batch']}, {words['data']['name']}"
+        config = self.config
+        shape = f"{config['clip_len']} frames, batch {config['batch']}, {config['data']['name']}"
         return f"{self.folder.absolute().name}: {self.norm.upper()}, {shape}"
 
 
@@ -145,8 +145,8 @@ def class_accuracy(predictions: Sequence[Scored]) -> list[tuple[str, float, int]
     labels: dict[str, list[bool]] = {}
     for row in predictions:
         labels.setdefault(row.label, []).append(row.right)
-    found = [(name, 100 * sum(right) / len(right), len(right)) for name, right in labels.items()]
-    return sorted(found, key=lambda item: (item[1], item[0]))
+    rows = [(name, 100 * sum(right) / len(right), len(right)) for name, right in labels.items()]
+    return sorted(rows, key=lambda item: (item[1], item[0]))
 
 
 class Bin(NamedTuple):
@@ -163,13 +163,13 @@ def reliability(predictions: Sequence[Scored], *, bins: int = 10) -> tuple[list[
     groups: list[list[Scored]] = [[] for _ in range(bins)]
     for row in rows:
         groups[min(int(row.score * bins), bins - 1)].append(row)
-    found = [
+    filled = [
         Bin(len(group), sum(row.score for row in group) / len(group), sum(row.right for row in group) / len(group))
         for group in groups
         if group
     ]
-    gap = sum(item.videos * abs(item.score - item.accuracy) for item in found)
-    return found, gap / max(1, len(rows))
+    gap = sum(item.videos * abs(item.score - item.accuracy) for item in filled)
+    return filled, gap / max(1, len(rows))
 
 
 def _by_epoch(rows: Sequence[Mapping[str, str]], name: str) -> dict[int, float]:

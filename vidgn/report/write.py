@@ -49,7 +49,7 @@ def run_report(
     if videos is not None and not Path(videos).expanduser().is_dir():
         raise FileNotFoundError(f"--videos {videos} is not a folder; give the folder that is data.root of the run.")
     runs = [read_run(folder) for given in dict.fromkeys(folders) for folder in _run_folders(given)]
-    place = Path(target)
+    page_folder = Path(target)
     pictures: dict[str, bytes] = {}
     draw = _Drawer(pictures)
     sections = [Section("Runs", [runs_table(runs), table_8(runs)]), *_curves(runs, draw)]
@@ -58,21 +58,20 @@ def run_report(
         if run.predictions:
             sections += _run_sections(run, number, draw, videos=videos)
     files = {**pictures, "index.html": page(sections).encode()}
-    is_ours = _is_report(place / "index.html")
+    is_ours = _is_report(page_folder / "index.html")
     check_outputs(
-        [place / name for name in files], option=f"--out {target}", overwrite=overwrite,
+        [page_folder / name for name in files], option=f"--out {target}", overwrite=overwrite,
         inputs=[file for run in runs for file in run.folder.iterdir()],
         is_own=lambda file: is_ours,
     )  # fmt: skip
     for name, content in files.items():
-        with replacing(place / name) as part:
+        with replacing(page_folder / name) as part:
             part.write_bytes(content)
     if as_json:
-        print(
-            json.dumps({"page": str(place / "index.html"), "runs": [_record(run) for run in runs]}, indent=1), file=out
-        )
+        record = {"page": str(page_folder / "index.html"), "runs": [_record(run) for run in runs]}
+        print(json.dumps(record, indent=1), file=out)
     else:
-        print(f"{place / 'index.html'}: {len(runs)} runs, {draw.count} pictures", file=out)
+        print(f"{page_folder / 'index.html'}: {len(runs)} runs, {draw.count} pictures", file=out)
     return 0
 
 
@@ -125,29 +124,29 @@ def _curves(runs: Sequence[Run], draw: _Drawer) -> list[Section]:
 
 def training_sections(run: Run, number: int, draw: Callable[..., PageFigure]) -> list[Section]:
     """Return speed and memory over time, and the percentiles of a layer where they were recorded."""
-    found = []
+    pictures = []
     for name, label in {**curves.PACE, **curves.PACE_GPU}.items():
         if run.pace.get(name):
             file = f"run{number}-{name.replace('/', '-')}"
-            found.append(draw(file, label, partial(curves.pace, run.pace[name], label=label)))
+            pictures.append(draw(file, label, partial(curves.pace, run.pace[name], label=label)))
     missing = [label for name, label in curves.PACE.items() if not run.pace.get(name)]
     note = paragraph(f"not recorded: {', '.join(missing)}") if missing else ""
-    sections = [Section(f"{run.title}: speed and memory", [*found, note])]
+    sections = [Section(f"{run.title}: speed and memory", [*pictures, note])]
     if run.percentiles:
-        told = paragraph(
+        text = paragraph(
             f"What the last convolution of {run.layer} puts out, before norm and ReLU, on the same validation clips "
             "after each epoch. As Figure 6."
         )
         picture = draw(f"run{number}-percentiles", "percentiles 1, 20, 80, 99", partial(curves.percentiles, run))
-        sections.append(Section(f"{run.title}: features", [told, picture]))
+        sections.append(Section(f"{run.title}: features", [text, picture]))
     return sections
 
 
 def _run_sections(run: Run, number: int, draw: _Drawer, *, videos: str | None) -> list[Section]:
     test = run.metrics
-    told = f"{test['protocol']}; n = {test['videos_scored']} of {test['videos_expected']} videos" if test else ""
+    protocol = f"{test['protocol']}; n = {test['videos_scored']} of {test['videos_expected']} videos" if test else ""
     figures_of_test = parsed(run.folder / "metrics.json", lambda: figure_text(test))
-    sentences = [paragraph(told), *_split_notes(run), *map(paragraph, figures_of_test)]
+    sentences = [paragraph(protocol), *_split_notes(run), *map(paragraph, figures_of_test)]
     strips = _strips(run, number, draw, root=_root(run, videos))
     examples = [Section(f"{run.title}: examples", strips)] if strips else []
     if "map" in test:  # a video has several classes: none is confused with another
@@ -186,19 +185,19 @@ def _strips(run: Run, number: int, draw: _Drawer, *, root: Path | None) -> list[
         return [paragraph("Frames are shown with --videos DIR, the folder of the videos on this machine.")]
     sure = sorted((row for row in run.predictions if row.best), key=lambda row: -row.score)
     rows = [row for row in sure if row.right][:_STRIPS] + [row for row in sure if not row.right][:_STRIPS]
-    found: list[str | PageFigure] = []
-    for place, row in enumerate(rows):
+    items: list[str | PageFigure] = []
+    for index, row in enumerate(rows):
         path = root / row.video
         if not path.is_file() or not path.resolve().is_relative_to(root.resolve()):
             return [paragraph(f"The videos of this run are not below {root} (looked for {row.video}).")]
         try:
             frames, times = _frames(path)
         except VideoDecodeError as err:
-            found.append(paragraph(str(err)))
+            items.append(paragraph(str(err)))
             continue
         strip = partial(figures.film_strip, frames, times)
-        found.append(draw(f"run{number}-strip{place + 1}", _caption(row), strip, has_frames=True))
-    return found
+        items.append(draw(f"run{number}-strip{index + 1}", _caption(row), strip, has_frames=True))
+    return items
 
 
 def _caption(row: Scored) -> str:
@@ -231,9 +230,9 @@ def _root(run: Run, videos: str | None) -> Path | None:
 
 def _record(run: Run) -> dict[str, Any]:
     worst = [{"class": name, "top1": value, "videos": count} for name, value, count in class_accuracy(run.predictions)]
-    told = {
+    figures = {
         name: run.metrics.get(name) for name in ("video_top1", "video_top5", "clip_top1", "protocol", "videos_scored")
     }
     error = reliability(run.predictions)[1] if run.predictions else None
-    told["trained_on"] = run.trained_on if run.predictions else None
-    return {"folder": str(run.folder), "title": run.title, **told, "calibration_error": error, "worst": worst[:10]}
+    figures["trained_on"] = run.trained_on if run.predictions else None
+    return {"folder": str(run.folder), "title": run.title, **figures, "calibration_error": error, "worst": worst[:10]}

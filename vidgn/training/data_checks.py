@@ -46,11 +46,11 @@ def leak_lines(twins: Sequence[Twin]) -> list[str]:
     if not twins:
         return []
     kinds = dict.fromkeys((twin.why, twin.sure) for twin in twins)
-    told = [f"{sum(twin[4:] == kind for twin in twins):,} by {kind[0]} ({kind[1]})" for kind in kinds]
+    counts = [f"{sum(twin[4:] == kind for twin in twins):,} by {kind[0]} ({kind[1]})" for kind in kinds]
     first = twins[0]
     return [
         f"warning: {len(twins):,} pairs of videos on two sides of the split seem to be one recording: "
-        f"{', '.join(told)}; such as {first.video} ({first.split}) and {first.other} ({first.other_split}). "
+        f"{', '.join(counts)}; such as {first.video} ({first.split}) and {first.other} ({first.other_split}). "
         f"The test may be too easy: all are in {LEAKS}; data.group keeps them together"
     ]
 

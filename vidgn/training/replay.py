@@ -88,19 +88,19 @@ def run_replay(dump: str | Path, *, out: TextIO, as_json: bool = False) -> int:
     Raises:
         FileNotFoundError, ValueError: as `replay` does.
     """
-    found = replay(dump)
+    result = replay(dump)
     if as_json:
-        print(json.dumps({name: _plain(value) for name, value in found._asdict().items()}, indent=1), file=out)
+        print(json.dumps({name: _plain(value) for name, value in result._asdict().items()}, indent=1), file=out)
     else:
         print(
-            f"loss {found.loss} (recorded {found.recorded}"
-            f"{', with the part of distill, which is left out here' if found.without_teacher else ''})\n"
-            f"first layer whose output is not finite: {found.first_bad_layer or 'none'}\n"
-            f"parameters whose gradient is not finite: {', '.join(found.bad_gradients[:10]) or 'none'}"
-            f"{f', and {len(found.bad_gradients) - 10} more' if len(found.bad_gradients) > 10 else ''}",
+            f"loss {result.loss} (recorded {result.recorded}"
+            f"{', with the part of distill, which is left out here' if result.without_teacher else ''})\n"
+            f"first layer whose output is not finite: {result.first_bad_layer or 'none'}\n"
+            f"parameters whose gradient is not finite: {', '.join(result.bad_gradients[:10]) or 'none'}"
+            f"{f', and {len(result.bad_gradients) - 10} more' if len(result.bad_gradients) > 10 else ''}",
             file=out,
         )
-    return int(not math.isfinite(found.loss) or bool(found.bad_gradients))
+    return int(not math.isfinite(result.loss) or bool(result.bad_gradients))
 
 
 def _plain(value: object) -> object:

@@ -22,12 +22,19 @@ from vidgn.training.batch_strip import draw_batch
 
 
 def run_show_batch(
-    words: Sequence[str], *, target: str, clips: int, epoch: int, overwrite: bool, out: TextIO, as_json: bool = False
+    overrides: Sequence[str],
+    *,
+    target: str,
+    clips: int,
+    epoch: int,
+    overwrite: bool,
+    out: TextIO,
+    as_json: bool = False,
 ) -> int:
     """Draw the first batch of an epoch; return 0.
 
     Args:
-        words: options of training, such as data=folder data.root=DIR mixup=0.8.
+        overrides: options of training, such as data=folder data.root=DIR mixup=0.8.
         target: the PNG file.
         clips: strips at most.
         epoch: whose first batch.
@@ -41,9 +48,9 @@ def run_show_batch(
     """
     if clips < 1 or epoch < 0:
         raise ValueError(f"--clips ({clips}) must be at least 1 and --epoch ({epoch}) at least 0.")
-    check_words("train", words)
+    check_words("train", overrides)
     check_outputs([target], option=f"--out {target}", overwrite=overwrite)
-    batch, classes = first_batch(words, epoch=epoch)
+    batch, classes = first_batch(overrides, epoch=epoch)
     with replacing(target) as part:
         draw_batch(batch, classes, clips=clips).save(part, format="PNG")
     shown = min(clips, batch.clips.shape[0] * batch.clips.shape[1])
@@ -54,10 +61,10 @@ def run_show_batch(
     return 0
 
 
-def first_batch(words: Sequence[str], *, epoch: int) -> tuple[ClipBatch, tuple[str, ...]]:
+def first_batch(overrides: Sequence[str], *, epoch: int) -> tuple[ClipBatch, tuple[str, ...]]:
     """Return the first training batch of an epoch, and the names of the classes."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=list(words))
+        config = compose("train", overrides=list(overrides))
     check_task(config)
     fill_clip(config)
     spec = data_spec(cast("dict[str, Any]", OmegaConf.to_container(config.data, resolve=True)))

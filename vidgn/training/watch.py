@@ -22,13 +22,13 @@ def watchers(config: Mapping[str, Any], *, net: nn.Module, folder: Path) -> list
         ValueError: `log.percentiles` is not a layer of the net.
     """
     layer = config["log"]["percentiles"]
-    found: list[L.Callback] = [] if layer is None else [Percentiles(net, str(layer))]
+    callbacks: list[L.Callback] = [] if layer is None else [Percentiles(net, str(layer))]
     pace = Pace(folder / "pace.csv", but_not=(History,))
-    found += [EpochLines()]
-    found += [pace, Bar(pace)] if config["trainer"]["enable_progress_bar"] else [pace]
+    callbacks += [EpochLines()]
+    callbacks += [pace, Bar(pace)] if config["trainer"]["enable_progress_bar"] else [pace]
     if "csv" in config["logger"]["names"]:
-        found.append(Curves(partial(_draw, folder)))
-    return found
+        callbacks.append(Curves(partial(_draw, folder)))
+    return callbacks
 
 
 def _draw(folder: Path) -> None:

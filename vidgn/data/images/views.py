@@ -54,7 +54,7 @@ def draw_picture_view(
     crops, rest = draws[: 5 * _ATTEMPTS], [float(draw) for draw in draws[5 * _ATTEMPTS : NUM_DRAWS]]
     factors = {name: 1 - _JITTER + 2 * _JITTER * draw for name, draw in zip(_ORDERS[0], rest[:3], strict=True)}
     order = _ORDERS[int(rest[3] * len(_ORDERS))]
-    alpha = _LIGHT * np.array([_normal(rest[place], rest[place + 1]) for place in (4, 6, 8)])
+    alpha = _LIGHT * np.array([_normal(rest[index], rest[index + 1]) for index in (4, 6, 8)])
     light = 255 * (_EIGENVECTORS * alpha * _EIGENVALUES).sum(1)
     red, green, blue = (float(value) for value in light)
     return PictureView(

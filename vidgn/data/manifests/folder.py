@@ -47,17 +47,17 @@ def read_folder(
         classes = _common_classes(root, by_split, chosen=chosen)
         notes = [] if chosen == split else [f"{root} has no test/: the test split is val/"]
         notes += [f"{root}: {actual[name]}/ is taken as {name}/" for name in present if actual[name] != name]
-        found = by_split[chosen]
+        class_folders = by_split[chosen]
     else:
         whole = _class_folders(folders, "")
         classes = tuple(sorted(whole.videos))
         seed = seed if record is None or record.seed is None else record.seed
         known = record if record is not None and record.seed is not None else None
         drawn, note = _draw_split(root, whole.videos, split=split, seed=seed, fractions=fractions, record=known)
-        found, notes = whole._replace(videos=drawn), [note]
+        class_folders, notes = whole._replace(videos=drawn), [note]
     if len(classes) < 2 and (not present or "train" in present):
         raise ValueError(f"{root} holds one class, {classes[0]!r}; a classifier needs at least two class folders")
-    rows = _rows(root, found, classes=classes, notes=notes)
+    rows = _rows(root, class_folders, classes=classes, notes=notes)
     return rows if present else rows._replace(drawn_seed=seed)
 
 
@@ -69,23 +69,23 @@ def _split_folders(folders: Folders) -> dict[str, str]:
     Raises:
         ValueError: two folders would be one split.
     """
-    found: dict[str, list[str]] = {}
+    by_split: dict[str, list[str]] = {}
     for name in sorted(_visible(folders[""].folders)):
         split = _SPLIT_NAMES.get(name.lower())
         if split is not None:
-            found.setdefault(split, []).append(name)
-    for names in found.values():
+            by_split.setdefault(split, []).append(name)
+    for names in by_split.values():
         names[:] = [name for name in names if name in SPLITS] or names
-    if len(found) == 1 or any(name not in SPLITS for names in found.values() for name in names):
-        for split, names in list(found.items()):
+    if len(by_split) == 1 or any(name not in SPLITS for names in by_split.values() for name in names):
+        for split, names in list(by_split.items()):
             classes = [name for name in names if any(map(is_video_name, folders[name].files))]
             if classes:
-                del found[split]
-    for split, names in found.items():
+                del by_split[split]
+    for split, names in by_split.items():
         if len(names) > 1:
             both = " and ".join(names)
             raise ValueError(f"{folders.root} has {both}, and both would be {split}/; rename one of them")
-    return {split: names[0] for split, names in found.items()}
+    return {split: names[0] for split, names in by_split.items()}
 
 
 def _needed(root: str, present: Sequence[str], *, split: str) -> str:
@@ -105,16 +105,14 @@ def _needed(root: str, present: Sequence[str], *, split: str) -> str:
     return chosen
 
 
-def _rows(root: str, found: _ClassFolders, *, classes: tuple[str, ...], notes: list[str]) -> Rows:
+def _rows(root: str, class_folders: _ClassFolders, *, classes: tuple[str, ...], notes: list[str]) -> Rows:
     builder = RowsBuilder(root)
     for index, name in enumerate(classes):
-        videos = found.videos.get(name, [])
+        videos = class_folders.videos.get(name, [])
         builder.extend(videos, [index] * len(videos), range(len(videos)))
-    if found.others:
-        notes = [
-            *notes,
-            f"{found.others.total():,} entries that are not videos are left out: {_counts(found.others)}",
-        ]
+    others = class_folders.others
+    if others:
+        notes = [*notes, f"{others.total():,} entries that are not videos are left out: {_counts(others)}"]
     return builder.finish(classes, notes)
 
 
@@ -148,8 +146,8 @@ def _class_folders(folders: Folders, base: str) -> _ClassFolders:
 def _common_classes(root: str, by_split: dict[str, _ClassFolders], *, chosen: str) -> tuple[str, ...]:
     """Return the sorted class names: those of train, which must know every class, and without it the split's own."""
     classes = set(by_split.get("train", by_split[chosen]).videos)
-    for split, found in by_split.items():
-        unknown = sorted(set(found.videos) - classes)
+    for split, class_folders in by_split.items():
+        unknown = sorted(set(class_folders.videos) - classes)
         if unknown:
             raise ValueError(
                 f"{root}/{split} has {len(unknown)} classes that {root}/train has not: "

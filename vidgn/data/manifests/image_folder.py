@@ -70,9 +70,9 @@ def _rows(base: Path, split: str, classes: Sequence[str]) -> Iterator[tuple[str,
         pictures = sorted(file for file in files if file.lower().endswith(PICTURE_SUFFIXES))
         if not pictures:
             kinds = Counter(os.path.splitext(file)[1].lower() or "no suffix" for file in files).most_common(3)
-            found = ", ".join(f"{count} x {kind}" for kind, count in kinds) or "nothing"
+            listed = ", ".join(f"{count} x {kind}" for kind, count in kinds) or "nothing"
             raise ValueError(
-                f"{folder} holds no picture (found {found}); allowed are {' '.join(PICTURE_SUFFIXES)}: add pictures or"
+                f"{folder} holds no picture (found {listed}); allowed are {' '.join(PICTURE_SUFFIXES)}: add pictures or"
                 " remove the folder."
             )
         yield from ((f"{split}/{name}/{file}", label) for file in pictures)

@@ -140,12 +140,12 @@ def _locate(
     by_label = _places(tuple(labels), root=root, split=split)
     places = [by_label[label] for label in labels]
     counts: Counter[str] = Counter()
-    found = [_found(block, places, counts) for block in blocks]
+    paths = [_found(block, places, counts) for block in blocks]
     usual = max(counts, key=lambda layout: counts[layout], default="ID.mp4")
     expected = [_expected_folder(label, there, usual) for label, there in zip(labels, places, strict=True)]
     class_of = np.array([known.index(label) if label in known else -1 for label in labels])
     blocks.reverse()
-    for names in found:
+    for names in paths:
         block = blocks.pop()  # its memory is needed for the names
         beginnings = map(expected.__getitem__, block.labels.tolist())
         whole = [f"{beginning}{stem}.mp4" for beginning, stem in zip(beginnings, block.stems, strict=True)]
@@ -176,14 +176,14 @@ def _places(classes: tuple[str, ...], *, root: str, split: str | None) -> dict[s
     stems = _Stems(folders)
     places: dict[str, list[_Place]] = {}
     for label in classes:
-        places[label] = found = []
+        places[label] = candidates = []
         for base in bases:
             for name in dict.fromkeys((label, label.replace(" ", "_"))):
                 if name in folders[base].folders:
                     folder = os.path.join(base, name)
-                    found.append(_Place(folder, os.path.join(base, "CLASS/ID.mp4"), stems[folder]))
+                    candidates.append(_Place(folder, os.path.join(base, "CLASS/ID.mp4"), stems[folder]))
             if stems[base]:
-                found.append(_Place(base, os.path.join(base, "ID.mp4"), stems[base]))
+                candidates.append(_Place(base, os.path.join(base, "ID.mp4"), stems[base]))
     return places
 
 

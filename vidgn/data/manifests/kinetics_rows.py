@@ -92,12 +92,12 @@ class Annotations:
         if not (begin < end).all():
             return False
         stems = [f"{name}_{a:0>6}_{b:0>6}" for name, a, b in zip(ids, starts, ends, strict=True)]
-        words = fields[column["split"] :: len(column)] if "split" in column else [""] * len(ids)
-        self._add(stems, labels, np.arange(first, first + len(ids), dtype=np.int32), words)
+        splits = fields[column["split"] :: len(column)] if "split" in column else [""] * len(ids)
+        self._add(stems, labels, np.arange(first, first + len(ids), dtype=np.int32), splits)
         return True
 
     def _read_singly(self, first: int, block: bytes, column: dict[str, int]) -> None:
-        stems, labels, rows, words = [], [], [], []
+        stems, labels, rows, splits = [], [], [], []
         for row, line in decode_lines(first, block, errors=self.errors):
             try:
                 fields = next(csv.reader([line], strict=True))
@@ -108,15 +108,15 @@ class Annotations:
             stems.append(stem)
             labels.append(self.labels.setdefault(label, len(self.labels)))
             rows.append(row)
-            words.append(fields[column["split"]] if "split" in column else "")
+            splits.append(fields[column["split"]] if "split" in column else "")
         if stems:
-            self._add(stems, np.array(labels, np.int32), np.array(rows, np.int32), words)
+            self._add(stems, np.array(labels, np.int32), np.array(rows, np.int32), splits)
 
-    def _add(self, stems: list[str], labels: NDArray[np.int32], rows: NDArray[np.int32], words: list[str]) -> None:
-        found = Counter(words)
-        self.splits.update(found)
-        if self._kept is not None and not found.keys() <= self._kept:
-            keep = np.array([word in self._kept for word in words])
+    def _add(self, stems: list[str], labels: NDArray[np.int32], rows: NDArray[np.int32], splits: list[str]) -> None:
+        counts = Counter(splits)
+        self.splits.update(counts)
+        if self._kept is not None and not counts.keys() <= self._kept:
+            keep = np.array([word in self._kept for word in splits])
             stems = [stem for stem, kept in zip(stems, keep.tolist(), strict=True) if kept]
             labels, rows = labels[keep], rows[keep]
         if stems:
@@ -155,7 +155,7 @@ def _split(block: bytes, *, width: int) -> list[str]:
 
 
 def _columns(header: list[str], file: Path) -> dict[str, int]:
-    column = {name.strip().lower(): place for place, name in enumerate(header)}
+    column = {name.strip().lower(): index for index, name in enumerate(header)}
     missing = [name for name in COLUMNS if name not in column]
     if missing == ["label"]:
         raise ValueError(

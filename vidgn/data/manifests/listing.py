@@ -26,14 +26,14 @@ def list_folder(path: str) -> Listing:
     Raises:
         PermissionError: The folder cannot be read.
     """
-    found: tuple[list[str], list[str], list[str]] = ([], [], [])
+    by_kind: tuple[list[str], list[str], list[str]] = ([], [], [])
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                found[_kind(entry)].append(entry.name)
+                by_kind[_kind(entry)].append(entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return _EMPTY
-    return Listing(*map(frozenset, found))
+    return Listing(*map(frozenset, by_kind))
 
 
 def _kind(entry: "os.DirEntry[str]") -> int:
@@ -73,7 +73,7 @@ def list_videos(root: str) -> list[str]:
     """
     if is_url(root):
         return [name for name in find_below(root, VIDEO_SUFFIXES) if all(map(is_visible, name.split("/")))]
-    found: list[str] = []
+    videos: list[str] = []
     seen: set[str] = set()
     todo = [""]
     while todo:
@@ -84,10 +84,10 @@ def list_videos(root: str) -> list[str]:
         seen.add(where)
         listing = list_folder(where)
         names = listing.files | listing.others
-        found += [os.path.join(folder, name) for name in names if is_video_name(name)]
+        videos += [os.path.join(folder, name) for name in names if is_video_name(name)]
         todo += sorted((os.path.join(folder, name) for name in listing.folders if is_visible(name)), reverse=True)
-    wrong = [name for name in found if not name.isascii() and "\\ud" in ascii(name)]
+    wrong = [name for name in videos if not name.isascii() and "\\ud" in ascii(name)]
     if wrong:
         shown = ", ".join(map(ascii, wrong[:10]))
         raise ValueError(f"{root}: {len(wrong)} file names are not UTF-8: {shown}; rename them")
-    return sorted(found)
+    return sorted(videos)

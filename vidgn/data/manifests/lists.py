@@ -42,9 +42,9 @@ def read_list(
             rows = islice(decode_lines(start, piece, errors=builder.errors), int(header), None)
             _read_rows(rows, separator, labels, root=root, allow_outside=allow_outside, builder=builder)
             header = False
-    found = builder.finish(())
+    table = builder.finish(())
     try:
-        return found._replace(classes=labels.classes_for(set(found.labels.tolist())))
+        return table._replace(classes=labels.classes_for(set(table.labels.tolist())))
     except ValueError as err:
         raise ValueError(f"{file}: {err}") from err
 
@@ -114,12 +114,12 @@ def _is_header(line: str, *, separator: str, file: Path) -> bool:
             f"{file} is a Kinetics annotation file (its header is {line!r}), not a list of path and label; "
             "read it with from_kinetics_csv"
         )
-    words = [word.strip(' "').lower() for word in line.split(separator)]
-    if len(words) != 2:
+    names = [word.strip(' "').lower() for word in line.split(separator)]
+    if len(names) != 2:
         return False
-    if words[0] in _LABEL_WORDS and words[1] in _PATH_WORDS:
+    if names[0] in _LABEL_WORDS and names[1] in _PATH_WORDS:
         raise ValueError(f"{file}: the columns are {line!r}; the path must come first, then the label")
-    return words[0] in _PATH_WORDS and words[1] in _LABEL_WORDS
+    return names[0] in _PATH_WORDS and names[1] in _LABEL_WORDS
 
 
 def _is_kinetics_header(line: str) -> bool:
@@ -168,7 +168,7 @@ def _split_at_space(line: str, labels: LabelIndex) -> list[str]:
     path, _, label = line.rpartition(" ")
     if label.lower().endswith(VIDEO_SUFFIXES):
         return [line]  # a path with a space in it, and no label
-    words = path.split()
-    if len(words) > 1 and INTEGER.fullmatch(words[-1]) and words[-2].lower().endswith(VIDEO_SUFFIXES):
+    parts = path.split()
+    if len(parts) > 1 and INTEGER.fullmatch(parts[-1]) and parts[-2].lower().endswith(VIDEO_SUFFIXES):
         return [*path.rsplit(maxsplit=1), label]  # mmaction2's frame lists: path, number of frames, label
     return [path.rstrip(), label] if path else [label]

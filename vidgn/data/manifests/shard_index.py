@@ -97,10 +97,10 @@ def shards_of(index: str) -> list[str]:
 
 def save_index(path: Path, index: ShardIndex, *, shards: Sequence[str], shard_sizes: Sequence[int]) -> None:
     """Write the index of tars (their names, without folders) as numpy arrays."""
-    words = json.dumps({"names": index.names, "shards": list(shards), "classes": list(index.classes)})
+    texts = json.dumps({"names": index.names, "shards": list(shards), "classes": list(index.classes)})
     with path.open("wb") as file:
         np.savez_compressed(
-            file, words=np.frombuffer(words.encode(), np.uint8), labels=index.labels, shard=index.shard,
+            file, words=np.frombuffer(texts.encode(), np.uint8), labels=index.labels, shard=index.shard,
             starts=index.starts, sizes=index.sizes, shard_sizes=np.array(shard_sizes, np.int64),
         )  # fmt: skip
 
@@ -123,28 +123,28 @@ def _listed(shard: str, number: int) -> Iterator[_Sample]:
         for key, files in parts.items():
             videos = [suffix for suffix in files if suffix.endswith(VIDEO_SUFFIXES)]
             for suffix in videos[:1]:
-                told = _record(file, files[".json"], shard) if ".json" in files else {}
-                label = _text(file, files[".cls"], shard).strip() if ".cls" in files else told.get("label")
+                record = _record(file, files[".json"], shard) if ".json" in files else {}
+                label = _text(file, files[".cls"], shard).strip() if ".cls" in files else record.get("label")
                 if label is None:
                     raise ValueError(f"{shard}: {key} has no label; it needs {key}.cls, or a label in {key}.json.")
                 video = files[suffix]
-                name = PurePosixPath(str(told.get("name", key + suffix))).as_posix()
+                name = PurePosixPath(str(record.get("name", key + suffix))).as_posix()
                 yield _Sample(_utf8(name, shard), _label(label, shard, key), number, video.offset_data, video.size)
 
 
 def _joined(samples: Sequence[_Sample]) -> ShardIndex:
     if not samples:
         raise ValueError("the tars of data.shards hold no video; a sample is KEY.mp4 and KEY.cls.")
-    words = sorted({sample.label for sample in samples if isinstance(sample.label, str)})
-    if words and any(isinstance(sample.label, int) for sample in samples):
-        raise ValueError(f"some labels are numbers and some are names ({words[0]}); write all of them alike.")
-    number = {word: index for index, word in enumerate(words)}
+    names = sorted({sample.label for sample in samples if isinstance(sample.label, str)})
+    if names and any(isinstance(sample.label, int) for sample in samples):
+        raise ValueError(f"some labels are numbers and some are names ({names[0]}); write all of them alike.")
+    number = {word: index for index, word in enumerate(names)}
     labels = [number[sample.label] if isinstance(sample.label, str) else sample.label for sample in samples]
     return ShardIndex(
         [sample.name for sample in samples], np.array(labels, np.int64),
         np.array([sample.shard for sample in samples], np.int32),
         np.array([sample.start for sample in samples], np.int64),
-        np.array([sample.size for sample in samples], np.int64), tuple(words),
+        np.array([sample.size for sample in samples], np.int64), tuple(names),
     )  # fmt: skip
 
 
@@ -173,12 +173,12 @@ def _utf8(name: str, shard: str) -> str:
 
 def _record(file: BinaryIO, member: tarfile.TarInfo, shard: str) -> dict[str, Any]:
     try:
-        told = json.loads(_text(file, member, shard))
+        record = json.loads(_text(file, member, shard))
     except (ValueError, RecursionError) as err:
         raise ValueError(f"{shard}: {member.name[:100]!r} is not JSON ({str(err)[:100]}); write it again.") from err
-    if not isinstance(told, dict):
+    if not isinstance(record, dict):
         raise ValueError(f"{shard}: {member.name[:100]!r} is not a JSON object; write it again.")
-    return told
+    return record
 
 
 def _text(file: BinaryIO, member: tarfile.TarInfo, shard: str) -> str:

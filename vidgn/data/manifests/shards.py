@@ -49,8 +49,8 @@ class ShardManifest(Manifest):
     def _file(self, index: int) -> str:
         """Return where the video lies: a piece of a tar."""
         container = self.shards[int(self.shard[index])]
-        place = {"start": int(self.starts[index]), "size": int(self.sizes[index])}
-        return FileRange.of(Url(container) if is_url(container) else container, **place, name=self.video_id(index))
+        extent = {"start": int(self.starts[index]), "size": int(self.sizes[index])}
+        return FileRange.of(Url(container) if is_url(container) else container, **extent, name=self.video_id(index))
 
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Self:
         """Return a manifest of these rows, in this order, with the same classes."""
@@ -114,11 +114,11 @@ def _classes(index: ShardIndex, given: tuple[str, ...] | None, pattern: str) -> 
 
 def _expand(pattern: str) -> list[str]:
     """Return the tars that exist, in order."""
-    found = _BRACES.search(pattern)
-    if found:
-        first, last = found[1], found[2]
+    match = _BRACES.search(pattern)
+    if match:
+        first, last = match[1], match[2]
         numbers = (str(n).zfill(len(first)) for n in range(int(first), int(last) + 1))
-        return [name for n in numbers for name in _expand(pattern[: found.start()] + n + pattern[found.end() :])]
+        return [name for n in numbers for name in _expand(pattern[: match.start()] + n + pattern[match.end() :])]
     folder, _, name = pattern.rpartition("/")
     if is_url(pattern):
         return [f"{folder}/{file}" for file in sorted(fnmatch.filter(list_url(folder).files, name))]

@@ -47,10 +47,10 @@ def compare_with(rows: Sequence[VideoFacts], file: str | Path) -> dict[str, list
     }
 
 
-def describe_differences(found: Mapping[str, Sequence[str]], *, first: str, second: str) -> str:
+def describe_differences(differences: Mapping[str, Sequence[str]], *, first: str, second: str) -> str:
     """Return what a person reads: counts, and the first names of each kind."""
     lines = [f"first: {first}", f"second: {second}"]
-    for what, names in found.items():
+    for what, names in differences.items():
         lines.append(f"{len(names):>9,} {what}")
         lines += [f"            {name}" for name in names[:_SHOWN]]
         lines += [f"            and {len(names) - _SHOWN:,} more"] if len(names) > _SHOWN else []
@@ -105,8 +105,8 @@ def _read_names(file: Path) -> list[str]:
     errors = RowErrors(str(file))
     lines = [line.strip() for first, block in read_lines(file) for _, line in decode_lines(first, block, errors=errors)]
     errors.raise_if_any()
-    found = [_NAMED.match(line) for line in lines]
-    return [line if name is None else name[1] for line, name in zip(lines, found, strict=True)]
+    matches = [_NAMED.match(line) for line in lines]
+    return [line if name is None else name[1] for line, name in zip(lines, matches, strict=True)]
 
 
 def _ids(pairs: Iterable[tuple[VideoFacts, VideoFacts]], differ: Callable[[VideoFacts, VideoFacts], bool]) -> list[str]:

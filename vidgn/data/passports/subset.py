@@ -21,16 +21,16 @@ def chosen(manifests: Mapping[Split, Manifest], spec: DataSpec) -> dict[Split, M
     Raises:
         ValueError: nothing would be left.
     """
-    found = dict(manifests)
+    kept = dict(manifests)
     if spec.passport is not None:
         rows = read_passport(spec.passport)
         good = {row.id for row in rows if row.status == "ok"}
         status = {row.id: row.status for row in rows}
-        for split in found.keys() - {"test"}:
-            found[split] = _ok(found[split], good, status, source=spec.passport)
-    if spec.intersect is not None and "test" in found:
-        found["test"] = intersection(found["test"], spec.intersect)
-    return found
+        for split in kept.keys() - {"test"}:
+            kept[split] = _ok(kept[split], good, status, source=spec.passport)
+    if spec.intersect is not None and "test" in kept:
+        kept["test"] = intersection(kept["test"], spec.intersect)
+    return kept
 
 
 def intersection(manifest: Manifest, file: str | Path) -> Manifest:

@@ -55,10 +55,10 @@ def render(look: Look, trajectory: Trajectory, side: int) -> NDArray[np.uint8]:
         # Screen to layer: undo the shift, then the turn, then the scale; the layer's own period is 1.
         u, v = _turned(grid - np.float32(x), grid - np.float32(y), np.cos(angle) / scale, np.sin(angle) / scale)
         column, row = (np.floor(at * _LAYER).astype(np.int32) & (_LAYER - 1) for at in (u, v))
-        place = row * _LAYER + column  # (side, side)
-        shown = look.cover[place]
+        index = row * _LAYER + column  # (side, side)
+        shown = look.cover[index]
         frame[:] = look.background
-        frame[shown] = look.colour[place[shown]]
+        frame[shown] = look.colour[index[shown]]
     return out
 
 

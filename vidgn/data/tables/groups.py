@@ -134,10 +134,10 @@ def fold_parts(
         raise ValueError(f"data.fold ({fold}) must be one of 0..{count - 1}.")
     if folds != "groups":
         parts = divide(labels, groups, shares=[1 / count] * count, seed=seed)
-    found = np.zeros(len(parts), np.int64)
-    found[parts == (fold + 1) % count] = 1
-    found[parts == fold] = 2
-    return found
+    numbers = np.zeros(len(parts), np.int64)
+    numbers[parts == (fold + 1) % count] = 1
+    numbers[parts == fold] = 2
+    return numbers
 
 
 def _hash(seed: int, name: str) -> bytes:

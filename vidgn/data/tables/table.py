@@ -163,7 +163,7 @@ def _numbered(file: Path, numbers: Mapping[str, int]) -> Table:
 
 def _cells(file: Path, separator: str, at: Mapping[str, int], names: dict[str, str], *, count: int, skip: int) -> Table:
     table = Table({field: [] for field in at}, [], names, RowErrors(str(file)))
-    columns = [(table.columns[field], place) for field, place in at.items()]
+    columns = [(table.columns[field], position) for field, position in at.items()]
     most = max(at.values())
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         for row, cells in islice(_rows(stream, separator, table.errors), skip, None):
@@ -172,8 +172,8 @@ def _cells(file: Path, separator: str, at: Mapping[str, int], names: dict[str, s
                 table.errors.add(row, f"{text}; quote cells that hold {separator!r}")
                 continue
             table.rows.append(row)
-            for column, place in columns:
-                column.append(cells[place].strip())
+            for column, position in columns:
+                column.append(cells[position].strip())
     _check_text(table)
     return table
 

@@ -84,11 +84,11 @@ def boxes_of(masks: torch.Tensor) -> torch.Tensor:
     >>> boxes_of(torch.tensor([[[0, 1, 1], [0, 0, 0]]])).tolist()
     [[1.0, 0.0, 3.0, 1.0]]
     """
-    found = []
+    boxes = []
     for mask in masks:
         rows, columns = torch.where(mask > 0)
-        found.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-    return torch.tensor(found, dtype=torch.float32).reshape(-1, 4)
+        boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
 
 
 def _background(draws: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:

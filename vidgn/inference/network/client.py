@@ -51,14 +51,14 @@ class Watch:
         if host not in self._known and not self._is_inside and is_local(host):
             self._require_allowed(host, shown=host)
 
-    def connect(self, place: tuple[str, int], *args: Any, **options: Any) -> socket.socket:
+    def connect(self, address: tuple[str, int], *args: Any, **options: Any) -> socket.socket:
         """Connect, and refuse a host that turns out to be inside the local network.
 
         Raises:
             OSError: there is no connection, or it was a redirect that led there.
         """
-        connection = socket.create_connection(place, *args, **options)
-        host, peer = place[0], str(connection.getpeername()[0])
+        connection = socket.create_connection(address, *args, **options)
+        host, peer = address[0], str(connection.getpeername()[0])
         if host in self._known:
             self._is_inside |= is_local(peer)
         elif is_local(peer) and not self._is_inside:

@@ -188,8 +188,8 @@ class LimitedHandler(BaseHTTPRequestHandler):
         """Answer with bytes of a kind; HEAD gets the headers alone."""
         self.connection.settimeout(self.server.limits.idle_seconds)
         self.send_response(status)
-        told = {**SECURITY, "Content-Type": kind, "Content-Length": str(len(body)), **headers}
-        for name, value in told.items():
+        sent = {**SECURITY, "Content-Type": kind, "Content-Length": str(len(body)), **headers}
+        for name, value in sent.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

@@ -93,11 +93,11 @@ def check_processor() -> None:
 
 def _signs_of_inputs(net: nn.Module, convs: list[ViewConv3d], clips: Tensor) -> dict[ViewConv3d, bool]:
     """Tell of each convolution of more than one pixel whether its input has values below 0."""
-    found: dict[ViewConv3d, bool] = {}
+    signs: dict[ViewConv3d, bool] = {}
 
     def look(conv: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if inputs[0].shape[2:].numel() > 1:
-            found[cast("ViewConv3d", conv)] = bool((inputs[0] < 0).any())
+            signs[cast("ViewConv3d", conv)] = bool((inputs[0] < 0).any())
 
     hooks = [conv.register_forward_pre_hook(look) for conv in convs]
     try:
@@ -106,7 +106,7 @@ def _signs_of_inputs(net: nn.Module, convs: list[ViewConv3d], clips: Tensor) -> 
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return signs
 
 
 def _become_int8(conv: ViewConv3d, *, signed: bool) -> None:

@@ -148,10 +148,10 @@ def recomputed(norm: nn.Module, x: Tensor, *, then: Callable[[Tensor], Tensor]) 
     y: Tensor = norm(x)
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return then(y)
-    place = y.untyped_storage().data_ptr()
+    address = y.untyped_storage().data_ptr()
 
     def pack(kept: Tensor) -> Tensor | tuple[torch.Size, tuple[int, ...], int | torch.SymInt]:
-        if kept.untyped_storage().data_ptr() != place:
+        if kept.untyped_storage().data_ptr() != address:
             return kept
         return kept.size(), kept.stride(), kept.storage_offset()
 

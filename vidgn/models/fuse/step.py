@@ -129,14 +129,14 @@ class _Block(torch.autograd.Function):
         del dha, ha
         dx, dwa = conv_gradients(a.conv, dxa, x, kernel_a, needs_x=needs_x)
         del dxa
-        found: list[Tensor] = [dwa, *norm_a, dwb, *norm_b, dwc, *norm_c]
+        gradients: list[Tensor] = [dwa, *norm_a, dwb, *norm_b, dwc, *norm_c]
         if projection is None:
-            return (dx.add_(g) if needs_x else None), None, None, *found
+            return (dx.add_(g) if needs_x else None), None, None, *gradients
         xs = projection.convolve(x, kernel_s[0]) if xs is None else xs
         dxs, *norm_s = projection.norm_gradients(g, xs, *stats_s)
         del g, xs
         rest, dws = conv_gradients(projection.conv, dxs, x, kernel_s[0], needs_x=needs_x)
-        return (dx.add_(rest) if needs_x else None), None, None, *found, dws, *norm_s
+        return (dx.add_(rest) if needs_x else None), None, None, *gradients, dws, *norm_s
 
 
 class _Stem(torch.autograd.Function):

@@ -68,8 +68,8 @@ def _mmaction_name(name: str, kinds: Mapping[str, str | None]) -> str | None:
         return None
     if stage is None:
         return f"backbone.conv1.{part}.{tensor}"
-    place = "downsample" if shortcut else f"conv{'abc'.index(conv) + 1}"
-    return f"backbone.layer{_LAYER[stage]}.{block}.{place}.{part}.{tensor}"
+    branch = "downsample" if shortcut else f"conv{'abc'.index(conv) + 1}"
+    return f"backbone.layer{_LAYER[stage]}.{block}.{branch}.{part}.{tensor}"
 
 
 # The stem, or: stage, block, then the shortcut or one of its three convolutions.

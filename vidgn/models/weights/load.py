@@ -249,12 +249,12 @@ def _fit_head(
         return "the source's classes are ImageNet's", []
     if not all(name in state for name in head):
         return "the source has none", []
-    found = len(state[head[1]])
-    if found != outputs:
-        return f"the source has {found} classes and the net {outputs}", []
+    source_classes = len(state[head[1]])
+    if source_classes != outputs:
+        return f"the source has {source_classes} classes and the net {outputs}", []
     if classes is None:
         return None, []
-    named = opened.classes or (kinetics400() if opened.format.kinetics and found == 400 else None)
+    named = opened.classes or (kinetics400() if opened.format.kinetics and source_classes == 400 else None)
     if named is None:
         return "the source does not name its classes", []
     spell = _spell if opened.classes is None else str
@@ -312,10 +312,10 @@ def _check_names_and_shapes(
         if name in own and tensor.shape != own[name].shape
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
-    found = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
-    if found:
+    misfits = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
+    if misfits:
         raise ValueError(
-            f"{source} does not fit the net ({found}); use weights of this net's norm, depth and width, or"
+            f"{source} does not fit the net ({misfits}); use weights of this net's norm, depth and width, or"
             " set norm, model and model.width to those of the weights."
         )
 

@@ -101,8 +101,8 @@ def fit_scale(moments: FitMoments, *, num_groups: int, eps: float, start: Tensor
 
     with torch.enable_grad():
         optimizer.step(loss)  # type: ignore[no-untyped-call]
-    found = (first + _centred(change.detach(), num_groups)).exp()
-    return found if bool(found.isfinite().all()) else start
+    fitted = (first + _centred(change.detach(), num_groups)).exp()
+    return fitted if bool(fitted.isfinite().all()) else start
 
 
 def _unexplained(moments: FitMoments) -> Tensor:

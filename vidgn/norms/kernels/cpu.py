@@ -130,11 +130,11 @@ def _row_gradients(dy: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Te
     means, rstds = (t.repeat_interleave(width, 1) for t in (mean, rstd))  # (N, C)
     ones = torch.ones_like(weight)
     sums = torch.ops.aten.native_batch_norm_backward
-    found = [
+    gradients = [
         sums(_rows(dy[n]), _rows(x[n]), ones, None, None, means[n], rstds[n], True, 0.0, [False, True, True])[1:]
         for n in range(samples)
     ]
-    dot, total = (torch.stack(parts) for parts in zip(*found, strict=True))  # (N, C): of dy xhat, of dy
+    dot, total = (torch.stack(parts) for parts in zip(*gradients, strict=True))  # (N, C): of dy xhat, of dy
     count = width * x.shape[2:].numel()
     a, b = ((t * weight).unflatten(1, (groups, width)).sum(2) / count for t in (total, dot))  # (N, G)
     gain = rstds * weight

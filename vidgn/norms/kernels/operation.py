@@ -82,8 +82,8 @@ def uses_triton(x: Tensor) -> bool:
     Raises:
         ValueError: they cannot, and `VIDGN_KERNELS=on`.
     """
-    place = x.device.type == "cuda" or (x.device.type == "cpu" and MODE == "on" and INTERPRETED)
-    can = HAS_TRITON and place and x.dtype in DTYPES and x.numel() <= MAX_ELEMENTS * x.shape[0]
+    runs_here = x.device.type == "cuda" or (x.device.type == "cpu" and MODE == "on" and INTERPRETED)
+    can = HAS_TRITON and runs_here and x.dtype in DTYPES and x.numel() <= MAX_ELEMENTS * x.shape[0]
     if MODE == "on" and not can:
         raise ValueError(
             f"VIDGN_KERNELS=on, but the Triton kernels cannot run on {x.dtype} of shape {tuple(x.shape)} on"

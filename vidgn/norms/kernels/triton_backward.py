@@ -24,12 +24,12 @@ MASK_FROM_Z = tl.constexpr(2)
 
 
 @triton.jit
-def masked(dy, centred, gain, shift, z, place, keep, MASK: tl.constexpr):
+def masked(dy, centred, gain, shift, z, offsets, keep, MASK: tl.constexpr):
     """Set to zero the gradient of what the ReLU held back."""
     if MASK == MASK_FROM_X:
         return tl.where(centred * gain + shift <= 0.0, 0.0, dy)
     if MASK == MASK_FROM_Z:
-        return tl.where(tl.load(z + place, mask=keep, other=1.0).to(tl.float32) <= 0.0, 0.0, dy)
+        return tl.where(tl.load(z + offsets, mask=keep, other=1.0).to(tl.float32) <= 0.0, 0.0, dy)
     return dy
 
 
@@ -57,12 +57,12 @@ def gradient_sums(
     for start in range(begin, end, BLOCK_S):
         pixel = start + rows
         keep = (pixel < end)[:, None] & inside[None, :]
-        place = base + pixel[:, None] * stride_s + cols[None, :] * stride_c
-        centred = tl.load(x + place, mask=keep, other=0.0).to(ACC) - mean
-        g = tl.load(dy + place, mask=keep, other=0.0).to(ACC)
-        g = masked(g, centred, gain, shift, z, place, keep, MASK)
+        offsets = base + pixel[:, None] * stride_s + cols[None, :] * stride_c
+        centred = tl.load(x + offsets, mask=keep, other=0.0).to(ACC) - mean
+        g = tl.load(dy + offsets, mask=keep, other=0.0).to(ACC)
+        g = masked(g, centred, gain, shift, z, offsets, keep, MASK)
         if STORE:
-            tl.store(dresidual + place, g.to(dresidual.dtype.element_ty), mask=keep)
+            tl.store(dresidual + offsets, g.to(dresidual.dtype.element_ty), mask=keep)
         sum_g += g
         sum_gh += g * centred
     out = (n * tl.num_programs(0) + chunk).to(tl.int64) * C + cols
@@ -89,9 +89,9 @@ def merge_gradients(
         for p in range(0, chunks, BLOCK_P):
             part = (p + tl.arange(0, BLOCK_P))[:, None]
             keep = (part < chunks) & inside[None, :]
-            place = (n * chunks + part).to(tl.int64) * C + channel[None, :]
-            sum_g += tl.load(dbias_in + place, mask=keep, other=0.0)
-            sum_gh += tl.load(dweight_in + place, mask=keep, other=0.0)
+            offsets = (n * chunks + part).to(tl.int64) * C + channel[None, :]
+            sum_g += tl.load(dbias_in + offsets, mask=keep, other=0.0)
+            sum_gh += tl.load(dweight_in + offsets, mask=keep, other=0.0)
         column_g, column_gh = tl.sum(sum_g, axis=0), tl.sum(sum_gh, axis=0)
         dbias += column_g
         dweight += column_gh
@@ -114,7 +114,7 @@ def apply_gradient(
     pixel = tile * BLOCK_S + tl.arange(0, BLOCK_S)
     inside = cols < C
     keep = (pixel < S)[:, None] & inside[None, :]
-    place = n.to(tl.int64) * stride_n + pixel[:, None] * stride_s + cols[None, :] * stride_c
+    offsets = n.to(tl.int64) * stride_n + pixel[:, None] * stride_s + cols[None, :] * stride_c
     group = n * groups + cols // D
     rstd = tl.load(rstd_in + group, mask=inside, other=0.0)
     gamma = tl.load(weight + cols, mask=inside, other=0.0).to(ACC)
@@ -122,12 +122,12 @@ def apply_gradient(
     mean_g = (tl.load(mean_g_in + group, mask=inside, other=0.0) * rstd)[None, :]
     slope = (tl.load(mean_gh_in + group, mask=inside, other=0.0) * rstd * rstd)[None, :]
     gain = (rstd * gamma)[None, :]
-    centred = tl.load(x + place, mask=keep, other=0.0).to(ACC)
+    centred = tl.load(x + offsets, mask=keep, other=0.0).to(ACC)
     centred -= tl.load(mean_in + group, mask=inside, other=0.0)[None, :]
-    g = tl.load(dy + place, mask=keep, other=0.0).to(ACC)
-    g = masked(g, centred, gain, shift, z, place, keep, MASK)
+    g = tl.load(dy + offsets, mask=keep, other=0.0).to(ACC)
+    g = masked(g, centred, gain, shift, z, offsets, keep, MASK)
     out = g * gain - mean_g - centred * slope
-    tl.store(dx + place, out.to(dx.dtype.element_ty), mask=keep)
+    tl.store(dx + offsets, out.to(dx.dtype.element_ty), mask=keep)
 
 
 @triton.jit
@@ -142,16 +142,16 @@ def resident_gradient(
     inside = cols < D
     keep = (pixel < S)[:, None] & inside[None, :]
     channel = group * D + cols
-    place = n.to(tl.int64) * stride_n + pixel[:, None] * stride_s + channel[None, :] * stride_c
+    offsets = n.to(tl.int64) * stride_n + pixel[:, None] * stride_s + channel[None, :] * stride_c
     mean = tl.load(mean_in + n * tl.num_programs(1) + group)
     rstd = tl.load(rstd_in + n * tl.num_programs(1) + group)
     gain = (rstd * tl.load(weight + channel, mask=inside, other=0.0).to(ACC))[None, :]
     shift = tl.load(bias + channel, mask=inside, other=0.0).to(ACC)[None, :]
-    centred = tl.where(keep, tl.load(x + place, mask=keep, other=0.0).to(ACC) - mean, 0.0)
-    g = tl.load(dy + place, mask=keep, other=0.0).to(ACC)
-    g = masked(g, centred, gain, shift, z, place, keep, MASK)
+    centred = tl.where(keep, tl.load(x + offsets, mask=keep, other=0.0).to(ACC) - mean, 0.0)
+    g = tl.load(dy + offsets, mask=keep, other=0.0).to(ACC)
+    g = masked(g, centred, gain, shift, z, offsets, keep, MASK)
     if STORE:
-        tl.store(dresidual + place, g.to(dresidual.dtype.element_ty), mask=keep)
+        tl.store(dresidual + offsets, g.to(dresidual.dtype.element_ty), mask=keep)
     sum_g = tl.sum(g, axis=0)
     sum_gh = tl.sum(g * centred, axis=0) * rstd
     out = n.to(tl.int64) * C + channel
@@ -160,4 +160,4 @@ def resident_gradient(
     # gain / rstd is the weight; mean(weight g) / std is mean(gain g).
     mean_g = tl.sum(tl.sum(g * gain, axis=0), axis=0) / S / D
     slope = tl.sum(tl.sum(g * gain * centred, axis=0), axis=0) / S / D * rstd * rstd
-    tl.store(dx + place, (g * gain - mean_g - centred * slope).to(dx.dtype.element_ty), mask=keep)
+    tl.store(dx + offsets, (g * gain - mean_g - centred * slope).to(dx.dtype.element_ty), mask=keep)

@@ -46,9 +46,9 @@ def moments(
     total = tl.sum(count * mean, axis=0) / (end - begin)
     spread = mean - total[None, :]
     squares = tl.sum(m2 + count * spread * spread, axis=0)
-    place = (n * tl.num_programs(0) + chunk).to(tl.int64) * C + cols
-    tl.store(mean_out + place, total, mask=cols < C)
-    tl.store(m2_out + place, squares, mask=cols < C)
+    offsets = (n * tl.num_programs(0) + chunk).to(tl.int64) * C + cols
+    tl.store(mean_out + offsets, total, mask=cols < C)
+    tl.store(m2_out + offsets, squares, mask=cols < C)
 
 
 @triton.jit
@@ -76,9 +76,9 @@ def merge_moments(
         squares += tl.load(m2_in + base + part * C, mask=keep, other=0.0) / S
         squares += tl.where(keep, share * spread * spread, 0.0)
     var = tl.sum(tl.sum(squares, axis=1), axis=0) / D
-    place = n * tl.num_programs(1) + g
-    tl.store(mean_out + place, mean)
-    tl.store(rstd_out + place, 1.0 / tl.sqrt(var + eps))
+    offset = n * tl.num_programs(1) + g
+    tl.store(mean_out + offset, mean)
+    tl.store(rstd_out + offset, 1.0 / tl.sqrt(var + eps))
 
 
 @triton.jit
@@ -93,19 +93,19 @@ def apply(
     pixel = tile * BLOCK_S + tl.arange(0, BLOCK_S)
     inside = cols < C
     keep = (pixel < S)[:, None] & inside[None, :]
-    place = n.to(tl.int64) * stride_n + pixel[:, None] * stride_s + cols[None, :] * stride_c
+    offsets = n.to(tl.int64) * stride_n + pixel[:, None] * stride_s + cols[None, :] * stride_c
     group = n * groups + cols // D
     mean = tl.load(mean_in + group, mask=inside, other=0.0)
     rstd = tl.load(rstd_in + group, mask=inside, other=0.0)
     gain = rstd * tl.load(weight + cols, mask=inside, other=0.0).to(ACC)
     shift = tl.load(bias + cols, mask=inside, other=0.0).to(ACC)
-    value = tl.load(x + place, mask=keep, other=0.0).to(ACC)
+    value = tl.load(x + offsets, mask=keep, other=0.0).to(ACC)
     out = (value - mean[None, :]) * gain[None, :] + shift[None, :]
     if HAS_RESIDUAL:
-        out += tl.load(residual + place, mask=keep, other=0.0).to(ACC)
+        out += tl.load(residual + offsets, mask=keep, other=0.0).to(ACC)
     if RELU:
         out = tl.where(out <= 0.0, 0.0, out)
-    tl.store(y + place, out.to(y.dtype.element_ty), mask=keep)
+    tl.store(y + offsets, out.to(y.dtype.element_ty), mask=keep)
 
 
 @triton.jit
@@ -119,8 +119,8 @@ def resident(
     inside = cols < D
     keep = (pixel < S)[:, None] & inside[None, :]
     channel = g * D + cols
-    place = n.to(tl.int64) * stride_n + pixel[:, None] * stride_s + channel[None, :] * stride_c
-    value = tl.load(x + place, mask=keep, other=0.0).to(ACC)
+    offsets = n.to(tl.int64) * stride_n + pixel[:, None] * stride_s + channel[None, :] * stride_c
+    value = tl.load(x + offsets, mask=keep, other=0.0).to(ACC)
     mean = tl.sum(tl.sum(value, axis=0), axis=0) / S / D
     centred = tl.where(keep, value - mean, 0.0)
     rstd = 1.0 / tl.sqrt(tl.sum(tl.sum(centred * centred, axis=0), axis=0) / S / D + eps)
@@ -128,9 +128,9 @@ def resident(
     shift = tl.load(bias + channel, mask=inside, other=0.0).to(ACC)
     out = centred * gain[None, :] + shift[None, :]
     if HAS_RESIDUAL:
-        out += tl.load(residual + place, mask=keep, other=0.0).to(ACC)
+        out += tl.load(residual + offsets, mask=keep, other=0.0).to(ACC)
     if RELU:
         out = tl.where(out <= 0.0, 0.0, out)
-    tl.store(y + place, out.to(y.dtype.element_ty), mask=keep)
+    tl.store(y + offsets, out.to(y.dtype.element_ty), mask=keep)
     tl.store(mean_out + n * tl.num_programs(1) + g, mean)
     tl.store(rstd_out + n * tl.num_programs(1) + g, rstd)

@@ -74,13 +74,13 @@ def choose_for_own_data(config: DictConfig, *, first: Path | None) -> None:
 _CHANGE = "give any of these options to set it yourself, or choose=off for the defaults of configs/train.yaml"
 
 
-def is_given(name: str, words: Iterable[str]) -> bool:
-    """Tell whether an option, or one of its group, is among the words of a command line.
+def is_given(name: str, arguments: Iterable[str]) -> bool:
+    """Tell whether an option, or one of its group, is among the arguments of a command line.
 
     >>> is_given("optim", ["optim.lr=0.1"]), is_given("model", ["data=folder"])
     (True, False)
     """
-    names = [word.partition("=")[0].lstrip("+~") for word in words]
+    names = [word.partition("=")[0].lstrip("+~") for word in arguments]
     return any(given == name or given.startswith(f"{name}.") for given in names)
 
 
