@@ -1,45 +1,37 @@
-"""The cells of the comparison, in the order in which they are run, and the file of each run."""
+"""A grid of runs: one file of numbers for each, written once, by one of the processes that work on the grid."""
 
+import argparse
+import fcntl
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from experiments.run import Cell
-from experiments.settings import Setting
-from experiments.videos import VideoSpec
-from vidgn.optim import OptimSpec
+from vidgn.runs.environment import versions
 
-_LATER = ("name", "betas", "layer_decay", "rates", "agc")  # fields of OptimSpec that the first results did not know
 RESULTS = Path(__file__).parent / "results"
 
-TABLE8 = tuple(Cell(norm, clip_len, batch) for clip_len, batch in ((32, 8), (32, 4), (64, 4)) for norm in ("bn", "gn"))
-SMALLER = (Cell("bn", 32, 2), Cell("gn", 32, 2))  # Table 2's column of the smallest batch
-RELATIVES = (
-    Cell("sync_bn", 32, 2),
-    Cell("batch_renorm", 32, 2),
-    Cell("frozen_bn", 32, 2),
-    Cell("sync_bn", 32, 4),
-    Cell("batch_renorm", 32, 4),
-    Cell("frozen_bn", 32, 4),
-    Cell("ln", 32, 4),
-    Cell("in", 32, 4),
-)
-# Table 3; G = 4 and the ends (ln: one group, in: one channel) are among the cells above.
-GROUPS = (
-    *(Cell("gn", 32, 4, num_groups=groups) for groups in (8, 2)),
-    *(Cell("gn", 32, 4, channels=channels) for channels in (8, 4, 2)),
-)
+
+class Named(Protocol):
+    """A cell of a grid: what all its seeds share."""
+
+    @property
+    def name(self) -> str:
+        """As files and tables have it."""
+        ...
+
+
+CellT = TypeVar("CellT", bound=Named)
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[CellT]):
     """One run: a cell and a seed."""
 
-    cell: Cell
+    cell: CellT
     seed: int
 
     def path(self, folder: Path) -> Path:
@@ -47,27 +39,69 @@ class Job:
         return folder / f"{self.cell.name}_s{self.seed}.json"
 
 
-def jobs(seeds: int) -> Iterator[Job]:
-    """Yield all runs: for each seed the cells of Table 8 and the smaller batch, then all relatives, then the groups."""
-    for cells in ((*TABLE8, *SMALLER), RELATIVES, GROUPS):
-        for seed in range(seeds):
-            for cell in cells:
-                yield Job(cell, seed)
+def grid_options(
+    arguments: list[str] | None, *, about: str | None, seeds: int, results: Path, cached: str
+) -> argparse.Namespace:
+    """Read the command line of a grid: seeds, smoke, results, cache.
+
+    Args:
+        arguments: the command line; None: the process's own.
+        about: the module's docstring, whose first line the help shows.
+        seeds: the default number of runs per cell.
+        results: the default folder of the numbers.
+        cached: what the cache keeps.
+    """
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=seeds, help="runs per cell")
+    parser.add_argument("--smoke", action="store_true", help="the whole path on a tiny grid, in a folder of its own")
+    parser.add_argument("--results", type=Path, default=results, help="folder of the runs' numbers")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help=cached)
+    return parser.parse_args(arguments)
 
 
-def digest(what: Setting | VideoSpec) -> str:
-    """Return a mark of a setting, which every result carries, or of what decides the pixels."""
-    return sha256(json.dumps(_first_fields(asdict(what)), sort_keys=True).encode()).hexdigest()[:12]
+def default_cache() -> Path:
+    """Return where videos, pictures and starting weights are kept."""
+    return Path(os.environ.get("VIDGN_CACHE", Path.home() / ".cache" / "vidgn")) / "experiments"
 
 
-def _first_fields(plain: dict[str, Any]) -> dict[str, Any]:
-    """Leave out options of a recipe that came later and have their default: they change no result."""
-    later = {key: value for key, value in asdict(OptimSpec()).items() if key in _LATER}
-    return {
-        key: _first_fields(value) if isinstance(value, dict) else value
-        for key, value in plain.items()
-        if key not in later or value != later[key]
-    }
+def run_once(path: Path, work: Callable[[], dict[str, Any]], *, claim: Path) -> dict[str, Any] | None:
+    """Write the file of a run unless it is there or another process is at it.
+
+    Args:
+        path: the file.
+        work: does the run and returns its numbers.
+        claim: a file that says which process is at it.
+
+    Returns:
+        What was written with the versions, or None if nothing was.
+    """
+    if path.exists():
+        return None
+    with claimed(claim) as mine:
+        if not mine or path.exists():
+            return None
+        content = {**work(), "versions": main_versions()}
+        write_json(path, content)
+    return content
+
+
+@contextmanager
+def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Tell whether this process may do a piece of work; the claim ends with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def main_versions() -> dict[str, str]:
+    """Return the versions that decide a run of the experiments."""
+    every = versions()
+    return {name: every[name] for name in ("python", "vidgn", "torch", "lightning", "numpy")}
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

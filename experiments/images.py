@@ -4,7 +4,6 @@ What is done is not done again; stop it at any time. A second process, started b
 Afterwards `python -m experiments.image_tables` writes images.md and its pictures.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -19,8 +18,7 @@ from torch import Tensor, nn
 
 import vidgn
 from experiments.curves import PERCENTILES
-from experiments.grid import RESULTS, write_json
-from experiments.table8 import claimed, default_cache, main_versions
+from experiments.grid import RESULTS, Job, grid_options, run_once
 from vidgn.data.synthetic.exposures import CLASSES, ExposuresSpec, draw_picture
 from vidgn.models.net import VideoNet
 from vidgn.norms import is_norm
@@ -86,14 +84,9 @@ def cells() -> list[Cell]:
     return [*figure1, Cell("ln"), Cell("in"), *(Cell(norm, 32, "vgg16") for norm in ("none", "bn", "gn"))]
 
 
-def main(words: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Do what the command line says."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=3, help="runs per cell")
-    parser.add_argument("--smoke", action="store_true", help="the whole path on a tiny grid, in a folder of its own")
-    parser.add_argument("--results", type=Path, default=IMAGE_RESULTS, help="folder of the runs' numbers")
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="drawn pictures")
-    given = parser.parse_args(words)
+    given = grid_options(arguments, about=__doc__, seeds=3, results=IMAGE_RESULTS, cached="drawn pictures")
     if given.smoke:
         with tempfile.TemporaryDirectory() as folder:
             run_grid([Cell("gn_ws", 4)], seeds=1, setting=smoke_setting(), results=Path(folder), cache=Path(folder))
@@ -116,7 +109,7 @@ def run_grid(todo: list[Cell], *, seeds: int, setting: Setting, results: Path, c
         for cell in todo:
             rate = chosen_rate(replace(cell, batch=32), results)
             if rate is not None:  # else another process is still at the runs that choose it
-                _run_once(cell, seed, rate, path=results / f"{cell.name}_s{seed}.json", setting=setting, cache=cache)
+                _run_once(cell, seed, rate, path=Job(cell, seed).path(results), setting=setting, cache=cache)
 
 
 def _one_per_norm(todo: list[Cell]) -> list[Cell]:
@@ -137,14 +130,12 @@ def chosen_rate(cell: Cell, results: Path) -> float | None:
 
 
 def _run_once(cell: Cell, seed: int, rate: float, *, path: Path, setting: Setting, cache: Path) -> None:
-    if path.exists():
-        return
-    with claimed(cache / "claims" / f"images-{path.stem}") as mine:
-        if mine and not path.exists():
-            numbers = train(cell, seed=seed, rate=rate, setting=setting, data=draw(setting, seed=seed, cache=cache))
-            shared = {"setting": asdict(setting), "versions": main_versions()}
-            write_json(path, {"cell": cell.name, "seed": seed, "rate": rate, **numbers, **shared})
-            print(f"{path.stem}: {numbers['test_error']} % of the test wrong", flush=True)
+    def work() -> dict[str, Any]:
+        numbers = train(cell, seed=seed, rate=rate, setting=setting, data=draw(setting, seed=seed, cache=cache))
+        return {"cell": cell.name, "seed": seed, "rate": rate, **numbers, "setting": asdict(setting)}
+
+    if numbers := run_once(path, work, claim=cache / "claims" / f"images-{path.stem}"):
+        print(f"{path.stem}: {numbers['test_error']} % of the test wrong", flush=True)
 
 
 def draw(setting: Setting, *, seed: int, cache: Path) -> dict[str, tuple[Tensor, Tensor]]:

@@ -1,11 +1,15 @@
 """What every run of the comparison shares. It was chosen before the comparison was run; README.md says how."""
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from typing import Any
 
 from experiments.videos import VideoSpec
 from vidgn.data.synthetic.motions import CLASSES as MOTIONS
 from vidgn.optim import OptimSpec
 
+_LATER = ("name", "betas", "layer_decay", "rates", "agc")  # fields of OptimSpec that the first results did not know
 _TARGET = VideoSpec()
 _SOURCE = replace(_TARGET, classes=MOTIONS, train=60, val=10, test=25)
 _FINETUNE = OptimSpec(lr=0.03, lr_clips=32)
@@ -51,3 +55,18 @@ class Setting:
 
 
 SETTING = Setting()
+
+
+def digest(what: Setting | VideoSpec) -> str:
+    """Return a mark of a setting, which every result carries, or of what decides the pixels."""
+    return sha256(json.dumps(_first_fields(asdict(what)), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _first_fields(plain: dict[str, Any]) -> dict[str, Any]:
+    """Leave out options of a recipe that came later and have their default: they change no result."""
+    later = {key: value for key, value in asdict(OptimSpec()).items() if key in _LATER}
+    return {
+        key: _first_fields(value) if isinstance(value, dict) else value
+        for key, value in plain.items()
+        if key not in later or value != later[key]
+    }

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.grid import digest, write_json
+from experiments.grid import write_json
 from experiments.run import Cell, Course, train
-from experiments.settings import Setting
+from experiments.settings import Setting, digest
 from experiments.videos import SPLITS, Split, Videos, VideoSpec, cached, make_videos
 from vidgn.optim import OptimSpec
 

@@ -3,49 +3,50 @@
 A second process, started beside the first, takes other runs. Afterwards: `python -m experiments.tables`.
 """
 
-import argparse
-import fcntl
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.grid import (
-    GROUPS,
-    RELATIVES,
-    RESULTS,
-    TABLE8,
-    Job,
-    digest,
-    jobs,
-    read_results,
-    read_starts,
-    write_json,
-)
-from experiments.run import Course, train
-from experiments.settings import SETTING, Setting
+from experiments.grid import RESULTS, Job, claimed, grid_options, read_results, read_starts, run_once
+from experiments.run import Cell, Course, train
+from experiments.settings import SETTING, Setting, digest
 from experiments.start import splits, start_weights
 from experiments.videos import VideoSpec
-from vidgn.runs.environment import versions
 
 SPAN = 64  # raw frames of every clip
 TEST_SEED = 20_000  # of the validation and test videos, the same for every run; training videos are a seed's own
 
 
-def main(words: list[str] | None = None) -> None:
+TABLE8 = tuple(Cell(norm, clip_len, batch) for clip_len, batch in ((32, 8), (32, 4), (64, 4)) for norm in ("bn", "gn"))
+SMALLER = (Cell("bn", 32, 2), Cell("gn", 32, 2))  # Table 2's column of the smallest batch
+RELATIVES = (
+    Cell("sync_bn", 32, 2),
+    Cell("batch_renorm", 32, 2),
+    Cell("frozen_bn", 32, 2),
+    Cell("sync_bn", 32, 4),
+    Cell("batch_renorm", 32, 4),
+    Cell("frozen_bn", 32, 4),
+    Cell("ln", 32, 4),
+    Cell("in", 32, 4),
+)
+# Table 3; G = 4 and the ends (ln: one group, in: one channel) are among the cells above.
+GROUPS = (
+    *(Cell("gn", 32, 4, num_groups=groups) for groups in (8, 2)),
+    *(Cell("gn", 32, 4, channels=channels) for channels in (8, 4, 2)),
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
     """Do what the command line says."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5, help="runs per cell")
-    parser.add_argument("--smoke", action="store_true", help="the whole path on a tiny grid, in a folder of its own")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the runs' numbers")
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="videos and starting weights")
-    given = parser.parse_args(words)
+    given = grid_options(
+        arguments, about=__doc__, seeds=5, results=RESULTS, cached="videos and starting weights"
+    )  # fmt: skip
     if given.smoke:
         with tempfile.TemporaryDirectory() as folder:
             print(smoke(Path(folder)))
@@ -53,7 +54,15 @@ def main(words: list[str] | None = None) -> None:
     run_grid(list(jobs(given.seeds)), setting=SETTING, results=given.results, cache=given.cache)
 
 
-def run_grid(todo: list[Job], *, setting: Setting, results: Path, cache: Path) -> None:
+def jobs(seeds: int) -> Iterator[Job[Cell]]:
+    """Yield all runs: for each seed the cells of Table 8 and the smaller batch, then all relatives, then the groups."""
+    for cells in ((*TABLE8, *SMALLER), RELATIVES, GROUPS):
+        for seed in range(seeds):
+            for cell in cells:
+                yield Job(cell, seed)
+
+
+def run_grid(todo: list[Job[Cell]], *, setting: Setting, results: Path, cache: Path) -> None:
     """Run what has no result yet and what no other process is at.
 
     Raises:
@@ -63,16 +72,13 @@ def run_grid(todo: list[Job], *, setting: Setting, results: Path, cache: Path) -
     mark = digest(setting)
     _check_marks(results, mark)
     for job in todo:
-        if job.path(results).exists():
-            continue
-        with claimed(cache / "claims" / f"{mark}-{job.cell.name}-{job.seed}") as mine:
-            if mine and not job.path(results).exists():
-                numbers = run_job(job, setting=setting, mark=mark, results=results, cache=cache)
-                write_json(job.path(results), {"setting": mark, "versions": main_versions(), **numbers})
-                print(f"{job.cell.name} seed {job.seed}: {numbers['test']}, {numbers['cpu_seconds']} s", flush=True)
+        work = partial(run_job, job, setting=setting, mark=mark, results=results, cache=cache)
+        claim = cache / "claims" / f"{mark}-{job.cell.name}-{job.seed}"
+        if numbers := run_once(job.path(results), work, claim=claim):
+            print(f"{job.cell.name} seed {job.seed}: {numbers['test']}, {numbers['cpu_seconds']} s", flush=True)
 
 
-def run_job(job: Job, *, setting: Setting, mark: str, results: Path, cache: Path) -> dict[str, Any]:
+def run_job(job: Job[Cell], *, setting: Setting, mark: str, results: Path, cache: Path) -> dict[str, Any]:
     """Run one cell with one seed, which draws the training videos, their order, the clips and the classifier."""
     with claimed(cache / "claims" / f"{mark}-data", wait=True):
         weights = start_weights(job.cell, setting=setting, mark=mark, cache=cache, results=results)
@@ -82,7 +88,7 @@ def run_job(job: Job, *, setting: Setting, mark: str, results: Path, cache: Path
         job.cell, setting=setting, course=course, data=data, classes=setting.videos.classes, seed=job.seed,
         weights=weights,
     )  # fmt: skip
-    return numbers
+    return {"setting": mark, **numbers}
 
 
 def smoke(folder: Path) -> str:
@@ -105,15 +111,10 @@ def smoke_setting() -> Setting:
     )  # fmt: skip
 
 
-def smoke_jobs() -> list[Job]:
+def smoke_jobs() -> list[Job[Cell]]:
     """Return two seeds of the cells with 4 clips, and one of every relative."""
     cells = [cell for cell in (*TABLE8, *RELATIVES, GROUPS[-1]) if cell.batch == 4]
     return [Job(cell, seed) for cell in cells for seed in range(2 if cell.layer in ("bn", "gn") else 1)]
-
-
-def default_cache() -> Path:
-    """Return where videos and starting weights are kept."""
-    return Path(os.environ.get("VIDGN_CACHE", Path.home() / ".cache" / "vidgn")) / "experiments"
 
 
 def _check_marks(results: Path, mark: str) -> None:
@@ -123,25 +124,6 @@ def _check_marks(results: Path, mark: str) -> None:
             f"{results} has runs of another setting ({', '.join(sorted(others))}; this one is {mark}); give "
             "--results another folder"
         )
-
-
-@contextmanager
-def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Tell whether this process may do a piece of work; the claim ends with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-def main_versions() -> dict[str, str]:
-    """Return the versions that decide a run of the experiments."""
-    found = versions()
-    return {name: found[name] for name in ("python", "vidgn", "torch", "lightning", "numpy")}
 
 
 if __name__ == "__main__":

@@ -4,23 +4,9 @@ import csv
 import io
 import json
 
-import pytest
 from PIL import Image
 
-from vidgn.cli.main import main
 from vidgn.detection.data import DrawnShapes
-
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn` with words; return (status, printed, errors)."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as stop:
-            main([str(word) for word in words])
-        return (int(stop.value.code or 0), *capsys.readouterr())
-
-    return call
 
 
 def test_predict_finds_what_the_test_found(detected, vidgn, tmp_path):

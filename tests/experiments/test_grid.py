@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from experiments.grid import RESULTS, Cell, digest, jobs, read_results, read_starts, write_json
-from experiments.settings import SETTING
-from experiments.table8 import claimed, run_grid
+from experiments.grid import RESULTS, claimed, read_results, read_starts, run_once, write_json
+from experiments.run import Cell
+from experiments.settings import SETTING, digest
+from experiments.table8 import jobs, run_grid
 from experiments.tables import BEGIN, END, README, place, render
 
 
@@ -45,6 +46,18 @@ def test_a_piece_of_work_is_claimed_once(tmp_path):
         assert (first, second) == (True, False)
     with claimed(tmp_path / "work") as again:
         assert again
+
+
+def test_a_run_is_done_once_and_by_one_process(tmp_path):
+    path, claim = tmp_path / "run.json", tmp_path / "claim"
+    with claimed(claim):
+        assert run_once(path, lambda: {"error": 1}, claim=claim) is None  # another one is at it
+    assert not path.exists()
+    written = run_once(path, lambda: {"error": 2}, claim=claim)
+    assert written == json.loads(path.read_text())
+    assert (written["error"], set(written["versions"])) == (2, {"python", "vidgn", "torch", "lightning", "numpy"})
+    assert run_once(path, lambda: {"error": 3}, claim=claim) is None
+    assert json.loads(path.read_text())["error"] == 2
 
 
 def test_a_result_is_whole_or_not_there(tmp_path):

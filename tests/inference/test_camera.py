@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 
-from vidgn.cli.main import main
 from vidgn.data.clips import ClipSpec
 from vidgn.data.readers import camera
 from vidgn.data.synthetic.motions import write_video
@@ -19,16 +18,6 @@ def device(tmp_path, monkeypatch):
     monkeypatch.setattr(camera, "FORMAT", None)
     write_video(tmp_path / "a.mp4", np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8))
     return (tmp_path / "a.mp4").rename(tmp_path / "video0")
-
-
-@pytest.fixture
-def vidgn(capsys):
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
 
 
 def test_a_camera_has_the_scores_of_a_file_with_its_frames(vidgn, device, trained):

@@ -75,11 +75,11 @@ def test_every_video_is_in_one_part_and_a_part_that_is_there_stays(target):
 def test_an_interrupted_part_is_made_again_whole(target):
     def fail(names):
         if "2.mp4" in names:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("while 2.mp4 is read")
         return lengths([], names)
 
     job = length_job([])
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"while 2\.mp4 is read"):
         make_parts(job._replace(rows=fail), NAMES, target, part_size=2, workers=1, engine="local")
     assert [row["video"] for row in read_parts(target)] == ["0.mp4", "1.mp4"]
     assert make([], target).kept == 1

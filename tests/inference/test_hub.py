@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from vidgn.checkpoint import read_checkpoint
-from vidgn.cli.main import main
 from vidgn.description import Description
 from vidgn.inference.hub import find_metrics
 from vidgn.inference.model import find_checkpoint
@@ -17,16 +16,6 @@ from vidgn.inference.model_card import model_card
 
 pytest.importorskip("huggingface_hub", reason="the hub's client is optional: pip install 'vidgn[hub]'")
 pytest.importorskip("safetensors")
-
-
-@pytest.fixture
-def vidgn(capsys):
-    def run(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run
 
 
 class Hub(http.server.BaseHTTPRequestHandler):

@@ -284,7 +284,7 @@ def test_a_client_that_left_does_not_hold_the_queue(tmp_path):
     desk = Desk(lambda path: held.wait(60) and ran.append(path))
     first = threading.Thread(target=desk.serve, args=(tmp_path,))
     first.start()
-    with pytest.raises(Gone):
+    with pytest.raises(Gone, match="the client left"):
         desk.serve(tmp_path / "left", is_gone=lambda: True)
     held.set()
     first.join()

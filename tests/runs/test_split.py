@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from vidgn.checkpoint import read_checkpoint
-from vidgn.cli.main import main
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
 from vidgn.description import Description
@@ -47,18 +46,6 @@ def trained_on_own(videos, tmp_path_factory):
     done = subprocess.run([sys.executable, "train.py", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
-
-
-@pytest.fixture
-def vidgn(capsys):
-    """Run `vidgn WORDS`; return (exit status, stdout, stderr)."""
-
-    def run_words(*words):
-        with pytest.raises(SystemExit, match=r"^\d+$") as stop:
-            main([str(word) for word in words])
-        return stop.value.code, *capsys.readouterr()
-
-    return run_words
 
 
 def parts_of(folder):

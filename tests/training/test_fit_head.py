@@ -7,7 +7,6 @@ from omegaconf import OmegaConf
 from torchvision.models import resnet50
 
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
 from vidgn.evaluation.linear import fit_logistic
 from vidgn.training.own_data.fit_head import STRENGTHS, cross_validate, fit_rotated, recordings
 from vidgn.training.own_data.run_fit import check_fit_head
@@ -65,17 +64,6 @@ def manifest(names, root):
 def test_recordings_are_known_by_name(names, pattern, groups, tmp_path):
     found = recordings(manifest(names, tmp_path), range(len(names)), pattern=pattern)
     assert len(set(found)) == groups
-
-
-@pytest.fixture(scope="module")
-def own_videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("own")
-    for number in range(6):
-        for label in ("move_up", "move_down"):
-            (folder / label).mkdir(exist_ok=True)
-            frames = draw_video(label, spec=MotionsSpec(num_frames=12, side=40), key=(0, number))
-            write_video(folder / label / f"{number}.mp4", frames)
-    return folder
 
 
 SMALL = (

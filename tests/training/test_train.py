@@ -5,8 +5,6 @@ import shutil
 import pytest
 import torch
 
-from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
-
 
 def column(path, name):
     with path.open() as file:
@@ -153,18 +151,6 @@ def test_a_run_of_two_steps_ends_with_a_test_too(run, tiny, tmp_path):
     outcome = run("train", *tiny, "trainer.max_steps=2", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
     assert json.loads((tmp_path / "metrics.json").read_text())["videos_scored"] == 12
-
-
-@pytest.fixture(scope="module")
-def own_videos(tmp_path_factory):
-    """Two classes of six short videos, one folder each."""
-    folder = tmp_path_factory.mktemp("own")
-    for number in range(6):
-        for label in ("move_up", "move_down"):
-            (folder / label).mkdir(exist_ok=True)
-            frames = draw_video(label, spec=MotionsSpec(num_frames=12, side=40), key=(0, number))
-            write_video(folder / label / f"{number}.mp4", frames)
-    return folder
 
 
 OWN = ("data=folder", "data.num_workers=0", "epochs=1", "batch=2", "crop=32", "clip_len=8", "span=16", "num_clips=2",

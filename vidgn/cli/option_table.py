@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from vidgn.runs.command_line import CONFIGS, check_words, group_choices
+from vidgn.runs.command_line import CONFIGS, check_words, group_choices, included_files
 
 _OPTION = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_]\w*):(?P<value>[^#]*?)\s*(?:#\s*(?P<comment>.*))?$")
 _MORE = re.compile(r"^\s+#\s*(?P<comment>.*)$")  # the comment of the line before, continued
@@ -59,7 +59,7 @@ def read_options(
             part, dot, _ = option.name.partition(".")
             target = groups.setdefault(part, {}) if dot else general
             target[option.name] = option
-    for option in _lines(main):
+    for option in (option for file in (main, *included_files(main)) for option in _lines(file)):
         name, dot, _ = option.name.partition(".")
         if name not in ("hydra", "defaults"):
             general.setdefault(option.name, option)

@@ -128,10 +128,10 @@ class Desk:
         """
         while not self._turn.acquire(timeout=0.5):
             if is_gone():
-                raise Gone
+                raise Gone("the client left while it waited")
         try:
             if is_gone():
-                raise Gone
+                raise Gone("the client left while it waited")
             return self._job(path)
         finally:
             self._turn.release()

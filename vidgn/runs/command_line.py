@@ -241,7 +241,21 @@ def split_config_dir(words: Sequence[str]) -> tuple[Path | None, list[str]]:
 def top_options(config_name: str, options: Path = CONFIGS) -> set[str]:
     """Return the options without a dot: those of the main file, and the groups, in the folder `options`."""
     groups = {path.name for folder in (options, CONFIGS) for path in folder.iterdir() if path.is_dir()}
-    return {str(key) for key in OmegaConf.load(options / f"{config_name}.yaml")} | groups
+    main = options / f"{config_name}.yaml"
+    return {str(key) for file in (main, *included_files(main)) for key in OmegaConf.load(file)} | groups
+
+
+def included_files(main: Path) -> list[Path]:
+    """Return the files that a main file includes, as `_speed`: options that several programs share.
+
+    >>> [file.name for file in included_files(CONFIGS / "eval.yaml")]
+    ['_speed.yaml']
+    """
+    return [
+        main.with_name(f"{name}.yaml")
+        for name in OmegaConf.select(OmegaConf.load(main), "defaults")
+        if isinstance(name, str) and name.startswith("_") and name != "_self_"
+    ]
 
 
 def run_folder() -> Path:

@@ -67,8 +67,8 @@ def test_an_interrupt_ends_a_process_that_the_pool_does_not_know_yet():
     def start_and_be_interrupted():
         with process_pool(1):
             process.start()
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("after the start")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="after the start"):
         start_and_be_interrupted()
     assert not process.is_alive()

@@ -9,6 +9,8 @@ from vidgn.models.builders import I3DSpec, build_i3d
 from vidgn.models.weights.load import load_weights
 from vidgn.norms import make_norm
 
+from ..conftest import random_state
+
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 KINETICS = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
 
@@ -16,14 +18,6 @@ KINETICS = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
 def net(norm="gn", *, num_classes=3, width=8, depth=50):
     options = {"num_groups": 4} if norm == "gn" and width < 32 else {}
     return build_i3d(I3DSpec(num_classes=num_classes, width=width, depth=depth), norm=make_norm(norm, **options))
-
-
-def random_state(model, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.rand(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor + 7
-        for name, tensor in model.state_dict().items()
-    }
 
 
 def saved(content, tmp_path, name="weights.pth"):
