@@ -75,9 +75,7 @@ def _described(path: Path, published: Published, *, network: str | None, classes
     options |= {} if pool1 is None else {"pool1": pool1}
     options |= {"nonlocal": blocks} if blocks else {}
     names = _class_names(path, published, classes)
-    net = build_model(
-        name, num_classes=len(names), norm=make_norm(published.norm), pool1=pool1, nonlocal_blocks=blocks
-    )
+    net = build_model(name, num_classes=len(names), norm=make_norm(published.norm), pool1=pool1, nonlocal_blocks=blocks)
     report = load_weights(net, path, classes=None)
     say(
         f"{path.name} ({published.source_format}): {name} with {published.norm}, {len(names)} classes,"
