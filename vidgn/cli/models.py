@@ -60,9 +60,19 @@ def bench(
     width: Annotated[int | None, typer.Option(help="Channels of the stem.")] = None,
     batch: Annotated[int, typer.Option(help="Clips at a time.")] = 1,
     device: Device = "auto",
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Say instead which readers of these videos feed the device.")
+    ] = None,
+    step_ms: Annotated[
+        float | None, typer.Option(help="With --data: milliseconds of a training step of --batch clips; else measured.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Time a net on this machine, as built and fused; measure, once, which form of each convolution is fastest."""
+    if data is not None:
+        raise typer.Exit(_bench_data(data, step_ms=step_ms, batch=batch, as_json=as_json))
+    if step_ms is not None:
+        raise ValueError(f"--step-ms {step_ms:g} belongs to --data DIR; give the folder of videos, too.")
     from vidgn.inference.bench import run_bench
 
     status = run_bench(
@@ -70,6 +80,16 @@ def bench(
         explained=explain, as_json=as_json,
     )  # fmt: skip
     raise typer.Exit(status)
+
+
+def _bench_data(folder: str, *, step_ms: float | None, batch: int, as_json: bool) -> int:
+    from functools import partial
+
+    from vidgn.curation.encode import PrepareSpec, prepare_file
+    from vidgn.doctor.feed import run_feed
+
+    prepare = partial(prepare_file, spec=PrepareSpec())
+    return run_feed(folder, step_ms=step_ms, batch=batch, prepare=prepare, out=stdout(), as_json=as_json)
 
 
 def report(

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -142,28 +142,44 @@ def measure() -> list[tuple[str, Literal["info"], str, str]]:
     Returns:
         Checks as (name, status, found, advice).
     """
-    full = _device().type == "cuda"
-    side, width, batch = (224, 64, 8) if full else (64, 16, 2)
-    read = _reading_rate(side)
-    rates = {
-        (name, layout): _training_rate(side, width, batch, dtype, layout)
-        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
-        for layout in (torch.contiguous_format, torch.channels_last_3d)
-    }
+    job = training_job()
+    read, rates = _reading_rate(job.side), training_rates(job)
     best = max(rates, key=lambda key: rates[key])
     net, cores = rates[best], len(os.sched_getaffinity(0))
     workers = max(1, min(cores, math.ceil(net / read)))
     limit = "the net" if read * workers >= net else "reading"
-    job = f"clips of 32 frames, {side} px, width {width}"
+    clips = f"clips of 32 frames, {job.side} px, width {job.width}"
     table = ", ".join(f"{name} {_layout_name(layout)} {rate:.2f}" for (name, layout), rate in rates.items())
     precision = "bf16-mixed" if best[0] == "bfloat16" else "32-true"
     rate = f"{workers} workers read {read * workers:.1f}, the net takes {net:.2f} clips/s"
     advice = f"trainer.precision={precision} data.num_workers={workers}; {_layout_name(best[1])} was the faster layout"
     return [
-        ("reading", "info", f"{read:.1f} clips/s per core ({job}, 320x240 H.264)", ""),
+        ("reading", "info", f"{read:.1f} clips/s per core ({clips}, 320x240 H.264)", ""),
         ("training", "info", f"clips/s: {table}", ""),
         ("limit", "info", f"{limit}: {rate}", advice),
     ]  # fmt: skip
+
+
+class TrainingJob(NamedTuple):
+    """The training step that is timed: side of its clips (px), channels of the stem, clips."""
+
+    side: int
+    width: int
+    batch: int
+
+
+def training_job() -> TrainingJob:
+    """Return the paper's net on a GPU, that of data=motions on a CPU."""
+    return TrainingJob(224, 64, 8) if _device().type == "cuda" else TrainingJob(64, 16, 2)
+
+
+def training_rates(job: TrainingJob) -> dict[tuple[str, torch.memory_format], float]:
+    """Return clips per second of a training step, by data type (float32, bfloat16) and memory layout."""
+    return {
+        (name, layout): _training_rate(job.side, job.width, job.batch, dtype, layout)
+        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+        for layout in (torch.contiguous_format, torch.channels_last_3d)
+    }
 
 
 def _reading_rate(side: int) -> float:
