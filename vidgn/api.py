@@ -182,8 +182,8 @@ def train(*overrides: str, **options: Any) -> "Result | PrecisionResult | None":
     from vidgn.runs.session import run_here
 
     folder = choose_options([*overrides, *(f"{name}={value}" for name, value in options.items())])
-    words = [*overrides, *_as_overrides(options, config_name="train", folder=folder)]
-    return cast("Result | PrecisionResult | None", run_here("train", words, train_task, options=folder))
+    typed = [*overrides, *_as_overrides(options, config_name="train", folder=folder)]
+    return cast("Result | PrecisionResult | None", run_here("train", typed, train_task, options=folder))
 
 
 def evaluate(ckpt: "str | Path", *overrides: str, **options: Any) -> "Result | PrecisionResult":
@@ -209,8 +209,8 @@ def evaluate(ckpt: "str | Path", *overrides: str, **options: Any) -> "Result | P
     from vidgn.runs.session import run_here
 
     given = {"ckpt": find_checkpoint(ckpt), **options}
-    words = [*overrides, *_as_overrides(given, config_name="eval")]
-    return cast("Result | PrecisionResult", run_here("eval", words, evaluate_task))
+    typed = [*overrides, *_as_overrides(given, config_name="eval")]
+    return cast("Result | PrecisionResult", run_here("eval", typed, evaluate_task))
 
 
 def _as_overrides(options: Mapping[str, Any], *, config_name: str, folder: Path | None = None) -> list[str]:

@@ -12,6 +12,7 @@ from vidgn.checkpoint import read_checkpoint
 WORDS = ("epochs=2", "batch=8", "trainer.log_every_n_steps=1", "save_every_steps=1", "ema=0.8", "optim.lr=2")
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_average_and_eval_chooses(run, tiny, tmp_path, monkeypatch):
     from vidgn.classifier import VideoClassifier
 

@@ -43,6 +43,7 @@ def weights(folder):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 def test_bad_videos_are_replaced_in_training_and_wrong_in_validation(run, videos, tmp_path, monkeypatch):
     words = (*WORDS, f"data.root={videos}", "data.max_share=0.1")
     outcome = run("train", *words, f"hydra.run.dir={tmp_path / 'whole'}")
@@ -102,6 +103,7 @@ def test_strict_ends_the_run_at_the_first_bad_video(run, videos, tmp_path):
     assert not (tmp_path / "train" / "quarantine.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_strict_test_ends_at_the_first_bad_video(run, trained, tmp_path):
     told = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)["vidgn"]
     root = tmp_path / "test"
