@@ -12,7 +12,6 @@ from torch.distributed.tensor import DTensor
 
 from vidgn.description import KEY, Description
 from vidgn.escape import printable
-from vidgn.models.drop_path import DropPathSum
 from vidgn.whole_files import write_whole
 
 
@@ -183,10 +182,12 @@ def _loss(module: L.LightningModule) -> dict[str, Any]:
 
 
 def _dropped(module: L.LightningModule) -> dict[str, Any]:
-    """Return the rate of drop path and what each sum drew, (sums, N); nothing for a net without it."""
-    sums = [part for part in module.modules() if isinstance(part, DropPathSum)]
-    draws = [part.draws.cpu() for part in sums if part.draws is not None]
-    return {"drop_path": {"rate": sums[-1].rate, "draws": torch.stack(draws)}} if draws else {}
+    """Return the rate of drop path and what each sum drew, (sums, N); nothing for a net without it.
+
+    A sum is known by its `draws` (vidgn/models/drop_path.py): callbacks do not import models.
+    """
+    sums: list[Any] = [part for part in module.modules() if isinstance(getattr(part, "draws", None), Tensor)]
+    return {"drop_path": {"rate": sums[-1].rate, "draws": torch.stack([s.draws.cpu() for s in sums])}} if sums else {}
 
 
 def _of_all_ranks(mine: Seen, world_size: int) -> list[Seen]:
