@@ -62,6 +62,7 @@ def test_three_kills_leave_no_trace(cache, tmp_path):
     assert json.loads(done.stdout.splitlines()[-1]) == {"kills": 3, "identical": 3, "torn": 0, "litter": 0}
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(run, remains, tiny, whole, tmp_path, monkeypatch):
     words = (*tiny, *STEPS)
     from vidgn.classifier import VideoClassifier

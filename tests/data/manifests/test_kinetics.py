@@ -7,19 +7,14 @@ import pytest
 
 from vidgn.data.manifests.manifest import Manifest
 
+from .files import touch
+
 CSV = """label,youtube_id,time_start,time_end,split
 riding a bike,-3B32lodo2M,59,69,val
 abseiling,abcdefghijk,0,10,val
 riding a bike,_0123456789,100,110,val
 """
 NAMES = ["-3B32lodo2M_000059_000069", "abcdefghijk_000000_000010", "_0123456789_000100_000110"]
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"")
-    return root
 
 
 def read(root: Path, text: str = CSV, **options: object) -> Manifest:

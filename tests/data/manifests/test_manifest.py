@@ -9,12 +9,7 @@ import pytest
 
 from vidgn.data.manifests.manifest import Manifest, Split, missing_message
 
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"")
-    return root
+from .files import touch
 
 
 def rows(manifest: Manifest) -> list[tuple[str, int]]:
