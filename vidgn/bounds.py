@@ -54,6 +54,42 @@ def one_of(value: object, name: str, choices: Collection[str]) -> str:
     return value
 
 
+def flat_options(value: object, name: str, *, named: bool = True) -> dict[str, Any]:
+    """Return flat options: text, numbers, truth values and None, with a name among them."""
+    plain = mapping(value, name)
+    if len(plain) > 100:
+        raise ValueError(f"has {len(plain)} options of {name}; at most 100 are known")
+    for key, item in plain.items():
+        _option(item, f"{name}.{bare(key)}")
+    if named:
+        text(plain.get("name"), f"{name}.name")
+    return dict(plain)
+
+
+def _option(value: object, name: str) -> None:
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, str):
+        text(value, name)
+    elif isinstance(value, int):
+        whole_number(value, name, -(1 << 62), 1 << 62)
+    else:
+        finite_number(value, name)
+
+
+def texts(value: object, name: str) -> dict[str, str]:
+    """Return a mapping of texts."""
+    plain = mapping(value, name)
+    return {key: text(item, f"{name}.{bare(key)}") for key, item in plain.items()}
+
+
+def strings(value: object, name: str) -> tuple[str, ...]:
+    """Return a list of texts that is not too long."""
+    if not isinstance(value, list | tuple) or len(value) > 10_000:
+        raise ValueError(f"has {name} {shown(value)}; a list of texts is needed")
+    return tuple(text(item, name) for item in value)
+
+
 def plain_values(value: object, name: str) -> Any:
     """Return plain values as they are, counted along every path: an alias in an alias is no way around the bound."""
     left = _MAX_VALUES

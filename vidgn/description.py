@@ -10,7 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vidgn.bounds import bare, finite_number, mapping, one_of, plain_values, shown, text, whole_number
+from vidgn.bounds import (
+    bare,
+    finite_number,
+    flat_options,
+    mapping,
+    one_of,
+    plain_values,
+    shown,
+    strings,
+    text,
+    texts,
+    whole_number,
+)
 from vidgn.targets import ONE, Targets
 
 KEY = "vidgn"  # of the plain form in a checkpoint file
@@ -122,10 +134,10 @@ class Description:
                 f"({version})"
             )
         clip, pixels = mapping(top.get("clip"), "clip"), mapping(top.get("normalize"), "normalize")
-        found = cls(
+        description = cls(
             classes=_classes(top.get("classes")),
             model=_model(top.get("model")),
-            norm=_options(top.get("norm"), "norm"),
+            norm=flat_options(top.get("norm"), "norm"),
             clip_len=whole_number(clip.get("clip_len"), "clip_len", 1, 4_096),
             span=whole_number(clip.get("span"), "span", 1, 65_536),
             crop=whole_number(top.get("crop"), "crop", 1, 4_096),
@@ -133,16 +145,16 @@ class Description:
             std=_channels(pixels.get("std"), "normalize.std", low=1e-6),
             test=_test(top.get("test")),
             data=_data(top.get("data")),
-            versions=_texts(top.get("versions", {}), "versions"),
+            versions=texts(top.get("versions", {}), "versions"),
             config=text(top.get("config", ""), "config", longest=_MAX_CONFIG),
-            overrides=_strings(top.get("words", []), "words"),
+            overrides=strings(top.get("words", []), "words"),
             targets=_targets(top.get("targets"), num_classes=len(top["classes"])),
             split=_recorded(top.get("split"), "split"),
             job=_recorded(top.get("job"), "job"),
             extra=_extra(top),
         )
-        _check_pixels(found)
-        return found
+        _check_pixels(description)
+        return description
 
     def to_plain(self) -> dict[str, Any]:
         """Return the description as plain containers and primitives."""
@@ -192,17 +204,18 @@ def _plain_value(value: object) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _check_pixels(found: Description) -> None:
-    if found.span % found.clip_len:
-        raise ValueError(f"has clip_len ({found.clip_len}), which must divide span ({found.span})")
-    pixels = found.clip_len * found.crop**2
+def _check_pixels(description: Description) -> None:
+    if description.span % description.clip_len:
+        raise ValueError(f"has clip_len ({description.clip_len}), which must divide span ({description.span})")
+    pixels = description.clip_len * description.crop**2
     if pixels > MAX_CLIP_PIXELS:
         raise ValueError(
-            f"has clips of {found.clip_len} frames of {found.crop} px; at most {MAX_CLIP_PIXELS:,} pixels are read"
+            f"has clips of {description.clip_len} frames of {description.crop} px; at most {MAX_CLIP_PIXELS:,} pixels"
+            " are read"
         )
-    if pixels * found.test.view_batch > MAX_BATCH_PIXELS:
+    if pixels * description.test.view_batch > MAX_BATCH_PIXELS:
         raise ValueError(
-            f"scores {found.test.view_batch} clips of {pixels:,} pixels at a time (test.view_batch); at most "
+            f"scores {description.test.view_batch} clips of {pixels:,} pixels at a time (test.view_batch); at most "
             f"{MAX_BATCH_PIXELS:,} pixels are held"
         )
 
@@ -243,7 +256,7 @@ def _test(value: object) -> TestViews:
 
 
 def _model(value: object) -> dict[str, Any]:
-    options = _options(value, "model")
+    options = flat_options(value, "model")
     text(options.get("name"), "model.name")
     if not options["name"]:
         raise ValueError("has an empty model.name")
@@ -270,40 +283,20 @@ def _registered(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _data(value: object) -> dict[str, Any]:
     plain = {key: item for key, item in mapping(value, "data").items() if not isinstance(item, list | tuple | dict)}
-    options = _options(plain, "data", named=True)
+    options = flat_options(plain, "data", named=True)
     columns = mapping(value, "data").get("columns")
     if isinstance(columns, dict):
-        lists = {key: _strings(item, "data.columns") for key, item in columns.items() if isinstance(item, list | tuple)}
+        lists = {key: strings(item, "data.columns") for key, item in columns.items() if isinstance(item, list | tuple)}
         plain = {key: item for key, item in columns.items() if key not in lists}
-        options["columns"] = {**_options(plain, "data.columns", named=False), **{k: list(v) for k, v in lists.items()}}
+        options["columns"] = {
+            **flat_options(plain, "data.columns", named=False),
+            **{k: list(v) for k, v in lists.items()},
+        }
     if options.get("backend") is not None:
         one_of(options["backend"], "data.backend", BACKENDS)
     if options.get("num_workers") is not None:
         whole_number(options["num_workers"], "data.num_workers", 0, 1_024)
     return options
-
-
-def _options(value: object, name: str, *, named: bool = True) -> dict[str, Any]:
-    """Return flat options: text, numbers, truth values and None, with a name among them."""
-    plain = mapping(value, name)
-    if len(plain) > 100:
-        raise ValueError(f"has {len(plain)} options of {name}; at most 100 are known")
-    for key, item in plain.items():
-        _option(item, f"{name}.{bare(key)}")
-    if named:
-        text(plain.get("name"), f"{name}.name")
-    return dict(plain)
-
-
-def _option(value: object, name: str) -> None:
-    if value is None or isinstance(value, bool):
-        return
-    if isinstance(value, str):
-        text(value, name)
-    elif isinstance(value, int):
-        whole_number(value, name, -(1 << 62), 1 << 62)
-    else:
-        finite_number(value, name)
 
 
 def _classes(value: object) -> tuple[str, ...]:
@@ -324,14 +317,3 @@ def _channels(value: object, name: str, *, low: float) -> tuple[float, ...]:
     if min(numbers) < low or max(numbers) > 1e6:
         raise ValueError(f"has {name} {list(numbers)}; each must be between {low:g} and 1e+06")
     return numbers
-
-
-def _texts(value: object, name: str) -> dict[str, str]:
-    plain = mapping(value, name)
-    return {key: text(item, f"{name}.{bare(key)}") for key, item in plain.items()}
-
-
-def _strings(value: object, name: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or len(value) > 10_000:
-        raise ValueError(f"has {name} {shown(value)}; a list of texts is needed")
-    return tuple(text(item, name) for item in value)
