@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def children_of(script, number):
     with subprocess.Popen(
         [sys.executable, str(script)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell ignores it in the background
     ) as process:  # fmt: skip
         pids = [int(process.stdout.readline()) for _ in range(2)]
         os.kill(process.pid, number)
