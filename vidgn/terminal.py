@@ -8,6 +8,11 @@ import threading
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+ASCII_NAMES = (
+    "a name on the command line, or the current folder, has letters outside ASCII, which the locale and PYTHONUTF8=0 "
+    "do not admit; set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8"
+)
+
 
 class LastingStream:
     """A stream that writes nowhere once its reader is gone, instead of ending the run.
@@ -65,12 +70,17 @@ def take_utf8_names() -> None:
     """Start this process again in Python's UTF-8 mode where its locale spells the names that it was given otherwise.
 
     In a locale such as ISO-8859-1 TensorBoard looks for other files than Python makes. Names of other encodings than
-    UTF-8 stay as they are.
+    UTF-8 stay as they are. A process that PYTHONUTF8=0 tells to name files in ASCII ends with a sentence (status 2).
     """
-    if sys.getfilesystemencoding() == "utf-8" or "PYTHONUTF8" in os.environ:
+    if sys.getfilesystemencoding() == "utf-8":
         return
     names = [*map(os.fsencode, sys.argv), os.getcwdb()]
     if all(name.isascii() for name in names) or not all(map(_is_utf8, names)):
+        return
+    if "PYTHONUTF8" in os.environ:
+        if "ascii" in sys.getfilesystemencoding():
+            print(f"error: {ASCII_NAMES}", file=sys.stderr)
+            sys.exit(2)
         return
     os.environ["PYTHONUTF8"] = "1"  # for the processes that it starts, too
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -92,3 +92,24 @@ def test_a_run_in_a_latin_locale_has_names_beyond_ascii(latin, tmp_path, tiny):
     page = (folder / "page" / "index.html").read_text(encoding="utf-8")
     assert "train.py" not in report.stderr
     assert "run: GN" in page
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train.py", "data=folder", "data.root=Vid\u00e9os"),
+        ("-m", "vidgn", "scan", "Vid\u00e9os"),
+        ("-m", "vidgn", "scan", "."),
+    ],
+    ids=["train", "scan", "a name below"],
+)
+def test_names_in_a_locale_of_ascii_are_one_sentence(tmp_path, words):
+    (tmp_path / "Vid\u00e9os").mkdir()
+    (tmp_path / "Vid\u00e9os" / "1.mp4").touch()
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    script = [str(ROOT / words[0])] if words[0] == "train.py" else [words[0]]
+    done = call(sys.executable, *script, *words[1:], env=env, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "PYTHONUTF8=1" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

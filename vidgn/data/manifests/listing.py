@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from typing import NamedTuple
 
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES, is_video_name, is_visible
@@ -89,5 +90,8 @@ def list_videos(root: str) -> list[str]:
     wrong = [name for name in videos if not name.isascii() and "\\ud" in ascii(name)]
     if wrong:
         shown = ", ".join(map(ascii, wrong[:10]))
-        raise ValueError(f"{root}: {len(wrong)} file names are not UTF-8: {shown}; rename them")
+        encoding = sys.getfilesystemencoding()
+        why = "not UTF-8" if encoding == "utf-8" else f"not readable in this locale ({encoding})"
+        way = "rename them" if encoding == "utf-8" else "set PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8"
+        raise ValueError(f"{root}: {len(wrong)} file names are {why}: {shown}; {way}")
     return sorted(videos)
