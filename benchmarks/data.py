@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from files import machine, make_files
 from loader import delivered
-from peers import PEERS, Draw, Task, floor, skipped
+from peers import PEERS, Draw, Task, floor, floor_plan, skipped
 
 from vidgn.curation.encode import PrepareSpec
 from vidgn.curation.prepare import prepare
@@ -116,6 +116,8 @@ def contestants(files: list[Path], letter: str, *, seed: int) -> dict[str, Conte
     runs: dict[str, Contestant] = {"vidgn": ours}
     for name, peer in PEERS.items():
         runs[name] = lambda peer=peer: peer(files, task, draws)  # type: ignore[misc]
+    for path, draw in zip(files, draws, strict=True):
+        floor_plan(path, draw.frames)
     runs["floor"] = lambda: sum(floor(path, draw.frames) for path, draw in zip(files, draws, strict=True))
     return runs
 

@@ -182,7 +182,7 @@ def floor(path: Path, frames: np.ndarray) -> int:
 
     Which packets those are is known beforehand, and unwanted pictures that no other refers to are passed over.
     """
-    runs, needed = _plan(str(path), tuple(np.unique(frames).tolist()))
+    runs, needed = floor_plan(path, frames)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type, stream.thread_count = "NONE", 1
@@ -199,12 +199,14 @@ def floor(path: Path, frames: np.ndarray) -> int:
 _PLANS: dict[tuple[str, tuple[int, ...]], tuple[list[tuple[int, int]], set[int]]] = {}
 
 
-def _plan(path: str, frames: tuple[int, ...]) -> tuple[list[tuple[int, int]], set[int]]:
-    if (path, frames) not in _PLANS:
-        with PyavReader(path, num_threads=1, max_pixels=1 << 24) as video:
-            runs = [(run.start, run.last) for run in video.index.runs(list(frames))]
-            _PLANS[path, frames] = runs, {video.index.order[frame] for frame in frames}
-    return _PLANS[path, frames]
+def floor_plan(path: Path, frames: np.ndarray) -> tuple[list[tuple[int, int]], set[int]]:
+    """Learn which packets the frames need; asked before the clock runs, and remembered."""
+    key = str(path), tuple(np.unique(frames).tolist())
+    if key not in _PLANS:
+        with PyavReader(key[0], num_threads=1, max_pixels=1 << 24) as video:
+            runs = [(run.start, run.last) for run in video.index.runs(list(key[1]))]
+            _PLANS[key] = runs, {video.index.order[frame] for frame in key[1]}
+    return _PLANS[key]
 
 
 def _finish(frames: np.ndarray, task: Task, draw: Draw) -> torch.Tensor:

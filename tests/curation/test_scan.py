@@ -211,18 +211,18 @@ def run_out_of_memory(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("decoder", "status"),
+    ("decoder", "seconds", "status"),
     [
-        (sleep_for_ever, "decoding takes longer (deadline 0.3 s)"),
-        (crash, "it crashes the decoder (SIGSEGV)"),
-        (run_out_of_memory, "not read: killed (SIGKILL)"),
+        (sleep_for_ever, 0.3, "decoding takes longer (deadline 0.3 s)"),
+        (crash, 60, "it crashes the decoder (SIGSEGV)"),  # a busy machine may take seconds to start the helper
+        (run_out_of_memory, 60, "not read: killed (SIGKILL)"),
     ],
 )
-def test_a_decoder_that_hangs_or_dies_costs_one_video(folder, monkeypatch, decoder, status):
+def test_a_decoder_that_hangs_or_dies_costs_one_video(folder, monkeypatch, decoder, seconds, status):
     monkeypatch.setattr(inspect_file, "_helper", Helper(lambda *words: ((), inspect_file.look(*words))))
     with monkeypatch.context() as patch:
         patch.setattr(inspect_file, "open_video", decoder)
-        assert inspect_file.inspect(str(folder), "run/a.mp4", seconds=0.3).status == status
+        assert inspect_file.inspect(str(folder), "run/a.mp4", seconds=seconds).status == status
     inspect_file._helper.close()
     assert inspect_file.inspect(str(folder), "run/a.mp4", seconds=30).status == "ok"
 
