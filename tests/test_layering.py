@@ -122,6 +122,7 @@ DOORS = {
         "train",
         "eval",
     ),
+    "optuna": ("vidgn.training.search",),
     "torchmetrics": ("vidgn.classifier", "vidgn.detection.metric"),
     "faster_coco_eval": ("vidgn.detection.metric", "vidgn.detection.data.coco"),
 }

@@ -46,6 +46,7 @@ WITH_RUN = {"push", "report", "convert-weights", "show-batch"}
 READ_ONLY = {"bench", "compare", "doctor", "model", "probe", "replay", "reproduce", "serve"} | {
     "train",
     "eval",
+    "search",
 }  # run folders
 
 

@@ -37,6 +37,10 @@ for command, example in (
     (data.prepare_command, "vidgn prepare SRC DST --short-side 256 --gop 12"),
     (training.show_batch, "vidgn show-batch data=folder data.root=DIR mixup=0.8 randaugment=9"),
     (training.probe_command, "vidgn probe ckpt=runs/NAME data=folder data.root=DIR"),
+    (
+        training.search_command,
+        "vidgn search 'optim.lr=tag(log,interval(0.001,0.3))' norm=gn,bn data=folder data.root=DIR",
+    ),
     (training.compare_command, "vidgn compare runs/bn runs/gn"),
     (models.report, "vidgn report runs/gn runs/bn --out report"),
     (models.export, "vidgn export --ckpt runs/NAME --to onnx clip.mp4"),

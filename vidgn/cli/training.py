@@ -1,4 +1,4 @@
-"""Subcommands around training: show-batch, probe and compare."""
+"""Subcommands around training: show-batch, probe, search and compare."""
 
 import sys
 from typing import Annotated
@@ -54,4 +54,25 @@ def probe_command(
     from vidgn.inference.model import choose_device
 
     status = run_probe(options or [], folder=out, out=sys.stdout, device=choose_device(device), as_json=as_json)
+    raise typer.Exit(status)
+
+
+def search_command(
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE...", help="Options of training, some of them with several values."),
+    ] = None,
+    *,
+    trials: Annotated[int, typer.Option(help="Trials of the search, with those that --out has already.")] = 20,
+    out: Annotated[str, typer.Option(metavar="DIR", help="The study and a run folder for each trial.")] = "runs/search",
+    prune: Annotated[bool, typer.Option(help="End a trial whose validation is worse than the median so far.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Search for good options with Optuna: values from lists, ranges and intervals; continues where it was."""
+    from vidgn.training.search.search import run_search
+
+    status = run_search(
+        options or [], folder=out, trials=trials, prune=prune, seed=seed, out=sys.stdout, as_json=as_json
+    )
     raise typer.Exit(status)

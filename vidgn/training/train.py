@@ -68,10 +68,11 @@ from vidgn.training.start import Start, describe, start_net
 from vidgn.training.watch import watchers
 
 
-def run_training(config: DictConfig) -> Result | None:
+def run_training(config: DictConfig, *, extra: Sequence[L.Callback] = ()) -> Result | None:
     """Train with the options of `configs/train.yaml`; return the result of the final test, None without one.
 
-    With `trainer=dry` nothing is trained; see `vidgn.training.dry_run`.
+    With `trainer=dry` nothing is trained; see `vidgn.training.dry_run`. `extra` watches the run, too, and is called
+    before checkpoints are saved.
     """
     if config.init is not None and (str(config.init) in SHIPPED or Path(str(config.init)).expanduser().is_dir()):
         config.init = str(checkpoint_of(str(config.init), option="init="))
@@ -91,7 +92,7 @@ def run_training(config: DictConfig) -> Result | None:
         keep_rate(config, first)
         classifier, data, start = _parts(config, first)
         keep.by = best_by(config, num_videos=len(data.manifests["val"]))
-        callbacks = _callbacks(config, classifier, data, keep=keep, stop=stop, folder=folder)
+        callbacks = _callbacks(config, classifier, data, keep=keep, stop=stop, folder=folder, extra=extra)
         if first is not None:
             check_same_job(first, _described(classifier), force=config.resume_force)
             bring_best(first, folder)
@@ -146,8 +147,9 @@ def _checkpoints(config: DictConfig, folder: Path) -> Keep:
 
 
 def _callbacks(
-    config: DictConfig, classifier: VideoClassifier, data: VideoDataModule, *, keep: Keep, stop: Stop, folder: Path
-) -> list[L.Callback]:
+    config: DictConfig, classifier: VideoClassifier, data: VideoDataModule, *, keep: Keep, stop: Stop, folder: Path,
+    extra: Sequence[L.Callback],
+) -> list[L.Callback]:  # fmt: skip
     """Return what watches the run. Lightning calls them in this order, and what is saved depends on it."""
     precise = []
     if config.precise_bn:
@@ -156,6 +158,7 @@ def _callbacks(
         NonFiniteGuard(folder, video_name=data.manifests["train"].video_id, skip=config.skip_nonfinite),
         *averages(classifier.net, config),  # before keep, which saves the trained weights
         *([EarlyStop(config.early_stop, by=keep.by)] if config.early_stop is not None else []),  # before keep
+        *extra,  # before keep
         *([keep] if config.trainer.enable_checkpointing else []),  # before all that log
         stop,
         *precise,

@@ -1,0 +1,1 @@
+"""Search for good options with Optuna: `vidgn search`."""
