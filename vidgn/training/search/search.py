@@ -238,8 +238,8 @@ def _print(study: "Study", job: SearchJob, out: TextIO, *, as_json: bool) -> Non
         return
     for row in rows:
         value = "" if row["value"] is None else f"{row['value']:.4g}"
-        options = " ".join(f"{name}={value}" for name, value in row["options"].items())
-        print(f"{row['trial']:>4}  {row['state']:9} {value:>8}  {options}", file=out)
+        drawn = " ".join(f"{name}={text}" for name, text in row["options"].items())
+        print(f"{row['trial']:>4}  {row['state']:9} {value:>8}  {drawn}", file=out)
     if best is None:
         print(f"no trial of {len(rows)} completed; give more trials, or a narrower space", file=out)
         return
