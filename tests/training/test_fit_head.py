@@ -8,6 +8,7 @@ from torchvision.models import resnet50
 
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.evaluation.linear import fit_logistic
+from vidgn.training.own_data import rule
 from vidgn.training.own_data.fit_head import STRENGTHS, cross_validate, fit_rotated, recordings
 from vidgn.training.own_data.run_fit import check_fit_head
 
@@ -163,8 +164,27 @@ def test_whoever_says_how_to_train_is_left_alone(run, own_videos, weights, tmp_p
     words = (*SMALL, f"data.root={own_videos}", "model.width=8", "crop=32", "clip_len=8", "span=8", "batch=2")
     outcome = run("train", *words, "trainer.max_steps=1", "test=false", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
-    assert "chosen from the data" not in outcome.out
+    assert "chosen from the data and" not in outcome.out
+    assert "note: model is given, so that start, net, recipe and clips are not chosen" in outcome.out
+    assert "leave model and trainer.max_steps out for the choice" in outcome.out
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["chosen"] == {}
+
+
+@pytest.mark.slow
+def test_without_image_weights_the_net_of_the_package_is_fine_tuned(run, own_videos, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDGN_WEIGHTS", "none")
+    monkeypatch.setattr(rule, "_EPOCHS", (2,))
+    words = (*SMALL, f"data.root={own_videos}", "crop=32", "clip_len=8", "span=8", "batch=8", "test=false",
+             "trainer.limit_val_batches=1", f"hydra.run.dir={tmp_path}")  # fmt: skip
+    outcome = run("train", *words)
+    assert outcome.status == 0, outcome.err
+    assert "start: init=motions, a narrow net that comes with the package" in outcome.out
+    assert "new classifier" in outcome.out
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert (config["chosen"]["init"], config["model"]["width"], config["optim"]["lr"]) == ("motions", 16, 0.16)
+    outcome = run("train", *words)
+    assert outcome.status == 0, outcome.err
+    assert "as the checkpoint's run chose" in outcome.out
 
 
 def test_a_missing_file_of_weights_is_named(run, own_videos, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from vidgn.data.video import open_video
 from vidgn.runs.command_line import CONFIGS, is_typed, typed_words
 from vidgn.runs.manifests import find_videos
 from vidgn.runs.specs import data_spec
+from vidgn.shipped import SHIPPED, shipped_checkpoint
 from vidgn.training.own_data.rule import ChosenOptions, Facts, choose
 from vidgn.training.own_data.weights import HOW, describe_weights, find_weights
 
@@ -58,6 +59,10 @@ def choose_for_own_data(config: DictConfig, *, first: Path | None) -> None:
     if first is not None:
         options, reasons = _of_checkpoint(first), ("as the checkpoint's run chose",)
     elif given:
+        say(
+            f"note: {given[0]} is given, so that start, net, recipe and clips are not chosen from the data: what is "
+            f"left open has the defaults of configs/train.yaml; leave {' and '.join(given)} out for the choice"
+        )
         return
     else:
         options, reasons = _choose(config)
@@ -66,6 +71,8 @@ def choose_for_own_data(config: DictConfig, *, first: Path | None) -> None:
     if not options:
         return
     set_options(config, options)
+    if options.get("init") in SHIPPED:
+        config.init = str(shipped_checkpoint(options["init"]))
     shown = ", ".join(f"{name}={_shown(value)}" for name, value in options.items())
     lines = [f"chosen from the data and this machine ({shown}):", *(f"  {reason}" for reason in reasons)]
     say("\n".join([*lines, f"  {_CHANGE}"]))

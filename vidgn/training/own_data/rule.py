@@ -2,7 +2,8 @@
 
     image weights at hand, and a CPU or few videos     the classifier alone, on a net that sees every frame
     image weights at hand, a GPU, many videos          fine-tuning of the whole net
-    no weights, a CPU                                  a narrow net on small clips, as long as the time allows
+    no weights, a CPU                                  `init=motions`, the narrow net that comes with the package,
+                                                       fine-tuned on small clips, as long as the time allows
     no weights, a GPU                                  the options of configs/train.yaml
 
 `MINUTES`, `MANY_VIDEOS` and the order of views are estimates; docs/own-videos.md says what was measured.
@@ -27,7 +28,8 @@ _VIEWS = (
     (1, 64),
 )  # clips of a short video, crop; best first
 _ASPECT = 4 / 3  # of most videos
-_NARROW = ((32, 112), (16, 112), (16, 64), (8, 64), (8, 32))  # frames, crop of a net from random weights; best first
+_NARROW = ((32, 112), (16, 112), (16, 64), (8, 64), (8, 32))  # frames, crop of a narrow net; best first
+_NARROW_WIDTH = 16  # channels of the stem of init=motions
 _EPOCHS = (100, 60, 30, 15)
 
 
@@ -87,7 +89,7 @@ def choose(facts: Facts) -> ChosenOptions:
     (True, 'segments')
     """
     if facts.weights is None:
-        return _from_random(facts)
+        return _from_motions(facts)
     if facts.has_gpu and facts.num_train >= MANY_VIDEOS and facts.weights.last == "res5":
         return _fine_tune(facts, facts.weights)
     return _fit_head(facts, facts.weights)
@@ -144,25 +146,27 @@ def _fine_tune(facts: Facts, weights: ImageWeights) -> ChosenOptions:
     ))  # fmt: skip
 
 
-def _from_random(facts: Facts) -> ChosenOptions:
-    """Train a net from random weights: on a CPU a narrow one, within the time."""
+def _from_motions(facts: Facts) -> ChosenOptions:
+    """Fine-tune the narrow net of the package on a CPU, within the time. Source: experiments/motions_start.py."""
     if facts.has_gpu:
         return ChosenOptions({}, ("start: random weights, since no image weights are at hand",))
     for epochs in _EPOCHS:
         for frames, crop in _NARROW:
             clip_len, span = _clip(facts.num_frames, longest=frames)
             hours = training_hours(
-                num_videos=facts.num_train, epochs=epochs, width=16, clip_len=clip_len, crop=crop,
+                num_videos=facts.num_train, epochs=epochs, width=_NARROW_WIDTH, clip_len=clip_len, crop=crop,
                 num_threads=facts.num_threads,
             )  # fmt: skip
             if hours * 60 <= MINUTES or (epochs, (frames, crop)) == (_EPOCHS[-1], _NARROW[-1]):
                 options = {
-                    "model.width": 16, "clip_len": clip_len, "span": span, "crop": crop, "epochs": epochs,
+                    "init": "motions", "optim": "finetune", "clip_len": clip_len, "span": span, "crop": crop,
+                    "epochs": epochs,
                     "num_clips": 2 if facts.num_frames <= LONG_FRAMES else 10, "num_crops": 1, "clip_rule": "linspace",
                 }  # fmt: skip
                 return ChosenOptions(options, (
-                    "start: random weights, since no image weights are at hand",
-                    f"trained: a narrow net for {epochs} epochs, about {max(1.0, 60 * hours):.0f} minutes on "
+                    "start: init=motions, a narrow net that comes with the package, since no image weights are at "
+                    "hand; random weights gave less in a comparison",
+                    f"trained: the whole narrow net for {epochs} epochs, about {max(1.0, 60 * hours):.0f} minutes on "
                     f"{facts.num_threads} cores without validation",
                     f"clips: {clip_len} frames of {span}, crop {crop}, from videos of about {facts.num_frames} frames",
                 ))  # fmt: skip
