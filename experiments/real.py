@@ -3,6 +3,7 @@
     python -m experiments.real describe --weights FILE --videos DIR     minutes; goes on where it was interrupted
     python -m experiments.real heads                                    seconds per cell; cells that are done stay
     python -m experiments.real table
+    python -m experiments.real features | tune | norms | fine-tune | norms-table      see experiments/real_norms.py
 
 DIR holds train/CLASS/*.mp4 and val/CLASS/*.mp4 with the recording before the last `_` of a name. Settings, written down
 before the comparison:
@@ -15,22 +16,24 @@ before the comparison:
     test       every validation clip, once; nothing is chosen on it
     interval   95 %, 1000 bootstrap samples of recordings
 
-Cells of `fine-tuning` are listed as missing; the comparison of norms at 8, 4, 2 and 1 clips per step is not here yet.
+    fine-tuning  the last two blocks of res4 of an inflated I3D and its classifier, as in experiments/real_norms.py: short
+               clips of 80 px, 8 per step, FINE_TUNE_EPOCHS, the norm and rate with the lowest validation error of `tune`
 """
 
 import argparse
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from experiments import real_features, real_norms, real_tables
 from vidgn.data.clips import clip_frames
 from vidgn.data.transforms import Normalize, resize, scaled_size
 from vidgn.data.video import open_video
@@ -44,8 +47,16 @@ CLIPS: tuple[int | None, ...] = (10, 20, None)  # per class; None: all
 SEEDS = (0, 1, 2)
 METHODS = ("probe", "head", "fine-tuning")
 PROBE_STRENGTH = 1e-2
+FINE_TUNE_EPOCHS = 8
 _RESAMPLES = 1000
 _SAVE_EVERY = 20
+_NORM_COMMANDS = {
+    "features": "pass every clip through the frozen part of the I3D, once",
+    "tune": "choose a rate for each norm on the validation part",
+    "norms": "train and test every cell of the comparison of norms that is not done",
+    "fine-tune": "train and test every cell of fine-tuning that is not done",
+    "norms-table": "print the comparison of norms as Markdown and draw its curves",
+}
 
 
 class Described(NamedTuple):
@@ -68,6 +79,16 @@ def main(options: Sequence[str] | None = None) -> None:
     describe.add_argument("--stride-1x1", action="store_true", help="as the weights were trained")
     commands.add_parser("heads", help="fit and score every cell that is not done")
     commands.add_parser("table", help="print the results as Markdown")
+    for name, text in _NORM_COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--results", type=Path, default=real_norms.RESULTS, help="folder of a file per cell")
+        if name != "norms-table":
+            command.add_argument("--weights", type=Path, required=True)
+            command.add_argument("--stride-1x1", action="store_true", help="as the weights were trained")
+        if name == "features":
+            command.add_argument("--videos", type=Path, required=True)
+        if name == "norms":
+            command.add_argument("--seeds", type=int, nargs="+", default=list(real_norms.SEEDS))
     given = parser.parse_args(options)
     if given.command == "describe":
         net, normalize = load_trunk(given.weights, stride_1x1=given.stride_1x1)
@@ -75,8 +96,31 @@ def main(options: Sequence[str] | None = None) -> None:
             describe_split(net, normalize, given.videos / split, given.cache / f"{split}.npz")
     elif given.command == "heads":
         run_cells(read_split(given.cache / "train.npz"), read_split(given.cache / "val.npz"), given.out)
-    else:
+    elif given.command == "table":
         print(table(json.loads(given.out.read_text())))
+    else:
+        _compare_norms(given)
+
+
+def _compare_norms(given: argparse.Namespace) -> None:
+    """Do one step of the comparison of norms."""
+    if given.command == "norms-table":
+        print(real_tables.render(given.results))
+        return
+    if given.command == "features":
+        net, normalize = real_features.load_i3d(given.weights, norm="frozen_bn", stride_1x1=given.stride_1x1)
+        real_features.cache_features(real_features.split_res4(net)[0], normalize, given.videos, given.cache)
+        return
+    short = real_features.read_features(given.cache, "train", "short")
+    tails = real_norms.make_tails(given.weights, short, stride_1x1=given.stride_1x1)
+    if given.command == "fine-tune":
+        fine_tune_cells(tails, given.cache, given.results, given.out)
+        return
+    parts = real_norms.read_parts(given.cache, "short", test=given.command == "norms")
+    rates = real_norms.tune(tails, parts, out=given.results)
+    if given.command == "norms":
+        both = {"short": parts, "long": real_norms.read_parts(given.cache, "long", test=True)}
+        real_norms.run_grid(tails, both, rates=rates, out=given.results, seeds=given.seeds)
 
 
 def load_trunk(weights: Path, *, stride_1x1: bool) -> tuple[Any, Normalize]:
@@ -144,7 +188,7 @@ def run_cells(train: Described, test: Described, out: Path) -> None:
                     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def draw(train: Described, *, clips: int | None, seed: int) -> Tensor:
+def draw(train: "Described | real_features.Clips", *, clips: int | None, seed: int) -> Tensor:
     """Return rows of at most `clips` clips of each class."""
     order = np.random.default_rng(seed).permutation(len(train.labels))
     labels = train.labels.numpy()[order]
@@ -183,6 +227,28 @@ def group_interval(right: NDArray[np.bool_], groups: NDArray[np.str_]) -> tuple[
     shares = 100 * hits[drawn].sum(1) / sizes[drawn].sum(1)
     low, high = np.percentile(shares, [2.5, 97.5])
     return float(low), float(high)
+
+
+def fine_tune_cells(tails: Mapping[str, nn.Module], cache: Path, results: Path, out: Path) -> None:
+    """Train and score every cell of `fine-tuning` that the file lacks; the norm and rate are those of `tune`."""
+    train, test = (real_features.read_features(cache, split, "short") for split in ("train", "val"))
+    norm, rate = real_norms.best_of_tuning(results)
+    result = json.loads(out.read_text())
+    for clips in CLIPS:
+        for seed in SEEDS:  # with all clips, too: the classifier and the order are drawn
+            key = f"fine-tuning_{clips or 'all'}_s{seed}"
+            if key not in result["cells"]:
+                rows = draw(train, clips=clips, seed=seed).numpy()
+                parts = real_norms.Parts(train.take(rows), None, test)
+                run = real_norms.train(tails[norm], parts, batch=8, rate=rate, seed=seed, epochs=FINE_TUNE_EPOCHS)
+                right = np.array([bit == "1" for bit in run["test"]["plain"]["right"]])
+                low, high = group_interval(right, test.groups)
+                result["cells"][key] = {
+                    "top1": run["test"]["plain"]["top1"], "interval": [round(low, 2), round(high, 2)], "norm": norm,
+                    "rate": rate, "epochs": FINE_TUNE_EPOCHS, "train_clips": len(rows), "test_clips": len(right),
+                    "fit_cpu_seconds": run["cpu_seconds"],
+                }  # fmt: skip
+                real_norms.write_result(out, result)
 
 
 def table(result: dict[str, Any]) -> str:

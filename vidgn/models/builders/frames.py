@@ -73,7 +73,7 @@ def build_frames_r50(spec: NetSpec, *, norm: NormFactory, last: str = "res5", st
     blocks = list(trunk.blocks)[: 5 if last == "res5" else 4]
     if stride_1x1:
         for stage in blocks[2:]:
-            _move_stride(stage)
+            move_stride(stage)
     channels = 32 * spec.width if last == "res5" else 16 * spec.width
     head = DescriptorHead(channels, spec.num_classes, dropout=spec.dropout)
     finish_net(nn.ModuleList(blocks), norm)
@@ -81,6 +81,7 @@ def build_frames_r50(spec: NetSpec, *, norm: NormFactory, last: str = "res5", st
     return VideoNet(nn.ModuleList([*blocks, head]), spec=spec, time_stride=1)
 
 
-def _move_stride(stage: nn.Module) -> None:
+def move_stride(stage: nn.Module) -> None:
+    """Halve the image in the first 1x1 convolution of a residual stage in place of the 3x3, or the other way round."""
     branch = cast("Any", stage).res_blocks[0].branch2
     branch.conv_a.stride, branch.conv_b.stride = branch.conv_b.stride, branch.conv_a.stride
