@@ -16,8 +16,9 @@ before the comparison:
     test       every validation clip, once; nothing is chosen on it
     interval   95 %, 1000 bootstrap samples of recordings
 
-    fine-tuning  the last two blocks of res4 of an inflated I3D and its classifier, as in experiments/real_norms.py: short
-               clips of 80 px, 8 per step, FINE_TUNE_EPOCHS, the norm and rate with the lowest validation error of `tune`
+
+Fine-tuning trains the last two blocks of res4 of an inflated I3D and its classifier, as experiments/real_norms.py does:
+short clips of 80 px, 8 per step, FINE_TUNE_EPOCHS, with the norm and rate of the lowest validation error of `tune`.
 """
 
 import argparse
@@ -87,6 +88,10 @@ def main(options: Sequence[str] | None = None) -> None:
             command.add_argument("--stride-1x1", action="store_true", help="as the weights were trained")
         if name == "features":
             command.add_argument("--videos", type=Path, required=True)
+        if name == "norms-table":
+            command.add_argument("--figure", type=Path, help="file to draw the curves to")
+        if name == "tune":
+            command.add_argument("--norms", nargs="+", choices=real_norms.NORMS, default=list(real_norms.NORMS))
         if name == "norms":
             command.add_argument("--seeds", type=int, nargs="+", default=list(real_norms.SEEDS))
     given = parser.parse_args(options)
@@ -105,7 +110,7 @@ def main(options: Sequence[str] | None = None) -> None:
 def _compare_norms(given: argparse.Namespace) -> None:
     """Do one step of the comparison of norms."""
     if given.command == "norms-table":
-        print(real_tables.render(given.results))
+        print(real_tables.render(given.results, figure=given.figure))
         return
     if given.command == "features":
         net, normalize = real_features.load_i3d(given.weights, norm="frozen_bn", stride_1x1=given.stride_1x1)
@@ -117,7 +122,8 @@ def _compare_norms(given: argparse.Namespace) -> None:
         fine_tune_cells(tails, given.cache, given.results, given.out)
         return
     parts = real_norms.read_parts(given.cache, "short", test=given.command == "norms")
-    rates = real_norms.tune(tails, parts, out=given.results)
+    norms = given.norms if given.command == "tune" else list(real_norms.NORMS)
+    rates = real_norms.tune(tails, parts, out=given.results, norms=norms)
     if given.command == "norms":
         both = {"short": parts, "long": real_norms.read_parts(given.cache, "long", test=True)}
         real_norms.run_grid(tails, both, rates=rates, out=given.results, seeds=given.seeds)

@@ -1,7 +1,7 @@
 """Features of real clips before the last two blocks of res4, computed once by a frozen net and kept as float16.
 
-A file per length of clip holds `FEATURES.npy`, (views, C, T, H, W), and `FEATURES.json` the name of each row. A training
-clip has two rows, its centre and a random crop that is flipped; a test clip has its centre.
+`SPLIT-LENGTH.npy` holds (clips, views, C, T, H, W), and `SPLIT-LENGTH.json` the name of each clip. A training clip has
+two views, its centre and a random crop that is flipped; a test clip has its centre.
 """
 
 import json

@@ -26,9 +26,9 @@ Settings, written down before the first compared run:
     seeds      0, 1, 2: classifier, order and views
     interval   95 %, 1000 bootstrap samples of test recordings, of the mean over seeds; differences in pairs
 
-Why so: a training step of the whole net takes 0.7 s per clip of 8 frames of 112 px, or 39 hours of a core for 96 cells of
-4 epochs; with the two blocks it takes 8 ms (8 clips per step) to 25 ms (1). One block costs half of that and has three norms;
-96 px cost 1.4 times as much. Only costs were measured before the choice; no accuracy was known.
+Why so: a training step of the whole net takes 0.7 s per clip of 8 frames of 112 px, or 39 hours of a core for 96 cells
+of 4 epochs; with the two blocks it takes 8 ms (8 clips per step) to 25 ms (1). One block costs half of that and has
+three norms; 96 px cost 1.4 times as much. Only costs were measured before the choice; no accuracy was known.
 """
 
 import copy
@@ -85,7 +85,7 @@ class Parts(NamedTuple):
 
 
 class Float32(nn.Module):
-    """A layer that computes in float32: of 3x1x1 kernels on 5x5 positions torch 2.15's bfloat16 gradient is nan on a CPU."""
+    """A layer that computes in float32: torch 2.15's bfloat16 gradient of 3x1x1 kernels was nan here, on a CPU."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -163,6 +163,9 @@ def run_grid(
     seeds: Sequence[int] = SEEDS,
 ) -> None:
     """Run every cell of these seeds that has no file."""
+    test = next(iter(parts.values())).test
+    assert test is not None
+    write_result(out / "test.json", {"groups": test.groups.tolist()})
     for cell in grid():
         file = out / f"{cell.name}.json"
         if cell.seed in seeds and not file.is_file():
@@ -175,11 +178,13 @@ def run_grid(
             write_result(file, {**cell._asdict(), **train(tails[cell.norm], parts[cell.length], **settings)})
 
 
-def tune(tails: Mapping[str, nn.Module], parts: Parts, *, out: Path) -> dict[str, float]:
+def tune(
+    tails: Mapping[str, nn.Module], parts: Parts, *, out: Path, norms: Sequence[str] = tuple(NORMS)
+) -> dict[str, float]:
     """Return the rate of each norm at 8 clips that has the lowest validation error, the lower one of two."""
     parts = parts._replace(test=None)
     chosen = {}
-    for norm in NORMS:
+    for norm in norms:
         errors = {}
         for rate in RATES:
             file = out / f"tune_{norm}_r{rate}.json"
