@@ -94,6 +94,8 @@ def main(options: Sequence[str] | None = None) -> None:
             command.add_argument("--norms", nargs="+", choices=real_norms.NORMS, default=list(real_norms.NORMS))
         if name == "norms":
             command.add_argument("--seeds", type=int, nargs="+", default=list(real_norms.SEEDS))
+            lengths = list(real_features.LENGTHS)
+            command.add_argument("--lengths", nargs="+", choices=lengths, default=lengths)
     given = parser.parse_args(options)
     if given.command == "describe":
         net, normalize = load_trunk(given.weights, stride_1x1=given.stride_1x1)
@@ -121,12 +123,12 @@ def _compare_norms(given: argparse.Namespace) -> None:
     if given.command == "fine-tune":
         fine_tune_cells(tails, given.cache, given.results, given.out)
         return
-    parts = real_norms.read_parts(given.cache, "short", test=given.command == "norms")
-    norms = given.norms if given.command == "tune" else list(real_norms.NORMS)
-    rates = real_norms.tune(tails, parts, out=given.results, norms=norms)
-    if given.command == "norms":
-        both = {"short": parts, "long": real_norms.read_parts(given.cache, "long", test=True)}
-        real_norms.run_grid(tails, both, rates=rates, out=given.results, seeds=given.seeds)
+    if given.command == "tune":
+        real_norms.tune(tails, real_norms.read_parts(given.cache, "short"), out=given.results, norms=given.norms)
+        return
+    rates = real_norms.chosen_rates(given.results)
+    parts = {length: real_norms.read_parts(given.cache, length) for length in given.lengths}
+    real_norms.run_grid(tails, parts, rates=rates, out=given.results, seeds=given.seeds)
 
 
 def load_trunk(weights: Path, *, stride_1x1: bool) -> tuple[Any, Normalize]:

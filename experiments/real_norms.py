@@ -147,11 +147,11 @@ def convert_tails(tail: nn.Module, features: list[Tensor]) -> dict[str, nn.Modul
     return {"gn": plain, "gn_ws": standardized}
 
 
-def read_parts(cache: Path, length: str, *, test: bool) -> Parts:
+def read_parts(cache: Path, length: str) -> Parts:
     """Read the cached features of one length of clips."""
     clips = read_features(cache, "train", length)
     train, val = (clips.take(rows) for rows in split_validation(clips.labels, clips.groups))
-    return Parts(train, val, read_features(cache, "val", length) if test else None)
+    return Parts(train, val, read_features(cache, "val", length))
 
 
 def run_grid(
@@ -162,13 +162,13 @@ def run_grid(
     out: Path,
     seeds: Sequence[int] = SEEDS,
 ) -> None:
-    """Run every cell of these seeds that has no file."""
+    """Run every cell of these seeds and of the lengths of `parts` that has no file."""
     test = next(iter(parts.values())).test
     assert test is not None
     write_result(out / "test.json", {"groups": test.groups.tolist()})
     for cell in grid():
         file = out / f"{cell.name}.json"
-        if cell.seed in seeds and not file.is_file():
+        if cell.seed in seeds and cell.length in parts and not file.is_file():
             settings = {
                 "batch": cell.batch,
                 "rate": rates[cell.norm] * cell.batch / 8,
@@ -178,31 +178,44 @@ def run_grid(
             write_result(file, {**cell._asdict(), **train(tails[cell.norm], parts[cell.length], **settings)})
 
 
-def tune(
-    tails: Mapping[str, nn.Module], parts: Parts, *, out: Path, norms: Sequence[str] = tuple(NORMS)
-) -> dict[str, float]:
-    """Return the rate of each norm at 8 clips that has the lowest validation error, the lower one of two."""
-    parts = parts._replace(test=None)
-    chosen = {}
+def tune(tails: Mapping[str, nn.Module], parts: Parts, *, out: Path, norms: Sequence[str] = tuple(NORMS)) -> None:
+    """Run every rate at 8 clips that has no file, without a look at the test."""
     for norm in norms:
-        errors = {}
         for rate in RATES:
             file = out / f"tune_{norm}_r{rate}.json"
             if not file.is_file():
-                run = train(tails[norm], parts, batch=8, rate=rate, seed=TUNE_SEED, epochs=EPOCHS)
+                run = train(tails[norm], parts._replace(test=None), batch=8, rate=rate, seed=TUNE_SEED, epochs=EPOCHS)
                 write_result(file, {"norm": norm, **run})
-            errors[rate] = json.loads(file.read_text())["curves"][-1]["val_error"]
-        chosen[norm] = min(RATES, key=lambda rate: (errors[rate], rate))
-    return chosen
+
+
+def validation_errors(out: Path) -> dict[str, dict[float, float]]:
+    """Return the validation error at the end of each run of `tune`, by norm and rate.
+
+    Raises:
+        ValueError: a norm has no run.
+    """
+    errors: dict[str, dict[float, float]] = {norm: {} for norm in NORMS}
+    for file in sorted(out.glob("tune_*.json")):
+        run = json.loads(file.read_text(encoding="utf-8"))
+        errors[run["norm"]][run["rate"]] = run["curves"][-1]["val_error"]
+    missing = [norm for norm, found in errors.items() if not found]
+    if missing:
+        raise ValueError(
+            f"--results {out} has no results of tune for {', '.join(missing)}; run `python -m experiments.real tune`."
+        )
+    return errors
+
+
+def chosen_rates(out: Path) -> dict[str, float]:
+    """Return the rate of each norm that has the lowest validation error, the lower one of two."""
+    return {norm: min(found, key=lambda rate: (found[rate], rate)) for norm, found in validation_errors(out).items()}
 
 
 def best_of_tuning(out: Path) -> tuple[str, float]:
-    """Return the norm and the rate with the lowest validation error of `tune`."""
-    runs = [json.loads(file.read_text()) for file in sorted(out.glob("tune_*.json"))]
-    if not runs:
-        raise ValueError(f"--results {out} has no results of tune; run `python -m experiments.real tune` first.")
-    best = min(runs, key=lambda run: (run["curves"][-1]["val_error"], run["rate"]))
-    return best["norm"], best["rate"]
+    """Return the norm and the rate with the lowest validation error of all."""
+    errors, rates = validation_errors(out), chosen_rates(out)
+    norm = min(NORMS, key=lambda norm: errors[norm][rates[norm]])
+    return norm, rates[norm]
 
 
 def train(start: nn.Module, parts: Parts, *, batch: int, rate: float, seed: int, epochs: int) -> dict[str, Any]:

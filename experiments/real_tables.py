@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.real_norms import BATCHES, NORMS, RATES, SEEDS
+from experiments.real_norms import BATCHES, NORMS, RATES, SEEDS, validation_errors
 
 COLUMNS = tuple((length, batch) for length in ("short", "long") for batch in BATCHES)
 ROWS = {"bn": "BN, running averages", "bn precise": "BN, precise statistics"} | {
@@ -92,14 +92,13 @@ def _tuning(folder: Path) -> list[str]:
     """Return the validation errors that the rates were chosen by."""
     lines = ["| validation error at 8 short clips | " + " | ".join(f"rate {rate}" for rate in RATES) + " |"]
     lines.append("|---" * (len(RATES) + 1) + "|")
-    for norm, name in NORMS.items():
-        files = [folder / f"tune_{norm}_r{rate}.json" for rate in RATES]
-        errors = [json.loads(file.read_text())["curves"][-1]["val_error"] if file.is_file() else None for file in files]
+    for norm, found in validation_errors(folder).items():
+        errors = [found.get(rate) for rate in RATES]
         best = min((error for error in errors if error is not None), default=None)
         texts = [
             "missing" if error is None else f"**{error:.1f}**" if error == best else f"{error:.1f}" for error in errors
         ]
-        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+        lines.append(f"| {NORMS[norm]} | " + " | ".join(texts) + " |")
     return lines
 
 
