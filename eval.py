@@ -3,16 +3,14 @@
 Data, norm, clip and crop are in the checkpoint; words that change them are listed in configs/eval.yaml.
 """
 
-from omegaconf import DictConfig
-
-from vidgn.runs.command_line import command
+from vidgn.runs.command_line import Composed, command
 
 
-def evaluate(config: DictConfig) -> object:
+def evaluate(composed: Composed) -> object:
     """Test a checkpoint; torch is imported only after the options are checked."""
     from vidgn.detection.dispatch import evaluate_task
 
-    return evaluate_task(config)
+    return evaluate_task(composed)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,15 @@
 Options are listed in configs/train.yaml; `vidgn train --options` shows them with their choices.
 """
 
-from omegaconf import DictConfig
-
 from vidgn.detection.dispatch import choose_options
-from vidgn.runs.command_line import command
+from vidgn.runs.command_line import Composed, command
 
 
-def train(config: DictConfig) -> object:
+def train(composed: Composed) -> object:
     """Train and test; torch is imported only after the options are checked."""
     from vidgn.detection.dispatch import train_task
 
-    return train_task(config)
+    return train_task(composed)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from vidgn.detection.dispatch import train_task
 from vidgn.runs.command_line import command
-from vidgn.training.train import run_training
 
 COMMON = (
     "model.width=16", "crop=40", "data.num_workers=0", "data.deadline_seconds=null", "trainer.accelerator=cpu",
@@ -112,7 +112,7 @@ def _run(folder: Path, words: tuple[str, ...]) -> dict[str, Any]:
 def _train(folder: Path, words: tuple[str, ...]) -> None:
     sys.argv = ["train.py", *words, f"hydra.run.dir={folder}"]
     sys.stdout = sys.stderr  # the table alone goes to standard output
-    command("train")(run_training)()
+    command("train")(train_task)()
 
 
 def _curve(path: Path, name: str) -> list[float]:

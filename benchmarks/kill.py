@@ -176,7 +176,8 @@ class Killer:
 
     def start(self, run: Path, variant: str, *, readers: int) -> int:
         """Start a run in a child of this process, which has imported all that it needs; return its id."""
-        import vidgn.training.train
+        import vidgn.training.train  # noqa: F401  # before the fork, so that the runs start quickly
+        from vidgn.detection.dispatch import train_task
         from vidgn.runs.command_line import command
 
         self.shared[:] = bytes(len(self.shared))
@@ -193,7 +194,7 @@ class Killer:
         sys.argv = ["train.py", *WORDS, *words, f"data.num_workers={readers}", f"hydra.run.dir={run}"]
         status = 0
         try:
-            command("train")(vidgn.training.train.run_training)()
+            command("train")(train_task)()
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else 1
         except BaseException:

@@ -156,9 +156,8 @@ def start(
         return process
     from lightning.pytorch.utilities import rank_zero_only
 
-    from vidgn.evaluation.evaluate import evaluate_checkpoint
+    from vidgn.detection.dispatch import evaluate_task, train_task
     from vidgn.runs.command_line import command
-    from vidgn.training.train import run_training
 
     os.environ.update(environment or {})
     rank_zero_only.rank = int(os.environ.get("RANK", 0))  # read when Lightning was imported, before the fork
@@ -172,7 +171,7 @@ def start(
     sys.argv = [f"{name}.py", *words]
     status = 0
     try:
-        command(name)({"train": run_training, "eval": evaluate_checkpoint}[name])()  # type: ignore[dict-item]
+        command(name)({"train": train_task, "eval": evaluate_task}[name])()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
     except BaseException:

@@ -32,9 +32,8 @@ class Outcome(NamedTuple):
 
 
 def run_command(name: str, words: list[str], capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> Outcome:
-    from vidgn.evaluation.evaluate import evaluate_checkpoint
+    from vidgn.detection.dispatch import evaluate_task, train_task
     from vidgn.runs.command_line import command
-    from vidgn.training.train import run_training
 
     patch.setattr(sys, "argv", [f"{name}.py", *words])
     capture.readouterr()
@@ -45,7 +44,7 @@ def run_command(name: str, words: list[str], capture: pytest.CaptureFixture[str]
     handlers = list(logging.getLogger().handlers)
     status = 0
     try:
-        command(name)({"train": run_training, "eval": evaluate_checkpoint}[name])()
+        command(name)({"train": train_task, "eval": evaluate_task}[name])()
     except SystemExit as stop:
         status = int(stop.code or 0)
     finally:

@@ -111,17 +111,8 @@ DOORS = {
         "train",
         "eval",
     ),
-    "hydra": (
-        "vidgn.runs",
-        "vidgn.cli",
-        "vidgn.training",
-        "vidgn.evaluation",
-        "vidgn.inference",
-        "vidgn.conversion",
-        "vidgn.detection",
-        "train",
-        "eval",
-    ),
+    "hydra": ("vidgn.runs", "vidgn.cli", "vidgn.training.search.space"),
+    "omegaconf": ("vidgn.runs", "vidgn.cli"),
     "optuna": ("vidgn.training.search",),
     "torchmetrics": ("vidgn.classifier", "vidgn.detection.metric"),
     "faster_coco_eval": ("vidgn.detection.metric", "vidgn.detection.data.coco"),
@@ -242,7 +233,7 @@ def test_a_foreign_library_comes_in_by_its_one_door(path):
 
 def test_the_rules_find_a_wrong_import(tmp_path):
     assert not may_import("vidgn.data.clips", "vidgn.data.dataset")
-    assert not may_import("vidgn.runs.trainer", "vidgn.training.start")
+    assert not may_import("vidgn.runs.trainer", "vidgn.training.parts")
     assert not may_import("vidgn.data.dataset", "vidgn.models.net")
     assert may_import("vidgn.training.train", "vidgn.runs.trainer")
     assert not within("vidgn.normsx", "vidgn.norms")

@@ -3,10 +3,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from vidgn.overrides import check_type, quote_paths
 from vidgn.runs.command_line import check_complete, check_words
@@ -77,10 +77,10 @@ def test_a_machine_without_a_gpu_says_so(monkeypatch, capsys):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
     for name in ("gpu", "cuda", "tpu"):
         with pytest.raises(ValueError, match=rf"trainer\.accelerator={name} is not on this machine"):
-            check_devices(OmegaConf.create({"accelerator": name, "devices": "auto"}))
-    check_devices(OmegaConf.create({"accelerator": "auto", "devices": 2}))
+            check_devices(SimpleNamespace(accelerator=name, devices="auto"))
+    check_devices(SimpleNamespace(accelerator="auto", devices=2))
     assert capsys.readouterr().out == ""
-    check_devices(OmegaConf.create({"accelerator": "cpu", "devices": 8}))
+    check_devices(SimpleNamespace(accelerator="cpu", devices=8))
     assert "trainer.devices=8 starts 8 processes on 2 cores" in capsys.readouterr().out
 
 

@@ -3,11 +3,12 @@
 import os
 
 import pytest
-from omegaconf import OmegaConf
 
 from vidgn.run_folder import MARKER, check_foreign_files, check_run_inputs, claim_run_folder, claim_typed_folder
+from vidgn.runs.config import RunConfig
 from vidgn.runs.ranks import forget_failures
 from vidgn.runs.resume import own_folder
+from vidgn.runs.session import compose_options
 from vidgn.whole_files import clean_leftovers
 
 MINE = {
@@ -117,8 +118,8 @@ def test_a_run_writes_over_no_file_that_it_reads(tmp_path, key, name):
     (tmp_path / "run" / name).write_bytes(b"read")
     os.link(tmp_path / "run" / name, tmp_path / "link")
     for source in (tmp_path / "run" / name, tmp_path / "link"):
-        config = OmegaConf.create({})
-        OmegaConf.update(config, key, str(source))
+        words = ["data=kinetics400", "data.root=/videos", f"{key}='{source}'"]
+        inputs = RunConfig.read(compose_options("train", words)).inputs
         with pytest.raises(ValueError, match=r"hydra\.run\.dir=.* is an input of this command"):
-            check_run_inputs(tmp_path / "run", config)
-        check_run_inputs(tmp_path / "other", config)
+            check_run_inputs(tmp_path / "run", inputs)
+        check_run_inputs(tmp_path / "other", inputs)

@@ -20,7 +20,8 @@ class OptimSpec:
     """A training recipe. The defaults are the paper's (video-nonlocal-net, `optim=paper`).
 
     Attributes:
-        lr: learning rate at `lr_clips` clips per optimizer step; it grows linearly with the clips.
+        lr: learning rate at `lr_clips` clips per optimizer step; it grows linearly with the clips. Until training
+            begins it may be None (it follows from the net) or auto (it is measured).
         lr_clips: clips per step that `lr` was tuned for (8 GPUs x 8 clips).
         momentum: of SGD.
         nesterov: look ahead (video-nonlocal-net; the paper's text is silent).
@@ -38,7 +39,12 @@ class OptimSpec:
         agc: largest size of the gradient of a filter, as a share of the filter's; None: no adaptive clipping.
     """
 
-    lr: float = 0.01
+    name: Optimizer = "sgd"
+    betas: tuple[float, float] = (0.9, 0.999)
+    agc: float | None = None
+    layer_decay: float = 1.0
+    rates: Mapping[str, float] = field(default_factory=dict)
+    lr: float | Literal["auto"] | None = 0.01
     lr_clips: int = 64
     momentum: float = 0.9
     nesterov: bool = True
@@ -48,16 +54,12 @@ class OptimSpec:
     drops: tuple[float, ...] = (0.375, 0.75)
     drop_factor: float = 0.1
     warmup: float = 0.0
-    name: Optimizer = "sgd"
-    betas: tuple[float, float] = (0.9, 0.999)
-    layer_decay: float = 1.0
-    rates: Mapping[str, float] = field(default_factory=dict)
-    agc: float | None = None
 
     def __post_init__(self) -> None:
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"optim.schedule ({self.schedule!r}) must be one of {', '.join(get_args(Schedule))}")
-        if not self.lr > 0 or not math.isfinite(self.lr):
+        is_known = isinstance(self.lr, float | int)
+        if (is_known and not 0 < self.peak < math.inf) or not (is_known or self.lr in (None, "auto")):
             raise ValueError(f"optim.lr ({self.lr}) must be a positive number; the paper's is 0.01")
         if self.lr_clips < 1:
             raise ValueError(f"optim.lr_clips ({self.lr_clips}) must be at least 1; the paper's is 64")
@@ -71,7 +73,7 @@ class OptimSpec:
             raise ValueError(
                 f"optim.momentum ({self.momentum}) must lie in (0, 1) with nesterov; set optim.nesterov=false"
             )
-        if self.name != "sgd" and self.lr > MAX_ADAPTIVE_RATE:
+        if self.name != "sgd" and is_known and self.peak > MAX_ADAPTIVE_RATE:
             raise ValueError(
                 f"optim.lr ({self.lr}) is a rate for sgd and must be at most {MAX_ADAPTIVE_RATE} for "
                 f"optim.name={self.name}; use the recipe optim=adamw, or set optim.lr=0.001"
@@ -88,13 +90,19 @@ class OptimSpec:
             if rate < 0 or not math.isfinite(rate):
                 raise ValueError(f"optim.rates.{stage} ({rate}) must be 0 or more; 1 is the rate of the recipe")
 
+    @property
+    def peak(self) -> float:
+        """The rate at `lr_clips` clips, once it is known."""
+        assert isinstance(self.lr, float | int)
+        return self.lr
+
     def learning_rate(self, clips_per_step: int) -> float:
         """Return the peak rate for `clips_per_step` clips (over all devices): the linear rule.
 
         >>> OptimSpec().learning_rate(32)
         0.005
         """
-        return self.lr * clips_per_step / self.lr_clips
+        return self.peak * clips_per_step / self.lr_clips
 
     def factor(self, step: int, total_steps: int) -> float:
         """Return what the peak rate is multiplied by at 0-based `step` of `total_steps`.

@@ -27,6 +27,15 @@ def quote_paths(overrides: Sequence[str]) -> list[str]:
     return [_quoted(text, is_sweep=is_sweep) for text in overrides]
 
 
+def option_name(override: str) -> str:
+    """Return the left side of KEY=VALUE, without Hydra's marks.
+
+    >>> option_name("+trainer.profiler=simple")
+    'trainer.profiler'
+    """
+    return override.partition("=")[0].lstrip("+~")
+
+
 def check_type(name: str, value: Any, default: Any) -> None:
     """Refuse a value of another type than the option's default.
 

@@ -2,11 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-from omegaconf import DictConfig, OmegaConf
 
 from vidgn.outputs import check_outputs
 from vidgn.shipped import SHIPPED, shipped_checkpoint
@@ -20,9 +17,6 @@ _NO_RUN = ("-m", "--multirun", "--help", "-h", "--hydra-help", "--cfg", "-c", "-
 _WRITTEN = (
     "config.yaml", "environment.json", "metrics.csv", "metrics.json", "predictions.csv", "pace.csv", "split.csv",
     "quarantine.jsonl", "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/last.1.ckpt",
-)  # fmt: skip
-_READ = (
-    "init", "classes", "data.train", "data.val", "data.classes", "data.passport", "data.intersect", "data.file",
 )  # fmt: skip
 
 
@@ -100,21 +94,18 @@ def checkpoint_of(given: str | Path, *, option: str = "ckpt=") -> Path:
     return file
 
 
-def check_run_inputs(folder: Path, config: DictConfig) -> None:
+def check_run_inputs(folder: Path, inputs: Iterable[object]) -> None:
     """Refuse a run that would write over a file that it reads.
+
+    Args:
+        folder: of the run.
+        inputs: values of options that may name a file; those that are no text do not.
 
     Raises:
         ValueError: it would; a resumed run may of course read and write its own checkpoints.
     """
-    inputs = [str(value) for value in _values(config) if value is not None]
-    check_outputs([folder / name for name in _WRITTEN], option=f"hydra.run.dir={folder}", inputs=inputs, overwrite=True)
-
-
-def _values(config: DictConfig) -> Iterator[Any]:
-    for key in _READ:
-        node = OmegaConf.select(config, key, throw_on_missing=False)
-        if isinstance(node, str):
-            yield os.path.expanduser(node)
+    read = [os.path.expanduser(value) for value in inputs if isinstance(value, str)]
+    check_outputs([folder / name for name in _WRITTEN], option=f"hydra.run.dir={folder}", inputs=read, overwrite=True)
 
 
 def _rank() -> int:

@@ -17,6 +17,8 @@ from vidgn.description import KEY, Description
 from vidgn.models.registry import build_net
 from vidgn.norms.calibrate import LayerFit
 from vidgn.runs.command_line import check_words
+from vidgn.runs.config import RunConfig
+from vidgn.runs.session import compose_options
 
 OPTIONS = {"out": "gn.ckpt", "norm": "gn", "clips": 8, "scales": "keep", "kernels": "keep",
            "num_groups": None, "distill": None, "device": "cpu", "seed": 0, "overwrite": False}  # fmt: skip
@@ -101,8 +103,7 @@ def test_the_distillation_is_a_run_of_train_py(tmp_path):
     assert "clip_len=8" in words
     typed = [word.replace("distill=", "distill.ckpt=") for word in words]
     check_words("train", [word for word in typed if not word.startswith("hydra.")])
-    with convert_command.initialize_config_dir(str(convert_command.CONFIGS), version_base="1.3"):
-        config = convert_command.compose("train", overrides=typed)
+    config = RunConfig.read(compose_options("train", typed))
     assert (config.model.width, config.model.dropout, config.epochs) == (8, 0.0, 120)
     assert (config.data.root, config.init, config.distill.ckpt) == (root, str(path), "runs/bn/checkpoints/best.ckpt")
     assert shlex.split(words[-1])[0].endswith("gn.distill")

@@ -75,13 +75,13 @@ def start(request: Request, rank: int, port: int) -> int:
         be_rank(rank, request["ranks"], port)
     step, action = request["at_step"].get(str(rank), [-1, ""])
     watch(f"{request['log']}.rank{rank}.jsonl", step=step, action=action)
+    from vidgn.detection.dispatch import train_task
     from vidgn.runs.command_line import command
-    from vidgn.training.train import run_training
 
     sys.argv = ["train.py", *request["words"]]
     status = 0
     try:
-        command("train")(run_training)()
+        command("train")(train_task)()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:

@@ -19,21 +19,22 @@ def main():
     where, number, *sys.argv[1:] = sys.argv[1:]
     import vidgn.training.train as train
     from vidgn.classifier import VideoClassifier
+    from vidgn.detection.dispatch import train_task
     from vidgn.runs.command_line import command
 
-    owner = train if where == "_parts" else VideoClassifier
+    owner = train if where == "build_parts" else VideoClassifier
     real, calls = getattr(owner, where), []
 
-    def step(*args):
+    def step(*args, **options):
         calls.append(1)
-        if len(calls) == 2 or where == "_parts":
+        if len(calls) == 2 or where == "build_parts":
             for _ in range(2):  # GNU timeout signals its child, then the group
                 os.killpg(0, int(number))
-        return real(*args)
+        return real(*args, **options)
 
     if int(number):
         setattr(owner, where, step)
-    command("train")(train.run_training)()
+    command("train")(train_task)()
 
 if __name__ == "__main__":
     main()
@@ -87,7 +88,7 @@ def test_a_training_step_is_finished_and_saved_and_the_same_command_goes_on(cach
 @pytest.mark.parametrize(
     ("where", "sentence"),
     [
-        ("_parts", "stopped by request: nothing to save; run the same command again"),
+        ("build_parts", "stopped by request: nothing to save; run the same command again"),
         ("validation_step", "stopped by request: saved "),
         ("test_step", "the videos scored so far are in the journal"),
     ],

@@ -1,22 +1,24 @@
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from vidgn.models.registry import MODELS
-from vidgn.runs.command_line import CONFIGS
+from vidgn.runs.config import RunConfig
 from vidgn.runs.defaults import fill_clip, fill_standardization, own_clip
-from vidgn.runs.specs import optim_spec
+from vidgn.runs.session import compose_options
+
+
+def config_of(*words):
+    return RunConfig.read(compose_options("train", words))
 
 
 @pytest.mark.parametrize(
     ("model", "clip"),
     [
-        ({"name": "i3d_r50", "pool1": "nonlocal"}, (32, 64, 224)),
-        ({"name": "i3d_r101", "pool1": "paper"}, (32, 64, 224)),
-        ({"name": "i3d_r50_8x8", "pool1": "pytorchvideo"}, (8, 64, 224)),
-        ({"name": "slowfast_r50", "width": 64}, (32, 64, 224)),
-        ({"name": "x3d_s", "width": 24}, (13, 78, 160)),
-        ({"name": "vgg"}, (32, 64, 224)),  # unknown: refused where the net is built
+        ("i3d_r50", (32, 64, 224)),
+        ("i3d_r101", (32, 64, 224)),
+        ("i3d_r50_8x8", (8, 64, 224)),
+        ("slowfast_r50", (32, 64, 224)),
+        ("x3d_s", (13, 78, 160)),
+        ("vgg", (32, 64, 224)),  # unknown: refused where the net is built
     ],
 )
 def test_a_model_has_its_published_clip(model, clip):
@@ -24,8 +26,7 @@ def test_a_model_has_its_published_clip(model, clip):
 
 
 def test_what_is_said_stays():
-    config = OmegaConf.create({"model": {"name": "x3d_s"}, "clip_len": None, "span": 26, "crop": 64})
-    fill_clip(config)
+    config = fill_clip(config_of("model=x3d_s", "span=26"))
     assert (config.clip_len, config.span, config.crop) == (13, 26, 64)
 
 
@@ -47,19 +48,16 @@ def test_every_row_says_a_clip_whose_frames_divide_its_span():
     ],
 )
 def test_the_words_of_a_run_give_its_clip(words, clip):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=list(words))
-    fill_clip(config)
+    config = fill_clip(config_of(*words))
     assert (config.clip_len, config.span, config.crop) == clip
 
 
 def test_the_recipe_of_pictures_is_the_papers():
     """Section 4.1: 0.1 for 8 GPUs with 32 pictures, 100 epochs, drops at 30, 60 and 90, decay on gamma and beta."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=["task=image", "data=images", "data.root=/v"])
-        narrow = compose("train", overrides=["task=image", "optim.decay_norms=false", "model=vgg16"])
+    config = config_of("task=image", "data=images", "data.root=/v")
+    narrow = config_of("task=image", "optim.decay_norms=false", "model=vgg16")
     assert (config.epochs, config.batch, config.model.name) == (100, 32, "c2d_r50")
-    spec = optim_spec(OmegaConf.to_container(config.optim))
+    spec = config.optim
     assert spec.learning_rate(256) == 0.1
     assert spec.learning_rate(8 * 4) == 0.0125  # N = 4 on each of 8 GPUs: 0.1 x 4/32
     assert [spec.factor(step, 100) for step in (0, 29, 30, 59, 60, 89, 90, 99)] == [
@@ -96,9 +94,6 @@ def test_the_recipe_of_pictures_is_the_papers():
     ],
 )
 def test_group_norm_from_random_weights_has_standardized_kernels_and_their_rate(options, standardized, lr):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=list(options))
-    fill_standardization(config)
+    config = fill_standardization(config_of(*options))
     assert config.model.weight_standardization == standardized
     assert config.optim.lr == lr
-    optim_spec(OmegaConf.to_container(config.optim))

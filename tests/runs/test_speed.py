@@ -16,13 +16,15 @@ from vidgn.norms import make_norm
 from vidgn.norms.fused import GroupNormAct3d
 from vidgn.norms.kernels.record import KernelCheck, machine_key, write_check
 from vidgn.runs import speed
+from vidgn.runs.config import EvalConfig, RunConfig
+from vidgn.runs.session import compose_options
 from vidgn.runs.speed import (
     Speed,
     SpeedSpec,
+    check_speed,
     default_precision,
     device_type,
     kernels_line,
-    speed_spec,
     speed_up,
 )
 
@@ -36,10 +38,10 @@ def net():
 
 
 def test_the_words_of_a_run_become_a_record():
-    assert speed_spec(WORDS) == SpeedSpec("auto", False, False, "normal")
-    assert not speed_spec(WORDS | {"trainer": {"precision": None}}).half
-    assert speed_spec(WORDS | {"trainer": {"precision": "bf16-mixed"}}).half
-    assert speed_spec({"fuse": True, "compile": True, "cuda_graphs": False}).memory == "normal"  # eval.py has none
+    assert RunConfig.read(compose_options("train", [])).speed == SpeedSpec("auto", False, False, "normal")
+    assert RunConfig.read(compose_options("train", ["trainer.precision=bf16-mixed"])).speed.half
+    test = EvalConfig.read(compose_options("eval", ["ckpt=a.ckpt", "compile=true", "quantize=int8"]))
+    assert test.speed == SpeedSpec(compile=True, quantize="int8")
 
 
 @pytest.mark.parametrize(
@@ -58,13 +60,13 @@ def test_the_words_of_a_run_become_a_record():
 )
 def test_a_word_that_cannot_be_followed_is_refused(words, message):
     with pytest.raises(ValueError, match=message):
-        speed_spec(WORDS | words)
+        check_speed(SpeedSpec(**WORDS | words))
 
 
 def test_cuda_graphs_need_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"cuda_graphs=true needs a CUDA GPU, and there is none here; leave it out"):
-        speed_spec(WORDS | {"compile": True, "cuda_graphs": True})
+        check_speed(SpeedSpec(compile=True, cuda_graphs=True))
 
 
 @pytest.mark.parametrize(

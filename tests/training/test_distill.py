@@ -1,15 +1,15 @@
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from vidgn.data.spec import DataSpec
 from vidgn.description import KEY, Description
 from vidgn.distillation import DistillSpec
 from vidgn.models.registry import build_net
-from vidgn.runs.command_line import CONFIGS, full_names
+from vidgn.runs.command_line import full_names
+from vidgn.runs.config import RunConfig
 from vidgn.runs.resume import TRAINING
-from vidgn.training.train import find_teacher
+from vidgn.runs.session import compose_options
+from vidgn.training.parts import find_teacher
 
 MODEL = {"name": "i3d_r50", "width": 8, "dropout": 0.0, "pool1": "nonlocal"}
 
@@ -29,9 +29,7 @@ def teacher(tmp_path_factory):
 
 
 def spec_of(*words):
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=full_names(words))
-    return DistillSpec(**OmegaConf.to_container(config.distill, resolve=True))
+    return RunConfig.read(compose_options("train", full_names(words))).distill
 
 
 def test_the_options_of_the_command_line_are_a_distillation():

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.synthetic.motions import write_video
+from vidgn.runs.config import RunConfig
+from vidgn.runs.session import compose_options
 from vidgn.training import dry_run as dry_run_module
 from vidgn.training.dry_run import dry_run
 
@@ -19,12 +20,12 @@ TINY = ("model.width=8", "crop=32", "clip_len=8", "num_clips=2")
 @pytest.fixture
 def say(monkeypatch, tmp_path, capsys):
     """Run the words dry; return the record, which must be that of the file, and what was printed."""
-    monkeypatch.setattr(dry_run_module, "run_folder", lambda: tmp_path)
     monkeypatch.setattr(dry_run_module, "MADE_SIZE", (64, 80, 70))  # pixels and frames of the videos that are made
 
     def run(*words):
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            record = dry_run(compose("train", overrides=["trainer=dry", *words]))
+        composed = compose_options("train", ["trainer=dry", *words])
+        config = RunConfig.read(composed._replace(folder=tmp_path))
+        record = dry_run(config, config.trainer.dry)
         assert json.loads((tmp_path / "dry.json").read_text()) == record
         return record, capsys.readouterr().out
 
@@ -49,7 +50,7 @@ def test_a_preset_runs_dry_without_data(say):
 def test_the_counts_are_those_of_the_full_size_net(say, monkeypatch):
     # The net is counted at full size; what would take long here is not run.
     found = dry_run_module.Measured("none", 1.0, 0.1, 1.0, 0.05, 0.02, 30, 6.0)
-    monkeypatch.setattr(dry_run_module, "_measure", lambda config, videos: found)
+    monkeypatch.setattr(dry_run_module, "_measure", lambda config, dry, videos: found)
     record, text = say("preset=gn_t64_b4")
     assert record["job"]["macs"] == pytest.approx(65.66e9, rel=1e-3)
     assert record["job"]["test_macs"] == pytest.approx(85.86e9, rel=1e-3)
@@ -61,7 +62,7 @@ def test_the_counts_are_those_of_the_full_size_net(say, monkeypatch):
 
 def test_a_net_too_large_for_the_gpu_is_told(say, monkeypatch):
     found = dry_run_module.Measured("none", 1.0, 0.1, 1.0, 0.05, 0.02, 30, 6.0)
-    monkeypatch.setattr(dry_run_module, "_measure", lambda config, videos: found)
+    monkeypatch.setattr(dry_run_module, "_measure", lambda config, dry, videos: found)
     _, text = say("preset=gn_t64_b4", "batch=32", "trainer.dry.gpu=RTX4090-24GB")
     assert "does NOT fit into a RTX4090-24GB: take a smaller batch" in text
 

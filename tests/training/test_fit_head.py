@@ -3,11 +3,12 @@ import json
 import pytest
 import torch
 import yaml
-from omegaconf import OmegaConf
 from torchvision.models import resnet50
 
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.evaluation.linear import fit_logistic
+from vidgn.runs.config import RunConfig
+from vidgn.runs.session import compose_options
 from vidgn.training.own_data import rule
 from vidgn.training.own_data.fit_head import STRENGTHS, cross_validate, fit_rotated, recordings
 from vidgn.training.own_data.run_fit import check_fit_head
@@ -113,10 +114,7 @@ def test_what_steps_need_is_refused_beside_a_fit(run, own_videos, tmp_path, word
 
 
 def test_several_processes_and_several_labels_are_refused():
-    config = OmegaConf.create(
-        dict.fromkeys(("ema", "swa", "early_stop", "train_only", "precise_bn", "class_weights", "balanced"))
-        | {"freeze": [], "mixup": 0.0, "cutmix": 0.0, "videomix": 0.0, "distill": {"ckpt": None}}
-    )
+    config = RunConfig.read(compose_options("train", []))
     check_fit_head(config, num_ranks=1)
     with pytest.raises(ValueError, match=r"runs in one process, not in 2; set trainer\.devices=1"):
         check_fit_head(config, num_ranks=2)

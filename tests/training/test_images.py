@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
 from vidgn.description import Description
@@ -142,14 +141,14 @@ def test_a_mistake_is_one_sentence(run, tmp_path, words, message):
 
 
 def test_a_task_takes_its_own_data():
-    check_task(OmegaConf.create({"task": {"name": "image"}, "data": {"name": "exposures"}}))
-    check_task(OmegaConf.create({"task": {"name": "video"}, "data": {"name": "folder"}}))
+    check_task("image", "exposures")
+    check_task("video", "folder")
     with pytest.raises(
         ValueError, match=r"data=exposures holds pictures, which task=video does not take; use task=image"
     ):
-        check_task(OmegaConf.create({"task": {"name": "video"}, "data": {"name": "exposures"}}))
+        check_task("video", "exposures")
     with pytest.raises(ValueError, match=r"task.name \(images\) is unknown; use task=video or task=image"):
-        check_task(OmegaConf.create({"task": {"name": "images"}, "data": {"name": "exposures"}}))
+        check_task("images", "exposures")
 
 
 def test_pictures_from_weights_keep_the_recipe_of_pictures():

@@ -164,6 +164,7 @@ def test_trials_below_the_median_are_pruned_and_diverged_ones_count(cache, tmp_p
 
     monkeypatch.setattr(search, "run_here", training)
     monkeypatch.setattr(search, "run_training", fake)
+    monkeypatch.setattr(search.RunConfig, "read", staticmethod(lambda error: error))
     out = io.StringIO()
     run_search([RATE, "epochs=2"], folder=str(tmp_path), trials=7, prune=True, seed=0, out=out)
     with (tmp_path / "trials.csv").open(newline="") as file:

@@ -1,11 +1,16 @@
 """Where few validation videos decide, a run validates several clips of each by itself, and says so."""
 
 import csv
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
 
 from vidgn.checkpoint import read_checkpoint
+from vidgn.runs.config import RunConfig, TaskSpec
+from vidgn.runs.session import compose_options
 from vidgn.training.small_validation import choose_val_clips, validation_clips
 
 
@@ -34,15 +39,19 @@ class Videos:
 
     def __init__(self, count, kind="one"):
         self.count = count
-        self.targets = OmegaConf.create({"kind": kind})
+        self.targets = SimpleNamespace(kind=kind)
 
     def __len__(self):
         return self.count
 
 
+@cache
+def defaults():
+    return RunConfig.read(compose_options("train", []))
+
+
 def chosen(capsys, *, count=10, kind="one", **options):
-    config = OmegaConf.create({"val_clips": None, "batch": 8, "task": {"name": "video"}, "fit_head": False, **options})
-    choose_val_clips(config, Videos(count, kind), first=None)
+    config = choose_val_clips(replace(defaults(), **{"batch": 8, **options}), Videos(count, kind), first=None)
     return config.val_clips, capsys.readouterr().out
 
 
@@ -56,7 +65,7 @@ def test_the_choice_is_printed_with_its_rule_and_its_way_out(capsys):
 
 @pytest.mark.parametrize(
     "options",
-    [{"count": 50}, {"kind": "many"}, {"task": {"name": "image"}}, {"fit_head": True}, {"batch": 1}, {"val_clips": 1}],
+    [{"count": 50}, {"kind": "many"}, {"task": TaskSpec("image")}, {"fit_head": True}, {"batch": 1}, {"val_clips": 1}],
 )
 def test_one_clip_without_a_line_where_there_is_no_choice(capsys, options):
     assert chosen(capsys, **options) == (1, "")

@@ -14,10 +14,10 @@ Words = Annotated[list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", 
 def train_command(words: Words = None) -> None:
     """Train a model, then score its best checkpoint: vidgn train data=folder data.root=DIR norm=gn."""
 
-    def job(config: Any) -> object:
+    def job(composed: Any) -> object:
         from vidgn.detection.dispatch import train_task as run  # torch is imported only after the options are checked
 
-        return run(config)
+        return run(composed)
 
     _run("train", words or [], job)
 
@@ -25,10 +25,10 @@ def train_command(words: Words = None) -> None:
 def eval_command(words: Words = None) -> None:
     """Score a checkpoint on its test: vidgn eval ckpt=runs/NAME."""
 
-    def job(config: Any) -> object:
+    def job(composed: Any) -> object:
         from vidgn.detection.dispatch import evaluate_task
 
-        return evaluate_task(config)
+        return evaluate_task(composed)
 
     _run("eval", words or [], job)
 

@@ -12,15 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
-
 from vidgn.checkpoint import read_checkpoint
 from vidgn.conversion.weights import ConvertedWeights, convert_weights
 from vidgn.inference.model import find_checkpoint
 from vidgn.models.registry import MODELS
-from vidgn.runs.command_line import CONFIGS, check_words
+from vidgn.runs.command_line import check_words
+from vidgn.runs.config import RunConfig
 from vidgn.runs.defaults import fill_clip
+from vidgn.runs.session import compose_options
 from vidgn.whole_files import copy_whole
 
 _PUBLISHED = ("network", "classes")
@@ -120,8 +119,8 @@ def _check_distill(steps: int | None, typed: set[str]) -> None:
 def distill_command(converted: Path, *, teacher: str, steps: int, batch: int = _BATCH) -> list[str]:
     """Return the options of `vidgn train` for a distillation on the videos that the converted checkpoint names."""
     about = read_checkpoint(converted).description
-    known = list(OmegaConf.select(OmegaConf.load(CONFIGS / "data" / f"{about.data_name}.yaml"), "data"))  # its options
-    data = {key: value for key, value in about.data.items() if value is not None and key != "name" and key in known}
+    known = compose_options("train", [f"data={about.data_name}"]).options["data"]
+    data = {key: value for key, value in about.data.items() if key in known and value != known[key]}
     return [
         f"data={about.data_name}",
         *(f"data.{key}={_quoted(value)}" for key, value in data.items()),
@@ -172,7 +171,7 @@ def run_distillation(converted: Path, *, teacher: str, steps: int, batch: int, o
     return status
 
 
-def _compose(overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
+def _compose(overrides: Sequence[str]) -> tuple[RunConfig, set[str]]:
     """Return the composed configuration of train.py and the names that were typed.
 
     Raises:
@@ -187,19 +186,18 @@ def _compose(overrides: Sequence[str]) -> tuple[DictConfig, set[str]]:
             " model=, model.NAME=, clip_len=, span=, crop= or init_fresh=."
         )
     check_words("train", overrides)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", overrides=list(overrides)), typed
+    return RunConfig.read(compose_options("train", overrides)), typed
 
 
-def _data(config: DictConfig, typed: set[str]) -> dict[str, Any]:
+def _data(config: RunConfig, typed: set[str]) -> dict[str, Any]:
     """Return the fields of the data set that were typed, all of them where the data set itself was."""
-    fields = cast("dict[str, Any]", OmegaConf.to_container(config.data, resolve=True))
+    fields = {name: getattr(config.data, name) for name in config.data_options}
     if "data" in typed or "data.name" in typed:
         return fields
     return {name: value for name, value in fields.items() if f"data.{name}" in typed}
 
 
-def _image_options(config: DictConfig, typed: set[str]) -> dict[str, Any]:
+def _image_options(config: RunConfig, typed: set[str]) -> dict[str, Any]:
     """Return the arguments for image weights, empty without `model=`.
 
     Raises:
@@ -213,12 +211,13 @@ def _image_options(config: DictConfig, typed: set[str]) -> dict[str, Any]:
                 f" {', '.join(MODELS)}), or leave {others[0]} out."
             )
         return {}
-    fill_clip(config)
-    model = cast("dict[str, Any]", OmegaConf.to_container(config.model, resolve=True))
+    config = fill_clip(config)
     return {
-        "model": {name: value for name, value in model.items() if name != "weight_standardization"},  # plain kernels
+        "model": {
+            name: value for name, value in config.model.plain().items() if name != "weight_standardization"
+        },  # plain kernels
         "sizes": (config.clip_len, config.span, config.crop),
-        "init_fresh": tuple(config.init_fresh),
+        "init_fresh": config.init_fresh,
     }
 
 

@@ -299,7 +299,7 @@ def _open_image_weights(
     seed: int,
 ) -> tuple[Checkpoint, bool]:
     """Inflate image weights to a batch-norm video net, and describe it; tell whether its classifier is trained."""
-    clip_len, span, crop = sizes or own_clip(model)  # an unknown model fails where it is built
+    clip_len, span, crop = sizes or own_clip(model["name"])  # an unknown model fails where it is built
     torch.manual_seed(seed)  # of what stays fresh
     net = build_net(model=model, norm={"name": "bn"}, crop=crop, num_classes=len(classes))
     report = load_weights(net, source, classes=tuple(classes), fresh=init_fresh)

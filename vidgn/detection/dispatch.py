@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from vidgn.runs.command_line import CONFIGS
+from vidgn.runs.command_line import CONFIGS, Composed
 
 OPTIONS = Path(__file__).parent / "configs"
 
@@ -31,22 +30,26 @@ def _has(folder: Path, group: str, choice: str) -> bool:
     return group.isidentifier() and choice.isidentifier() and (folder / group / f"{choice}.yaml").is_file()
 
 
-def train_task(config: Any) -> object:
+def train_task(composed: Composed) -> object:
     """Train by the composed options of any task; torch is imported only after these are checked."""
-    if config.task.name == "detect":
+    if composed.options["task"]["name"] == "detect":
+        from vidgn.detection.config import DetectionConfig
         from vidgn.detection.train import run_detection
 
-        return run_detection(config)
+        return run_detection(DetectionConfig.read(composed))
+    from vidgn.runs.config import RunConfig
     from vidgn.training.train import run_training
 
-    return run_training(config)
+    return run_training(RunConfig.read(composed))
 
 
-def evaluate_task(config: Any) -> object:
+def evaluate_task(composed: Composed) -> object:
     """Score a checkpoint of any task."""
     from vidgn.detection.evaluate import evaluate_detector, is_detector
+    from vidgn.runs.config import EvalConfig
 
-    if is_detector(str(config.ckpt)):
+    config = EvalConfig.read(composed)
+    if is_detector(config.ckpt):
         return evaluate_detector(config)
     from vidgn.evaluation.evaluate import evaluate_checkpoint
 

@@ -3,21 +3,19 @@
 import json
 import time
 from statistics import median
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from vidgn.console import say
 from vidgn.data.transforms import Normalize
+from vidgn.detection.config import DetectionConfig
 from vidgn.detection.data.images import resized_sides
-from vidgn.detection.data.module import images_spec
 from vidgn.detection.detect import detect_images, normalize_images
 from vidgn.detection.network import Detector, build_detector
-from vidgn.detection.network.spec import detector_spec
-from vidgn.detection.optim import build_detector_optimizer, detector_optim
-from vidgn.runs.command_line import run_folder
+from vidgn.detection.optim import build_detector_optimizer
+from vidgn.runs.config import DrySpec
 
 _COCO = (480, 640)  # usual height and width of an image
 _COCO_CLASSES = 80
@@ -50,20 +48,17 @@ class DryDetection(NamedTuple):
     loss: float
 
 
-def dry_run_detection(config: DictConfig) -> DryDetection:
+def dry_run_detection(config: DetectionConfig, wanted: DrySpec) -> DryDetection:
     """Measure the steps of a run; `dry.json` has the same numbers. Images are made, and init is left out.
 
     Raises:
         ValueError: an option is out of its range, as training itself would find.
     """
-    data = {**_plain(config.data), "root": "made"} if OmegaConf.is_missing(config.data, "root") else _plain(config.data)
-    images = images_spec(data)
-    spec, optim = detector_spec(_plain(config.model)), detector_optim(_plain(config.optim))
-    wanted = config.trainer.dry
+    images, optim = config.data, config.optim
     device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
     torch.manual_seed(config.seed)
     num_classes = _COCO_CLASSES if images.name == "coco" else 3
-    net = build_detector(spec, num_classes=num_classes).to(device)
+    net = build_detector(config.model, num_classes=num_classes).to(device)
     sides = resized_sides(*_COCO, shorter=images.shorter_side, longest=images.longest_side)
     if images.name == "shapes":
         sides = (images.shorter_side, images.shorter_side)
@@ -84,7 +79,7 @@ def dry_run_detection(config: DictConfig) -> DryDetection:
         round(steps * seconds / 3600, 2),
         loss,
     )
-    (run_folder() / "dry.json").write_text(json.dumps(estimate._asdict(), indent=1) + "\n", encoding="utf-8")
+    (config.folder / "dry.json").write_text(json.dumps(estimate._asdict(), indent=1) + "\n", encoding="utf-8")
     say(describe_dry_run(estimate, batch=config.batch, gpus=wanted.gpus))
     return estimate
 
@@ -146,7 +141,3 @@ def _test_seconds(net: Detector, *, sides: tuple[int, int], images: int) -> floa
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from omegaconf import DictConfig
 
 from vidgn.callbacks.preemption import Stop
 from vidgn.checkpoint import Checkpoint, read_checkpoint
@@ -19,7 +18,7 @@ from vidgn.detection.network.spec import detector_spec
 from vidgn.detection.optim import DetectorOptim
 from vidgn.detection.results import PrecisionResult, write_precision
 from vidgn.run_folder import check_run_inputs, checkpoint_of
-from vidgn.runs.command_line import is_typed, run_folder
+from vidgn.runs.config import EvalConfig
 from vidgn.runs.environment import device_word
 from vidgn.runs.resume import own_folder
 from vidgn.runs.trainer import build_trainer, check_devices
@@ -86,7 +85,7 @@ def restore_detector(checkpoint: Checkpoint, *, weights: str = "averaged") -> De
     return DetectionModule(net.eval(), normalize=normalize, optim=DetectorOptim(), batch=1, description=about)
 
 
-def evaluate_detector(config: DictConfig) -> PrecisionResult:
+def evaluate_detector(config: EvalConfig) -> PrecisionResult:
     """Run the options of `configs/eval.yaml` on a checkpoint of task=detect; the data set is the checkpoint's.
 
     Raises:
@@ -95,9 +94,9 @@ def evaluate_detector(config: DictConfig) -> PrecisionResult:
     check_devices(config.trainer)
     stop = Stop()
     with stop.listening():
-        path = checkpoint_of(str(config.ckpt))
+        path = checkpoint_of(config.ckpt)
         checkpoint = read_checkpoint(path)
-        spec = _data_of(config.data, checkpoint.description.data)
+        spec = _data_of(config, checkpoint.description.data)
         _check_options(config)
         module = restore_detector(checkpoint, weights=config.weights)
         images = spec.open("test")
@@ -107,30 +106,28 @@ def evaluate_detector(config: DictConfig) -> PrecisionResult:
                 f"{', '.join(checkpoint.description.classes[:8])}; give the data set that it was trained on."
             )
         data = DetectionData({"test": images}, spec=spec, batch=1)
-        folder = run_folder()
-        check_run_inputs(folder, config)
+        folder = config.folder
+        check_run_inputs(folder, config.inputs)
         with own_folder(folder, overwrite=config.overwrite):
             trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=[stop])
             return score_detector(trainer, module, data, folder=folder, checkpoint=path)
 
 
-def _check_options(config: DictConfig) -> None:
-    typed = [name for name in _OF_VIDEOS if config.get(name) is not None]
-    if typed:
-        raise ValueError(
-            f"{typed[0]}={config[typed[0]]} belongs to videos, and {config.ckpt} is a detector; leave it out."
-        )
+def _check_options(config: EvalConfig) -> None:
+    for name in _OF_VIDEOS:
+        if (value := getattr(config, name)) is not None:
+            raise ValueError(f"{name}={value} belongs to videos, and {config.ckpt} is a detector; leave it out.")
 
 
-def _data_of(options: DictConfig, recorded: Mapping[str, Any]) -> ImagesSpec:
+def _data_of(config: EvalConfig, described: Mapping[str, Any]) -> ImagesSpec:
     """Return the checkpoint's data set with what the command line changes: where it lies, and who reads it."""
-    if options.get("name") is not None and options.name != recorded["name"]:
+    own = described["name"]
+    if config.data is not None and config.data.name != own:
         raise ValueError(
-            f"data={options.name} is not the checkpoint's data={recorded['name']}; leave data out, and set"
-            " data.root=DIR."
+            f"data={config.data.name} is not the checkpoint's data={own}; leave data out, and set data.root=DIR."
         )
-    changed = {name: options[name] for name in ("root", "num_workers") if options.get(name) is not None}
     for name in ("backend", "shards", "intersect", "deadline_seconds"):
-        if is_typed(f"data.{name}"):
+        if config.is_typed(f"data.{name}"):
             raise ValueError(f"data.{name} belongs to videos, and the checkpoint is a detector; leave it out.")
-    return images_spec({**recorded, **changed})
+    changed = {name: value for name, value in config.data_changes.items() if name in ("root", "num_workers")}
+    return images_spec({**described, **changed})

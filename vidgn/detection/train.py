@@ -1,15 +1,12 @@
 """Train a detector, then score its last weights: task=detect of `vidgn train`."""
 
 import hashlib
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
 
 from vidgn.callbacks.checkpointing import Keep
 from vidgn.callbacks.early_stop import Monitor
@@ -20,19 +17,17 @@ from vidgn.callbacks.throughput import Bar, Pace
 from vidgn.console import say
 from vidgn.data.transforms import Normalize
 from vidgn.description import Description, TestViews
+from vidgn.detection.config import DetectionConfig
 from vidgn.detection.data.images import AnnotatedImages
-from vidgn.detection.data.module import PARTS, DetectionData, ImagesSpec, check_image_set, images_spec
+from vidgn.detection.data.module import PARTS, DetectionData
 from vidgn.detection.evaluate import score_detector
 from vidgn.detection.metric import require_metric
 from vidgn.detection.module import DetectionModule
-from vidgn.detection.network import DetectorSpec, build_detector
-from vidgn.detection.network.spec import detector_spec
-from vidgn.detection.optim import DetectorOptim, detector_optim
+from vidgn.detection.network import build_detector
 from vidgn.detection.results import PrecisionResult
 from vidgn.detection.weights import Loaded, load_detector_weights
 from vidgn.run_folder import check_run_inputs, checkpoint_of
-from vidgn.runs.command_line import run_folder, typed_words
-from vidgn.runs.environment import device_word, git_state, versions
+from vidgn.runs.environment import device_word, record_run, versions
 from vidgn.runs.loggers import History, log_config
 from vidgn.runs.resume import check_same_job, find_start, init_content, own_folder
 from vidgn.runs.trainer import build_trainer, check_devices
@@ -48,21 +43,20 @@ class DetectionJob(NamedTuple):
     loaded: Loaded | None
 
 
-def run_detection(config: DictConfig) -> PrecisionResult | None:
+def run_detection(config: DetectionConfig) -> PrecisionResult | None:
     """Run the options of `vidgn/detection/configs/train.yaml`; return the result of the final test.
 
     The last weights are tested, as Detectron does; a validation chooses nothing. With `trainer=dry` nothing is trained;
     see `vidgn.detection.dry_run`.
     """
-    check_image_set(config.data.name)
-    if config.trainer.get("dry") is not None:
+    if config.trainer.dry is not None:
         from vidgn.detection.dry_run import dry_run_detection
 
-        dry_run_detection(config)
+        dry_run_detection(config, config.trainer.dry)
         return None
     require_metric()
     check_devices(config.trainer)
-    folder = run_folder()
+    folder = config.folder
     keep = Keep(
         folder / "checkpoints",
         every_minutes=config.save_every_minutes,
@@ -71,16 +65,16 @@ def run_detection(config: DictConfig) -> PrecisionResult | None:
         by=NO_CHOICE,
     )
     stop = Stop(keep if config.trainer.enable_checkpointing else None)
-    check_run_inputs(folder, config)
+    check_run_inputs(folder, (config.init, config.data.train, config.data.val))
     with stop.listening(), own_folder(folder, overwrite=config.overwrite):
         first = find_start(config.resume, folder)
         job = build_job(config)
         if first is not None:
             check_same_job(first, cast("Description", job.module.description), force=config.resume_force)
         trainer = detection_trainer(config, job, folder=folder, keep=keep, stop=stop)
-        _record(folder, config)
+        record_run(folder, config=config.yaml(), overrides=config.overrides)
         _announce(job, trainer)
-        log_config(trainer.loggers, _plain(config))
+        log_config(trainer.loggers, config.plain())
         trainer.fit(job.module, job.data, ckpt_path=None if first is None else str(first))
         last = None
         if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
@@ -89,14 +83,13 @@ def run_detection(config: DictConfig) -> PrecisionResult | None:
             return None
         result = score_detector(trainer, job.module, job.data, folder=folder, checkpoint=last)
         metrics = {f"test/{name}": value for name, value in result.precision.items()}
-        log_config(trainer.loggers, _plain(config), metrics=metrics)
+        log_config(trainer.loggers, config.plain(), metrics=metrics)
         return result
 
 
-def build_job(config: DictConfig) -> DetectionJob:
+def build_job(config: DetectionConfig) -> DetectionJob:
     """Build what is trained and what it is trained on."""
-    images = images_spec(_plain(config.data))
-    spec, optim = detector_spec(_plain(config.model)), detector_optim(_plain(config.optim))
+    images, spec = config.data, config.model
     wanted = [part for part in PARTS if getattr(images, part) is not None and (part != "test" or config.test)]
     parts = {part: images.open(part) for part in wanted}
     classes = parts["train"].classes
@@ -109,8 +102,8 @@ def build_job(config: DictConfig) -> DetectionJob:
     net = build_detector(spec, num_classes=len(classes))
     loaded = None
     if config.init is not None:
-        given = Path(str(config.init)).expanduser()
-        source = str(checkpoint_of(given, option="init=")) if given.is_dir() else str(config.init)
+        given = Path(config.init).expanduser()
+        source = str(checkpoint_of(given, option="init=")) if given.is_dir() else config.init
         loaded = load_detector_weights(net, source, classes=classes)
     elif "frozen_bn" in (spec.backbone_norm, spec.fpn_norm, spec.box_norm, spec.mask_norm):
         say("note: frozen_bn from random weights only passes its input on; set init=, or another norm")
@@ -118,34 +111,26 @@ def build_job(config: DictConfig) -> DetectionJob:
     module = DetectionModule(
         net,
         normalize=normalize,
-        optim=optim,
+        optim=config.optim,
         batch=config.batch,
-        description=describe_detector(
-            spec, classes=classes, normalize=normalize, images=images, config=config, train=parts["train"], optim=optim
-        ),
+        description=describe_detector(config, classes=classes, normalize=normalize, train=parts["train"]),
         seed=config.seed,
     )
     return DetectionJob(module, DetectionData(parts, spec=images, batch=config.batch, seed=config.seed), loaded)
 
 
 def describe_detector(
-    spec: DetectorSpec,
-    *,
-    classes: tuple[str, ...],
-    normalize: Normalize,
-    images: ImagesSpec,
-    config: DictConfig,
-    train: AnnotatedImages,
-    optim: DetectorOptim,
+    config: DetectionConfig, *, classes: tuple[str, ...], normalize: Normalize, train: AnnotatedImages
 ) -> Description:
     """Return the description that the checkpoints of a run carry: an image is a clip of one frame."""
+    spec, images, optim = config.model, config.data, config.optim
     mean, std = (
         tuple(round(value, 6) for value in values.flatten().tolist()) for values in (normalize.mean, normalize.std)
     )
     about = Description(
         classes=classes, model=asdict(spec), norm={"name": spec.backbone_norm}, clip_len=1, span=1,
         crop=images.shorter_side, mean=mean, std=std, test=TestViews(1, 1, "linspace", 1), data=asdict(images),
-        versions=versions(), config=OmegaConf.to_yaml(config, resolve=True), overrides=tuple(typed_words()),
+        versions=versions(), config=config.yaml(), overrides=config.overrides,
     )  # fmt: skip
     names = "\n".join(train.name(index) for index in range(len(train)))
     return replace(
@@ -163,7 +148,7 @@ def describe_detector(
     )
 
 
-def detection_trainer(config: DictConfig, job: DetectionJob, *, folder: Path, keep: Keep, stop: Stop) -> L.Trainer:
+def detection_trainer(config: DetectionConfig, job: DetectionJob, *, folder: Path, keep: Keep, stop: Stop) -> L.Trainer:
     """Build the trainer of a run, whose length is that of the recipe unless trainer.max_steps says another."""
     pace = Pace(folder / "pace.csv", but_not=(History,))
     callbacks: list[L.Callback] = [
@@ -175,11 +160,11 @@ def detection_trainer(config: DictConfig, job: DetectionJob, *, folder: Path, ke
         pace,
         *([Bar(pace)] if config.trainer.enable_progress_bar else []),
     ]
-    options = config.trainer.copy()
-    if options.precision is None:
-        options.precision = "32-true"  # as the paper; bf16-mixed by choice
+    options = replace(
+        config.trainer, precision=config.trainer.precision or "32-true"
+    )  # the paper's; bf16-mixed by choice
     if "val" not in job.data.parts:
-        options.limit_val_batches = 0
+        options = replace(options, limit_val_batches=0)
     trainer = build_trainer(
         options, loggers=config.logger.names, folder=folder, callbacks=callbacks,
         rank_timeout_minutes=config.rank_timeout_minutes,
@@ -207,15 +192,3 @@ def _announce(job: DetectionJob, trainer: L.Trainer) -> None:
         say(f"init ({job.loaded.source}): {job.loaded.tensors} tensors")
         for note in job.loaded.notes:
             say(f"note: {note}")
-
-
-@rank_zero_only
-def _record(folder: Path, config: DictConfig) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
-    state = {"words": typed_words(), "versions": versions(), "git": git_state(Path(__file__).parent)}
-    (folder / "environment.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))

@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-from omegaconf import DictConfig
 
 from vidgn.callbacks.preemption import Stop
 from vidgn.classifier import VideoClassifier
@@ -30,12 +29,11 @@ from vidgn.evaluation.restore import restore
 from vidgn.evaluation.results import Result, print_result, write_result
 from vidgn.predictions import Begun, Prediction, Ranks, accuracies, gather_predictions, merge_predictions
 from vidgn.run_folder import check_run_inputs, checkpoint_of
-from vidgn.runs.command_line import is_typed, run_folder
+from vidgn.runs.config import EvalConfig, TrainerSpec, check_view_spec, data_spec
 from vidgn.runs.environment import device_word
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import own_folder
-from vidgn.runs.specs import check_view_spec, data_spec
-from vidgn.runs.speed import Speed, kernels_line, speed_spec, speed_up
+from vidgn.runs.speed import Speed, kernels_line, speed_up
 from vidgn.runs.split import described_split, video_names
 from vidgn.runs.trainer import build_trainer, check_devices
 from vidgn.target_tensors import answer_ranks
@@ -106,7 +104,7 @@ def _ranks(manifest: Manifest) -> Ranks | None:
     return lambda scores, videos: answer_ranks(manifest.targets, scores, rows(videos).to(scores.device))
 
 
-def check_test_limit(trainer: DictConfig) -> None:
+def check_test_limit(trainer: TrainerSpec) -> None:
     """Check before a run that its test will score something.
 
     Raises:
@@ -220,17 +218,17 @@ def _rate(data: VideoDataModule) -> str:
     return f"resampled to {data.spec.fps:g} fps" if data.spec.fps else "resampled to the mean fps of each video"
 
 
-def evaluate_checkpoint(config: DictConfig) -> Result:
+def evaluate_checkpoint(config: EvalConfig) -> Result:
     """Run `vidgn eval` with the options of `configs/eval.yaml`; those that are null come from the checkpoint."""
     stop = Stop()
     with stop.listening():
         return _evaluate_checkpoint(config, stop)
 
 
-def _evaluate_checkpoint(config: DictConfig, stop: Stop) -> Result:
+def _evaluate_checkpoint(config: EvalConfig, stop: Stop) -> Result:
     check_test_limit(config.trainer)
     check_devices(config.trainer)
-    path = checkpoint_of(str(config.ckpt))
+    path = checkpoint_of(config.ckpt)
     checkpoint = open_checkpoint(path, network=config.network, classes=config.classes)
     described = checkpoint.description
     clip = ClipSpec(_chosen(config.clip_len, described.clip_len), _chosen(config.span, described.span))
@@ -241,10 +239,10 @@ def _evaluate_checkpoint(config: DictConfig, stop: Stop) -> Result:
         _chosen(config.clip_rule, described.test.clip_rule),
     )
     record = described_split(described)
-    spec = data_of(config.data, described.data, record)
+    spec = data_of(config, described.data, record)
     checkpoint = dataclasses.replace(checkpoint, net=checkpoint.weights(config.weights))
     classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, described.test.view_batch))
-    fast = speed_spec(config)
+    fast = config.speed
     speed_up(classifier.net, fast, accelerator=config.trainer.accelerator)
     if (kernels := kernels_line(fast, accelerator=config.trainer.accelerator)) is not None:
         say(kernels)
@@ -262,8 +260,8 @@ def _evaluate_checkpoint(config: DictConfig, stop: Stop) -> Result:
         test_batch=config.batch,
         seed=config.seed,
     )
-    folder = run_folder()
-    check_run_inputs(folder, config)
+    folder = config.folder
+    check_run_inputs(folder, config.inputs)
     with own_folder(folder, overwrite=config.overwrite):
         speed = Speed(spec=fast, clip=(clip.clip_len, crop.test_side, classifier.view_batch), frozen=True)
         trainer = build_trainer(config.trainer, loggers=config.logger.names, folder=folder, callbacks=[stop, speed])
@@ -312,27 +310,26 @@ def match_classes(manifest: Manifest, classes: Sequence[str], *, targets: Target
 _KINDS = {"one": "one class", "many": "several classes", "heads": "a class of each head"}
 
 
-def data_of(words: DictConfig, told: Mapping[str, Any], record: SplitRecord | None) -> DataSpec:
+def data_of(config: EvalConfig, described: Mapping[str, Any], record: SplitRecord | None) -> DataSpec:
     """Return the data set of the command line, or the checkpoint's with what the command line changes.
 
     Raises:
         ValueError: the command line asks for another split than the checkpoint's.
     """
-    given = {name: value for name, value in words.items() if value is not None}
-    if "name" not in given:
+    spec, seed = config.data, described["seed"]
+    if spec is None:
         of_the_run = {"passport": None, "intersect": None}  # files of that machine
-        return data_spec({**told, **of_the_run, **{str(name): value for name, value in given.items()}})
-    spec = data_spec({str(name): value for name, value in words.items()})
-    if spec.name != told["name"] or spec.seed == told["seed"]:
+        return data_spec({**described, **of_the_run, **config.data_changes})
+    if spec.name != described["name"] or spec.seed == seed:
         return spec
     drawn = record is not None and record.seed is not None
-    if drawn and is_typed("data.seed"):
+    if drawn and config.is_typed("data.seed"):
         raise ValueError(
-            f"data.seed ({spec.seed}) must be the checkpoint's ({told['seed']}), whose split keeps the test videos out "
+            f"data.seed ({spec.seed}) must be the checkpoint's ({seed}), whose split keeps the test videos out "
             "of training; leave data.seed out."
         )
-    return spec if is_typed("data.seed") else dataclasses.replace(spec, seed=told["seed"])
+    return spec if config.is_typed("data.seed") else dataclasses.replace(spec, seed=seed)
 
 
-def _chosen(word: Any, told: Any) -> Any:
-    return told if word is None else word
+def _chosen(given: Any, described: Any) -> Any:
+    return described if given is None else given

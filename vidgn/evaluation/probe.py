@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from vidgn.classifier import VideoClassifier
@@ -28,10 +27,11 @@ from vidgn.evaluation.linear import Features, logistic, nearest
 from vidgn.evaluation.published import open_checkpoint
 from vidgn.evaluation.restore import restore
 from vidgn.outputs import replacing
-from vidgn.runs.command_line import CONFIGS, check_words
+from vidgn.runs.command_line import check_words
+from vidgn.runs.config import EvalConfig, check_view_spec
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import fingerprint
-from vidgn.runs.specs import check_view_spec, data_spec
+from vidgn.runs.session import compose_options
 from vidgn.runs.split import described_split
 from vidgn.statistics import bootstrap
 from vidgn.whole_files import sum_of
@@ -69,16 +69,14 @@ def run_probe(options: Sequence[str], *, folder: str, out: TextIO, device: torch
         ValueError: an unknown option, or a split without a video that can be read.
     """
     check_words("eval", options)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("eval", overrides=list(options))
-    checkpoint = open_checkpoint(Path(str(config.ckpt)).expanduser(), network=config.network, classes=config.classes)
+    config = EvalConfig.read(compose_options("eval", options))
+    checkpoint = open_checkpoint(Path(config.ckpt).expanduser(), network=config.network, classes=config.classes)
     described = checkpoint.description
     classifier = restore(checkpoint, view_batch=described.test.view_batch).to(device).eval()
-    if config.data.get("name") is None:  # the checkpoint's own data, in its own split
+    record, spec = None, config.data
+    if spec is None:  # the checkpoint's own data, in its own split
         record = described_split(described)
-        spec = data_of(config.data, described.data, record)
-    else:
-        record, spec = None, data_spec({str(name): value for name, value in config.data.items()})
+        spec = data_of(config, described.data, record)
     manifests = usable(find_videos(spec, splits=SPLITS, record=record))
     if manifests["train"].targets.kind != "one":
         raise ValueError(

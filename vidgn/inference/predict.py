@@ -23,7 +23,7 @@ from vidgn.evaluation.evaluate import protocol
 from vidgn.inference.model import ScoringModel, refuse_heads
 from vidgn.inference.windows import moment, read_windows, window_starts
 from vidgn.predictions import Prediction
-from vidgn.runs.specs import check_view_spec, data_spec
+from vidgn.runs.config import check_view_spec, data_spec
 from vidgn.targets import ONE, Targets
 
 

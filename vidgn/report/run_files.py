@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from vidgn.bounds import finite_number, mapping, plain_values, text, whole_number
+from vidgn.runs.command_line import parse_config
 
 MAX_CONFIG = 200_000  # bytes of config.yaml; those of a run have about 5,000
 MAX_METRICS = 50_000_000  # bytes of metrics.json, which names failed videos
@@ -33,9 +32,8 @@ def read_config(file: Path) -> dict[str, Any]:
         for token in yaml.scan(content):
             if isinstance(token, yaml.AliasToken | yaml.AnchorToken):
                 raise ValueError(f"line {token.start_mark.line + 1} has an alias, which no run writes")
-        loaded = OmegaConf.create(content) if content.strip() else OmegaConf.create()
-        options = plain_values(OmegaConf.to_container(loaded), "it") if isinstance(loaded, DictConfig) else {}
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError, AssertionError, OSError) as err:
+        options: dict[str, Any] = plain_values(parse_config(content), "it")
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as err:
         raise ValueError(
             f"{file} cannot be read as plain values ({_reason(err)}); give a run folder of train.py"
         ) from err

@@ -10,18 +10,19 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import hydra
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import OmegaConfBaseException
 
 from vidgn.escape import escaped
-from vidgn.overrides import check_type, quote_paths
+from vidgn.overrides import check_type, option_name, quote_paths
 from vidgn.run_folder import claim_typed_folder
 from vidgn.runs.sweeps import combinations
 from vidgn.terminal import outlive_terminal, take_utf8_names
@@ -32,10 +33,30 @@ CONFIGS = next((path for path in (_PACKAGE / "configs", _PACKAGE.parent / "confi
 USAGE_ERROR = 2  # exit status of a mistake in the options or in the files that they name
 
 
+class Composed(NamedTuple):
+    """What a command line comes to.
+
+    Attributes:
+        options: as plain containers; `???` stands where a dry run lacks one that must be given.
+        folder: of the run.
+        overrides: as they were typed.
+        recipe: file of the group `optim`.
+    """
+
+    options: dict[str, Any]
+    folder: Path
+    overrides: tuple[str, ...]
+    recipe: str
+
+    def job(self) -> dict[str, Any]:
+        """Return what is no option."""
+        return {"folder": self.folder, "overrides": self.overrides, "recipe": self.recipe}
+
+
 def command(
     config_name: str, *, choose_options: Callable[[Sequence[str]], Path] | None = None
-) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
-    """Make a Hydra command of a function that takes the composed configuration.
+) -> Callable[[Callable[[Composed], object]], Callable[[], None]]:
+    """Make a Hydra command of a function that takes the composed options.
 
     Unknown words and choices end with the list of what there is. Errors that are a user's to mend (values,
     files, videos) are printed as one sentence, with the traceback in `error.log` of the run folder.
@@ -46,14 +67,11 @@ def command(
             that another folder lacks are those of `CONFIGS`.
     """
 
-    def decorate(run: Callable[[DictConfig], object]) -> Callable[[], None]:
+    def decorate(run: Callable[[Composed], object]) -> Callable[[], None]:
         @functools.wraps(run)
         def guarded(config: DictConfig) -> object:
             try:
-                return run(config)
-            except MissingMandatoryValue as err:
-                name = getattr(err, "full_key", None) or "an option"
-                print(f"error: {name} must be given; set {name}=VALUE", file=sys.stderr)
+                return run(composed(config))
             except _users_errors() as err:
                 if os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
@@ -139,7 +157,7 @@ def default_words(words: Sequence[str]) -> list[str]:
     >>> default_words(["init=motions.ckpt", "optim=paper"])
     []
     """
-    typed = {_name(word) for word in words}
+    typed = {option_name(word) for word in words}
     starts = any(word.startswith("init=") and word not in ("init=null", "init=") for word in words)
     return ["optim=finetune"] if starts and not typed & {"optim", "preset"} and "task=image" not in words else []
 
@@ -162,7 +180,7 @@ def check_words(config_name: str, words: Sequence[str], options: Path = CONFIGS)
     try:
         with initialize_config_dir(str(options), version_base="1.3"):
             known = compose(config_name, overrides=search_path(options))
-            groups = [word for word in ours if _is_group(_name(word))]
+            groups = [word for word in ours if _is_group(option_name(word))]
             for word in groups:
                 _check_word(word, known)
             if groups or folder is not None:
@@ -263,19 +281,31 @@ def run_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def typed_words() -> list[str]:
-    """Return the overrides as they were typed on the command line."""
-    return list(HydraConfig.get().overrides.task)
+def composed(config: DictConfig) -> Composed:
+    """Return the configuration of the running job as plain values."""
+    job = HydraConfig.get()
+    return Composed(as_plain(config), run_folder(), tuple(job.overrides.task), str(job.runtime.choices.get("optim")))
 
 
-def is_typed(name: str) -> bool:
-    """Tell whether the user set `name`, or a whole group `name`, on the command line."""
-    return any(_name(word) == name for word in typed_words())
+def as_plain(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain containers, with what its values refer to."""
+    # Data sets of videos refer to the option `strict`, which task=detect lacks; it refuses them with a reason.
+    data = OmegaConf.to_container(config.data, resolve="strict" in config)
+    rest = OmegaConf.masked_copy(config, [str(key) for key in config if key != "data"])
+    return {**cast("dict[str, Any]", OmegaConf.to_container(rest, resolve=True)), "data": data}
 
 
-def _name(word: str) -> str:
-    """Return the left side of KEY=VALUE, without Hydra's marks."""
-    return word.partition("=")[0].lstrip("+~")
+def parse_config(text: str) -> dict[str, Any]:
+    """Return the options of a `config.yaml`, which may be anyone's: no tag makes an object, nothing is looked up.
+
+    Raises:
+        ValueError: it is not YAML.
+    """
+    try:
+        loaded = OmegaConf.create(text) if text.strip() else OmegaConf.create()
+        return cast("dict[str, Any]", OmegaConf.to_container(loaded)) if isinstance(loaded, DictConfig) else {}
+    except (yaml.YAMLError, OmegaConfBaseException, AssertionError) as err:
+        raise ValueError(str(err)) from err
 
 
 def _check_word(word: str, known: DictConfig) -> None:

@@ -1,13 +1,13 @@
 """What follows from the model and the start of a run: clip, shape of the net, standardized kernels, the rate."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
-
-from omegaconf import DictConfig
 
 from vidgn.data.spec import PICTURES
 from vidgn.description import Description
 from vidgn.models.registry import MODELS, Clip
+from vidgn.runs.config import RunConfig
 
 _DEPTHS = {"c2d_r50": 50, "c2d_r101": 101}
 _INFLATED = {  # of a 2-D depth; tsn_r50 and tsm_r50 take the kernels as they are
@@ -16,35 +16,36 @@ _INFLATED = {  # of a 2-D depth; tsn_r50 and tsm_r50 take the kernels as they ar
 }  # fmt: skip
 
 
-def fill_clip(config: DictConfig) -> None:
+def fill_clip(config: RunConfig) -> RunConfig:
     """Set `clip_len`, `span` and `crop` where they are null to those the model was published with."""
-    for word, value in own_clip(config.model)._asdict().items():
-        if config[word] is None:
-            config[word] = value
+    own = own_clip(config.model.name)._asdict()
+    return replace(config, **{name: value for name, value in own.items() if getattr(config, name) is None})
 
 
-def fill_standardization(config: DictConfig) -> None:
+def fill_standardization(config: RunConfig) -> RunConfig:
     """Decide `model.weight_standardization=auto` and `optim.lr=null`.
 
     Kernels are standardized where group norm starts from random weights: there it is as good as batch norm is at
     large batches, and takes twice the rate (docs/norms.md). Weights to start from keep the net they were made for.
     """
-    if config.model.get("weight_standardization") == "auto":
-        config.model.weight_standardization = config.norm.name == "gn" and config.init is None
-    if config.optim.lr is None:
-        config.optim.lr = SCRATCH_RATES[bool(config.model.get("weight_standardization", False))]
+    model = config.model
+    if model.weight_standardization == "auto":
+        model = replace(model, weight_standardization=config.norm.name == "gn" and config.init is None)
+    optim = config.optim
+    if optim.lr is None:
+        optim = replace(optim, lr=SCRATCH_RATES[bool(model.weight_standardization)])
+    return replace(config, model=model, optim=optim)
 
 
 SCRATCH_RATES = {False: 0.24, True: 0.48}  # at 64 clips per step, by whether kernels are standardized
 
 
-def check_task(config: DictConfig) -> None:
+def check_task(task: str, data: str) -> None:
     """Check that the data set holds what the task looks at.
 
     Raises:
         ValueError: pictures for `task=video`, videos for `task=image`, or no such task.
     """
-    task, data = config.task.name, config.data.name
     if task not in ("video", "image"):
         raise ValueError(f"task.name ({task}) is unknown; use task=video or task=image.")
     if (task == "image") != (data in PICTURES):
@@ -55,13 +56,13 @@ def check_task(config: DictConfig) -> None:
         )
 
 
-def own_clip(model: Mapping[str, Any]) -> Clip:
-    """Return the published clip of the options `model.*`; an unknown name has the I3D's, and fails where it is built.
+def own_clip(model: str) -> Clip:
+    """Return the published clip of a model; an unknown one has the I3D's, and fails where it is built.
 
-    >>> own_clip({"name": "x3d_s"})
+    >>> own_clip("x3d_s")
     Clip(clip_len=13, span=78, crop=160)
     """
-    return MODELS[model["name"] if model["name"] in MODELS else "i3d_r50"].clip
+    return MODELS[model if model in MODELS else "i3d_r50"].clip
 
 
 def shape_from(description: Description, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Where a run computes: package versions, commit, device."""
 
+import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 
 def versions() -> dict[str, str]:
@@ -44,6 +47,15 @@ def git_state(folder: Path) -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         return {}
     return {"commit": commit, "changes": changes}
+
+
+@rank_zero_only
+def record_run(folder: Path, *, config: str, overrides: Sequence[str]) -> None:
+    """Write `config.yaml`, its text given, and `environment.json` into a run folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(config, encoding="utf-8")
+    state = {"words": list(overrides), "versions": versions(), "git": git_state(Path(__file__).parent)}
+    (folder / "environment.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
 
 
 def device_word(trainer: L.Trainer) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
 
 from vidgn.callbacks.checkpointing import BEST
 from vidgn.checkpoint import read_checkpoint
@@ -18,6 +17,7 @@ from vidgn.data.augment import AugmentSpec
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.description import Description
 from vidgn.run_folder import check_foreign_files, claim_run_folder
+from vidgn.runs.config import RunConfig
 from vidgn.runs.ranks import forget_failures, tell_who_failed
 from vidgn.whole_files import check_writable, clean_leftovers, copy_whole, newest_whole, sum_of
 
@@ -118,8 +118,9 @@ def check_same_job(path: Path, ours: Description, *, force: bool) -> None:
     say(f"warning: resume.force: resuming another job than the checkpoint's: {text}")
 
 
-def job(config: DictConfig, manifests: Mapping[Any, Manifest], *, optim: Mapping[str, Any]) -> dict[str, Any]:
+def job(config: RunConfig, manifests: Mapping[Any, Manifest]) -> dict[str, Any]:
     """Return what the numbers of a run depend on beside its net and its clips, named as on the command line."""
+    options = config.plain()
     return {
         "batch": config.batch,
         "accumulate_grad_batches": config.trainer.accumulate_grad_batches,
@@ -129,11 +130,11 @@ def job(config: DictConfig, manifests: Mapping[Any, Manifest], *, optim: Mapping
         "init": init_content(config.init),
         "precise_bn": config.precise_bn,
         "skip_nonfinite": config.skip_nonfinite,
-        **{name: config.data.get(name) for name in ("flip", "backend", "clips_per_video")},
-        **{f"data.{name}": config.data.get(name) for name in ("name", "seed", "min_area")},
-        **{f"trainer.{name}": config.trainer.get(name) for name in (*_TRAINER, *_VALIDATION)},
-        "optim": dict(optim),
-        "training": {name: _plain(config.get(name)) for name in TRAINING},
+        **{name: options["data"].get(name) for name in ("flip", "backend", "clips_per_video")},
+        **{f"data.{name}": options["data"].get(name) for name in ("name", "seed", "min_area")},
+        **{f"trainer.{name}": getattr(config.trainer, name) for name in (*_TRAINER, *_VALIDATION)},
+        "optim": options["optim"],
+        "training": {name: options[name] for name in TRAINING},
         "segments": config.clip_rule == "segments",
         "fps": manifests["train"].fps,
         "videos": {split: fingerprint(manifests[split]) for split in ("train", "val")},
@@ -192,10 +193,6 @@ def _parts_of(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
         return [(name, old, new)]
     prefix = "optim." if name == "optim" else ""
     return [(f"{prefix}{key}", value, new.get(key)) for key, value in old.items()]
-
-
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 @contextmanager

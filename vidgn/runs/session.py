@@ -7,13 +7,16 @@ from typing import TypeVar
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict
 
 from vidgn.overrides import quote_paths
 from vidgn.runs.command_line import (
     CONFIGS,
+    Composed,
+    as_plain,
     check_complete,
     check_words,
+    composed,
     default_words,
     full_names,
     hide_noise,
@@ -24,14 +27,14 @@ Outcome = TypeVar("Outcome")
 
 
 def run_here(
-    config_name: str, overrides: Sequence[str], run: Callable[[DictConfig], Outcome], *, options: Path = CONFIGS
+    config_name: str, overrides: Sequence[str], run: Callable[[Composed], Outcome], *, options: Path = CONFIGS
 ) -> Outcome:
     """Compose a configuration from overrides as the command line does, and call `run` with it.
 
     Args:
         config_name: `train` or `eval`.
         overrides: KEY=VALUE, as typed on the command line.
-        run: takes the composed configuration; what it returns is returned.
+        run: takes the composed options; what it returns is returned.
         options: folder with the main file and its groups, as for `command`.
 
     Raises:
@@ -54,6 +57,21 @@ def run_here(
     Path(config.hydra.runtime.output_dir).mkdir(parents=True, exist_ok=True)
     job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
-        return run(job)
+        return run(composed(job))
     finally:
         holder.cfg = before
+
+
+def compose_options(config_name: str, overrides: Sequence[str]) -> Composed:
+    """Compose a configuration without running anything: it has no run folder.
+
+    Args:
+        config_name: `train` or `eval`.
+        overrides: KEY=VALUE, as typed on the command line.
+    """
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose(config_name, overrides=list(overrides), return_hydra_config=True)
+    recipe = str(config.hydra.runtime.choices.get("optim"))
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    config.trainer.default_root_dir = None  # refers to the run folder
+    return Composed(as_plain(config), Path(), tuple(overrides), recipe)

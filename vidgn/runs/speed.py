@@ -5,8 +5,7 @@ other words than it began with. The one that rounds more than bfloat16 does, qua
 """
 
 import warnings
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import lightning as L
 import torch
@@ -63,15 +62,12 @@ def check_compilable(norm: str, speed: SpeedSpec) -> None:
         )
 
 
-def speed_spec(words: Mapping[str, Any]) -> SpeedSpec:
-    """Return the options of speed and memory as a record.
+def check_speed(given: SpeedSpec) -> SpeedSpec:
+    """Return the options of speed and memory, checked.
 
     Raises:
-        ValueError: a value that is none of the choices, or words that contradict each other.
+        ValueError: a value that is none of the choices, or options that contradict each other.
     """
-    half = str((words.get("trainer") or {}).get("precision")).startswith("bf16")
-    given = SpeedSpec(words["fuse"], words["compile"], words["cuda_graphs"], words.get("memory", "normal"), half)
-    given = given._replace(quantize=words.get("quantize"), keep_memory=words.get("keep_memory", "auto"))
     if given.fuse not in (True, False, "auto"):
         raise ValueError(f"fuse ({given.fuse}) must be true, false or auto.")
     for name in ("compile", "cuda_graphs"):

@@ -3,22 +3,21 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
 
 from vidgn.callbacks.checkpointing import WholeCheckpoints
 from vidgn.console import say
+from vidgn.runs.config import TrainerSpec
 from vidgn.runs.loggers import Events, History
 from vidgn.runs.ranks import find_strategy, limit_waiting
 from vidgn.runs.speed import default_precision
 
 
 def build_trainer(
-    words: DictConfig,
+    options: TrainerSpec,
     *,
     loggers: Sequence[str],
     folder: Path,
@@ -28,7 +27,7 @@ def build_trainer(
     """Build the Lightning Trainer of the options `trainer.*`.
 
     Args:
-        words: arguments of the Trainer; `enable_checkpointing` decides about our own checkpoints (callbacks.keep),
+        options: arguments of the Trainer; `enable_checkpointing` decides about our own checkpoints (callbacks.keep),
             Lightning's are never used.
         loggers: names of `logger.names`.
         folder: of the run.
@@ -38,13 +37,12 @@ def build_trainer(
     Raises:
         ValueError: a precision that is not supported.
     """
-    check_precision(words.precision)
-    check_devices(words)
-    strategy = find_strategy(str(words.strategy))
-    arguments = cast("dict[str, Any]", OmegaConf.to_container(words, resolve=True))
-    arguments["precision"] = arguments["precision"] or default_precision(arguments["accelerator"])
+    check_precision(options.precision)
+    check_devices(options)
+    strategy = find_strategy(options.strategy)
+    precision = options.precision or default_precision(options.accelerator)
     trainer = L.Trainer(
-        **{**arguments, "strategy": strategy, "enable_checkpointing": False},
+        **{**options.plain(), "precision": precision, "strategy": strategy, "enable_checkpointing": False},
         logger=[build_logger(name, folder) for name in loggers] or False,
         callbacks=list(callbacks),
         plugins=[WholeCheckpoints()],
@@ -69,13 +67,13 @@ def check_precision(precision: object) -> None:
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")  # as Lightning spells them
 
 
-def check_devices(words: DictConfig) -> None:
+def check_devices(options: TrainerSpec) -> None:
     """Check the accelerator and the number of devices against this machine.
 
     Raises:
         ValueError: the accelerator is not here, or devices is not a number.
     """
-    accelerator, devices = str(words.accelerator), words.devices
+    accelerator, devices = options.accelerator, options.devices
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     here = ["auto", "cpu", *(["gpu", "cuda"] if has_cuda else []), *(["gpu", "mps"] if has_mps else [])]
     if accelerator not in here:

@@ -9,32 +9,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch.nn import functional as F
 
 from vidgn.console import say
-from vidgn.data.clips import ClipSpec
 from vidgn.data.dataset import ClipDataset
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.synthetic.motions import write_video
-from vidgn.data.transforms import CropSpec, Normalize
+from vidgn.data.transforms import Normalize
 from vidgn.data.views import ViewDataset
 from vidgn.models.net import VideoNet
 from vidgn.models.registry import build_net
 from vidgn.models.summary import summarize
 from vidgn.norms import is_norm
 from vidgn.optim import build_optimizer
-from vidgn.runs.command_line import run_folder
+from vidgn.runs.config import MISSING, DrySpec, RunConfig
 from vidgn.runs.defaults import check_task, fill_clip, fill_standardization
 from vidgn.runs.manifests import find_videos, usable
-from vidgn.runs.specs import check_view_spec, data_spec, optim_spec
 from vidgn.training.dry_estimate import STEP_COST, CostEstimate, Job, estimate_cost, estimate_record, needed_cores
 
 _CPU_SHARE = 0.3  # of the rate of matrix products that a training step reaches on a CPU; seen: 0.2 to 0.5
@@ -55,27 +53,25 @@ class Measured(NamedTuple):
     loss: float  # of the last step
 
 
-def dry_run(config: DictConfig) -> dict[str, Any]:
+def dry_run(config: RunConfig, dry: DrySpec) -> dict[str, Any]:
     """Measure a few steps of a run and estimate the whole of it; `dry.json` has the same numbers.
 
     Raises:
         ValueError: an option is out of its range, as in training; the task is not videos.
         VideoDecodeError: one of the videos that are read is damaged.
     """
-    check_task(config)
+    check_task(config.task.name, config.data.name)
     if config.task.name != "video":
         raise ValueError(f"trainer=dry measures videos; task={config.task.name} has none: leave out trainer=dry.")
-    fill_clip(config)
-    fill_standardization(config)
-    words, half = config.trainer.dry, "16" in str(config.trainer.precision)
-    view = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
+    config = fill_standardization(fill_clip(config))
+    half = "16" in str(config.trainer.precision)
     say("dry run: looking for the videos ...")
-    with _videos(config) as videos:
-        job = _job(config, videos, views_per_video=view.num_views)
-        say(_plan(config, job, views_per_video=view.num_views))
-        found = _measure(config, videos)
+    with _videos(config, dry) as videos:
+        job = _job(config, videos)
+        say(_plan(config, dry, job))
+        found = _measure(config, dry, videos)
         job = job._replace(test_views=videos.num_test * found.views_per_video)
-    wanted = {key: words[key] for key in ("gpu", "gpus", "cores", "utilization", "dollars")}
+    wanted = {key: value for key, value in asdict(dry).items() if key in _PREDICTED_FOR}
     prediction = estimate_cost(
         job, **wanted, half=half, read_seconds=found.read_seconds, test_read_seconds=found.view_read_seconds
     )
@@ -85,9 +81,12 @@ def dry_run(config: DictConfig) -> dict[str, Any]:
         "words": wanted,
         "predicted": estimate_record(prediction),
     }
-    (run_folder() / "dry.json").write_text(json.dumps(record, indent=1) + "\n")
-    say(_text(config, found, job, prediction))
+    (config.folder / "dry.json").write_text(json.dumps(record, indent=1) + "\n")
+    say(_text(config, dry, found, job, prediction))
     return record
+
+
+_PREDICTED_FOR = ("gpu", "gpus", "cores", "utilization", "dollars")
 
 
 class _Videos(NamedTuple):
@@ -98,14 +97,13 @@ class _Videos(NamedTuple):
 
 
 @contextmanager
-def _videos(config: DictConfig) -> Iterator[_Videos]:
+def _videos(config: RunConfig, dry: DrySpec) -> Iterator[_Videos]:
     """Find the user's videos, or make some where data.root is not given."""
-    if not OmegaConf.is_missing(config.data, "root"):
-        found = find_videos(data_spec(_plain(config.data)))
+    if config.data.root != MISSING:
+        found = find_videos(config.data)
         train = usable(found)["train"]
         yield _Videos(train, len(train), len(found["test"]), len(train.classes))
         return
-    words = config.trainer.dry
     with tempfile.TemporaryDirectory() as folder:
         height, width, num_frames = MADE_SIZE
         grain = np.random.default_rng(0).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
@@ -114,18 +112,17 @@ def _videos(config: DictConfig) -> Iterator[_Videos]:
         write_video(Path(folder) / "made.mp4", frames)
         for place in (Path(folder) / split / label for split in ("train", "val") for label in ("one", "two")):
             place.mkdir(parents=True)
-            for number in range(math.ceil(words.videos / 2)):
+            for number in range(math.ceil(dry.videos / 2)):
                 os.link(Path(folder) / "made.mp4", place / f"{number}.mp4")
         manifest = Manifest.from_folder(folder, split="train")
-        yield _Videos(manifest, words.train_videos, words.test_videos, MADE_CLASSES)
+        yield _Videos(manifest, dry.train_videos, dry.test_videos, MADE_CLASSES)
 
 
-def _measure(config: DictConfig, videos: _Videos) -> Measured:
+def _measure(config: RunConfig, dry: DrySpec, videos: _Videos) -> Measured:
     """Train for some steps on random clips, then read and test some videos."""
     device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
-    clip, crop = ClipSpec(config.clip_len, config.span), CropSpec(config.crop)
-    view = check_view_spec(config.num_clips, config.num_crops, config.clip_rule)
-    count = min(config.trainer.dry.videos, len(videos.manifest))
+    clip, crop, view = config.clip, config.crop_spec, config.view
+    count = min(dry.videos, len(videos.manifest))
     clips = ClipDataset(videos.manifest, clip=clip, crop=crop, seed=config.seed, flip=False, stream="train")
     views = ViewDataset(
         videos.manifest,
@@ -137,7 +134,7 @@ def _measure(config: DictConfig, videos: _Videos) -> Measured:
         strict=True,
     )
     net = _net(config, videos.num_classes).to(device)
-    steps, loss = _steps(net, config, device=device, num_classes=videos.num_classes)
+    steps, loss = _steps(net, config, dry, device=device, num_classes=videos.num_classes)
     read, view_read, scored, per_video = [], [], [], 0
     for video in range(count):
         read.append(_seconds(partial(clips.__getitem__, (0, video))))
@@ -156,21 +153,23 @@ def _measure(config: DictConfig, videos: _Videos) -> Measured:
     )  # fmt: skip
 
 
-def _net(config: DictConfig, num_classes: int) -> VideoNet:
-    return build_net(model=_plain(config.model), norm=_plain(config.norm), crop=config.crop, num_classes=num_classes)
+def _net(config: RunConfig, num_classes: int) -> VideoNet:
+    model, norm = config.model.plain(), config.norm.plain()
+    return build_net(model=model, norm=norm, crop=config.crop_spec.crop, num_classes=num_classes)
 
 
-def _steps(net: VideoNet, config: DictConfig, *, device: torch.device, num_classes: int) -> tuple[list[float], float]:
+def _steps(
+    net: VideoNet, config: RunConfig, dry: DrySpec, *, device: torch.device, num_classes: int
+) -> tuple[list[float], float]:
     """Train on random clips; return the seconds of each step but the first, and the last loss."""
-    count, side = config.trainer.dry.steps, config.crop
+    count, side, clip_len = dry.steps, config.crop_spec.crop, config.clip.clip_len
     if count < 1:
         raise ValueError(f"trainer.dry.steps ({count}) must be at least 1; 2 are enough.")
-    recipe = optim_spec(_plain(config.optim))
     optimizer, schedule = build_optimizer(
-        net, recipe, clips_per_step=config.batch * config.trainer.dry.gpus, total_steps=count + 1, is_norm=is_norm
+        net, config.optim, clips_per_step=config.batch * dry.gpus, total_steps=count + 1, is_norm=is_norm
     )
     normalize = Normalize().to(device)
-    clips = torch.randint(0, 256, (config.batch, 3, config.clip_len, side, side), dtype=torch.uint8).to(device)
+    clips = torch.randint(0, 256, (config.batch, 3, clip_len, side, side), dtype=torch.uint8).to(device)
     labels = torch.arange(config.batch, device=device) % num_classes
     net.train()
     if device.type == "cuda":
@@ -178,7 +177,7 @@ def _steps(net: VideoNet, config: DictConfig, *, device: torch.device, num_class
 
     def step() -> float:
         optimizer.zero_grad()
-        with _precision(config, device):
+        with _precision(config.trainer.precision, device):
             loss = F.cross_entropy(net(normalize(clips)).float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -206,16 +205,16 @@ def _score(net: VideoNet, views: Sequence[torch.Tensor], *, device: torch.device
     return _seconds(score)
 
 
-def _job(config: DictConfig, videos: _Videos, *, views_per_video: int) -> Job:
+def _job(config: RunConfig, videos: _Videos) -> Job:
     """Count what the whole run does, on torch's meta device."""
     with torch.device("meta"):
         net = _net(config, videos.num_classes)
-    crop = CropSpec(config.crop)
-    train = summarize(net, clip_len=config.clip_len, side=crop.crop)
-    test = summarize(net, clip_len=config.clip_len, side=crop.test_side)
+    clip_len, crop = config.clip.clip_len, config.crop_spec
+    train = summarize(net, clip_len=clip_len, side=crop.crop)
+    test = summarize(net, clip_len=clip_len, side=crop.test_side)
     return Job(
         train_clips=config.epochs * videos.num_train,
-        test_views=videos.num_test * views_per_video,
+        test_views=videos.num_test * config.view.num_views,
         macs=sum(stage.macs for stage in train),
         test_macs=sum(stage.macs for stage in test),
         activation_bytes=4 * sum(stage.activations for stage in train),
@@ -224,12 +223,12 @@ def _job(config: DictConfig, videos: _Videos, *, views_per_video: int) -> Job:
     )
 
 
-def _plan(config: DictConfig, job: Job, *, views_per_video: int) -> str:
+def _plan(config: RunConfig, dry: DrySpec, job: Job) -> str:
     """Say what a dry run does before it begins, and on a CPU about how long that takes."""
-    words = config.trainer.dry
-    macs = STEP_COST * (words.steps + 1) * config.batch * job.macs + words.videos * views_per_video * job.test_macs
+    num_views = config.view.num_views
+    macs = STEP_COST * (dry.steps + 1) * config.batch * job.macs + dry.videos * num_views * job.test_macs
     text = (
-        f"dry run: {words.steps + 1} steps of {config.batch} clips, then {words.videos} videos of {views_per_video} "
+        f"dry run: {dry.steps + 1} steps of {config.batch} clips, then {dry.videos} videos of {num_views} "
         f"views: {macs / 1e12:.2f} T multiply-adds"
     )
     if torch.cuda.is_available() and config.trainer.accelerator != "cpu":
@@ -245,10 +244,9 @@ def _matmul_rate() -> float:
     return side**3 / min(_seconds(lambda: matrix @ matrix) for _ in range(5))
 
 
-def _text(config: DictConfig, found: Measured, job: Job, expected: CostEstimate) -> str:
-    words = config.trainer.dry
+def _text(config: RunConfig, dry: DrySpec, found: Measured, job: Job, expected: CostEstimate) -> str:
     clips, rate = config.batch, config.batch / found.step_seconds
-    fit = "fits" if expected.fits else f"does NOT fit into a {words.gpu}: take a smaller batch"
+    fit = "fits" if expected.fits else f"does NOT fit into a {dry.gpu}: take a smaller batch"
     cores = needed_cores(expected, read_seconds=found.read_seconds)
     hours = expected.hours + expected.test_hours
     lines = [
@@ -257,10 +255,10 @@ def _text(config: DictConfig, found: Measured, job: Job, expected: CostEstimate)
         f"here ({found.device}): {found.step_seconds:.2f} s per step of {clips} clips ({rate:.2f} clips/s), "
         f"{found.view_seconds:.2f} s per view, peak memory {found.peak_gib:.1f} GiB, loss {found.loss:.2f}",
         f"reading: {1 / found.read_seconds:.1f} clips/s and {1 / found.view_read_seconds:.1f} views/s per core",
-        f"the run: {job.train_clips:,} clips in {math.ceil(job.train_clips / (clips * words.gpus)):,} steps of "
-        f"{words.gpus} x {clips}, then {job.test_views:,} views",
-        f"on {words.gpus} x {words.gpu} at {words.utilization:.0%} of its peak (assumed): {expected.net_rate:.0f} "
-        f"clips/s; {words.cores} cores read {expected.read_rate:.0f}/s",
+        f"the run: {job.train_clips:,} clips in {math.ceil(job.train_clips / (clips * dry.gpus)):,} steps of "
+        f"{dry.gpus} x {clips}, then {job.test_views:,} views",
+        f"on {dry.gpus} x {dry.gpu} at {dry.utilization:.0%} of its peak (assumed): {expected.net_rate:.0f} "
+        f"clips/s; {dry.cores} cores read {expected.read_rate:.0f}/s",
         f"limit: {expected.limit} ({cores} cores read as fast as the net)",
         f"memory: {expected.memory:.1f} GiB per GPU by counting; {fit}",
         f"expected: {expected.hours:.1f} h training + {expected.test_hours:.1f} h test = {hours:.1f} h, "
@@ -269,8 +267,8 @@ def _text(config: DictConfig, found: Measured, job: Job, expected: CostEstimate)
     return "\n".join(lines)
 
 
-def _precision(config: DictConfig, device: torch.device) -> torch.autocast:
-    word = str(config.trainer.precision)
+def _precision(precision: str | int | None, device: torch.device) -> torch.autocast:
+    word = str(precision)
     dtype = torch.bfloat16 if "bf16" in word else torch.float16
     return torch.autocast(device.type, dtype, enabled="16" in word)
 
@@ -291,7 +289,3 @@ def _seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))

@@ -11,12 +11,11 @@ import csv
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from vidgn.checkpoint import read_checkpoint
@@ -28,7 +27,7 @@ from vidgn.models.stages import freeze_stages, frozen_names, stages
 from vidgn.norms import is_norm
 from vidgn.optim import MAX_ADAPTIVE_RATE, OptimSpec, build_optimizer
 from vidgn.report.theme import FAINT, PANEL, TRAIN, VAL, as_png, legend, new_figure
-from vidgn.runs.specs import optim_spec
+from vidgn.runs.config import RunConfig
 from vidgn.runs.speed import default_precision, device_type
 
 STEPS = 40
@@ -143,49 +142,43 @@ def write_curve(points: Sequence[Point], chosen: float, folder: Path) -> None:
     (folder / f"{CURVE}.png").write_bytes(as_png(figure))
 
 
-def keep_rate(config: DictConfig, first: Path | None) -> None:
-    """Check the recipe, and set `optim.lr=auto` to the rate of the checkpoint that a run resumes from.
+def keep_rate(config: RunConfig, first: Path | None) -> RunConfig:
+    """Set `optim.lr=auto` to the rate of the checkpoint that a run resumes from.
 
     Raises:
-        ValueError: a value of the recipe is out of its range, several processes would measure the rate, or the
-            checkpoint does not say its rate.
+        ValueError: several processes would measure the rate, or the checkpoint does not say its rate.
     """
-    options: Any = OmegaConf.to_container(config.optim, resolve=True)
-    is_number = config.optim.lr not in (None, "auto")
-    optim_spec(options if is_number else {**options, "lr": rates_of(str(options["name"]))[1]})
     if config.optim.lr != "auto":
-        return
+        return config
     trainer = config.trainer
-    several = device_type(str(trainer.accelerator)) != "cpu" and torch.cuda.device_count() > 1
+    several = device_type(trainer.accelerator) != "cpu" and torch.cuda.device_count() > 1
     if str(trainer.devices) != "1" and (str(trainer.devices) != "auto" or several):
         raise ValueError(
             f"optim.lr (auto) is measured by one process, but trainer.devices is {trainer.devices}; measure with "
             "trainer.devices=1 test=false trainer.max_steps=1, then give the rate that it prints."
         )
     if first is None:
-        return
+        return config
     recorded = ((read_checkpoint(first).description.job or {}).get("optim") or {}).get("lr")
     if not isinstance(recorded, float | int):
         raise ValueError(f"optim.lr (auto) is not recorded in {first}; give the rate of the run as optim.lr=NUMBER.")
-    config.optim.lr = recorded
+    return replace(config, optim=replace(config.optim, lr=recorded))
 
 
 def measure_rate(
-    config: DictConfig, net: VideoNet, normalize: nn.Module, loss: nn.Module, data: VideoDataModule, *, folder: Path
+    config: RunConfig, net: VideoNet, normalize: nn.Module, loss: nn.Module, data: VideoDataModule, *, folder: Path
 ) -> float:
     """Run the range test of `optim.lr=auto`, write its curve into the run folder, print the choice and return it."""
-    options: Any = OmegaConf.to_container(config.optim, resolve=True)
-    _, high = rates_of(str(options["name"]))
-    accelerator, accumulate = str(config.trainer.accelerator), int(config.trainer.accumulate_grad_batches)
+    _, high = rates_of(config.optim.name)
+    accelerator, accumulate = config.trainer.accelerator, config.trainer.accumulate_grad_batches
     precision = str(config.trainer.precision or default_precision(accelerator) or "32")
-    clip = config.trainer.gradient_clip_val
     trial = Trial(
         net, normalize, loss, device=torch.device(device_type(accelerator)), clips=config.batch * accumulate,
-        frozen=frozen_names(list(config.freeze), config.train_only), clip=None if clip is None else float(clip),
+        frozen=frozen_names(config.freeze, config.train_only), clip=config.trainer.gradient_clip_val,
         bfloat16=precision.startswith("bf16"),
     )  # fmt: skip
     batches = data.first_batches(STEPS * accumulate)
-    points = range_test(trial, optim_spec({**options, "lr": high}), batches, accumulate=accumulate)
+    points = range_test(trial, replace(config.optim, lr=high), batches, accumulate=accumulate)
     rate = choose_rate(points)
     write_curve(points, rate, folder)
     lowest = min(points, key=lambda point: point.smoothed)
@@ -210,7 +203,7 @@ class _Steps:
         self.optimizer, _ = build_optimizer(
             self.net, spec, clips_per_step=trial.clips, total_steps=1, is_norm=is_norm, stages=stages(self.net)
         )
-        self.rates = [group["lr"] / spec.lr for group in self.optimizer.param_groups]  # of optim.lr 1
+        self.rates = [group["lr"] / spec.peak for group in self.optimizer.param_groups]  # of optim.lr 1
 
     def __call__(self, batches: Sequence[ClipBatch], rate: float) -> float:
         """Take a step at this rate; return the loss before it."""

@@ -5,19 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-
-from vidgn.data.augment import AugmentSpec
 from vidgn.data.batches import ClipBatch
-from vidgn.data.clips import ClipSpec
 from vidgn.data.images.module import data_module
-from vidgn.data.transforms import CropSpec
 from vidgn.outputs import check_outputs, replacing
-from vidgn.runs.command_line import CONFIGS, check_words
+from vidgn.runs.command_line import check_words
+from vidgn.runs.config import RunConfig
 from vidgn.runs.defaults import check_task, fill_clip
 from vidgn.runs.manifests import find_videos
-from vidgn.runs.specs import check_view_spec, data_spec
+from vidgn.runs.session import compose_options
 from vidgn.training.batch_strip import draw_batch
 
 
@@ -63,22 +58,19 @@ def run_show_batch(
 
 def first_batch(overrides: Sequence[str], *, epoch: int) -> tuple[ClipBatch, tuple[str, ...]]:
     """Return the first training batch of an epoch, and the names of the classes."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", overrides=list(overrides))
-    check_task(config)
-    fill_clip(config)
-    spec = data_spec(cast("dict[str, Any]", OmegaConf.to_container(config.data, resolve=True)))
-    manifest = find_videos(spec, splits=("train",))["train"]
-    data = data_module(spec.name)(
+    config = fill_clip(RunConfig.read(compose_options("train", overrides)))
+    check_task(config.task.name, config.data.name)
+    manifest = find_videos(config.data, splits=("train",))["train"]
+    data = data_module(config.data.name)(
         {"train": manifest},
-        spec=spec,
-        clip=ClipSpec(config.clip_len, config.span),
-        crop=CropSpec(config.crop),
-        test=check_view_spec(config.num_clips, config.num_crops, config.clip_rule),
+        spec=config.data,
+        clip=config.clip,
+        crop=config.crop_spec,
+        test=config.view,
         batch=config.batch,
         seed=config.seed,
         balanced=config.balanced,
-        augment=AugmentSpec(**{name: config[name] for name in AugmentSpec.__dataclass_fields__}),
+        augment=config.augment,
     )
     loader = data.train_dataloader()
     cast("Any", loader).batch_sampler.set_epoch(epoch)

@@ -1,15 +1,14 @@
 """How the best checkpoint is chosen where few validation videos would decide: by the loss, over several clips."""
 
+from dataclasses import replace
 from pathlib import Path
-
-from omegaconf import DictConfig
 
 from vidgn.callbacks.checkpointing import BEST, Keep
 from vidgn.callbacks.early_stop import Monitor, monitor
 from vidgn.checkpoint import read_checkpoint
 from vidgn.console import say
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.runs.command_line import is_typed
+from vidgn.runs.config import RunConfig
 
 FEW_VIDEOS = 50  # of the validation, below which one video changes the error by more than 2 %
 MOST_CLIPS = 5  # of a video: random clips of one video resemble each other, so that more hardly add anything
@@ -26,11 +25,11 @@ def validation_clips(num_videos: int, *, batch: int) -> int:
     return max(1, min(MOST_CLIPS, batch, -(-FEW_VIDEOS // max(1, num_videos))))
 
 
-def choose_val_clips(config: DictConfig, videos: Manifest, *, first: Path | None) -> None:
+def choose_val_clips(config: RunConfig, videos: Manifest, *, first: Path | None) -> RunConfig:
     """Set `val_clips` where it is null, and say so where that gives more than one.
 
     Args:
-        config: of the run; its `val_clips` is a number afterwards.
+        config: of the run; in the result `val_clips` is a number.
         videos: of the validation.
         first: checkpoint that the run resumes from, whose number stays; it had 1 before there was the option.
 
@@ -43,23 +42,24 @@ def choose_val_clips(config: DictConfig, videos: Manifest, *, first: Path | None
             raise ValueError(f"val_clips ({given}) must be a number of clips per video, such as 5; leave it out.")
         if given != 1 and not is_one_label:
             raise ValueError(f"val_clips ({given}) must be 1 where videos have several labels; leave it out.")
-    elif first is not None:
+        return config
+    num_clips = 1
+    if first is not None:
         training = (read_checkpoint(first).description.job or {}).get("training", {})
-        config.val_clips = training.get("val_clips", 1)
+        num_clips = training.get("val_clips", 1)
     elif is_one_label and config.task.name != "image" and not config.fit_head:
-        config.val_clips = validation_clips(len(videos), batch=config.batch)
-        if config.val_clips > 1:
+        num_clips = validation_clips(len(videos), batch=config.batch)
+        if num_clips > 1:
             say(
-                f"note: {len(videos)} validation videos are few: {config.val_clips} clips of each are validated, the "
+                f"note: {len(videos)} validation videos are few: {num_clips} clips of each are validated, the "
                 f"fewest that make {FEW_VIDEOS} clips, at most {MOST_CLIPS} and batch; val_clips=1 validates one"
             )
-    else:
-        config.val_clips = 1
+    return replace(config, val_clips=num_clips)
 
 
-def best_by(config: DictConfig, *, num_videos: int) -> Monitor:
+def best_by(config: RunConfig, *, num_videos: int) -> Monitor:
     """Return what the best checkpoint is best in: the loss where few videos would decide and best_by is not typed."""
-    if num_videos >= FEW_VIDEOS or is_typed("best_by") or config.fit_head:
+    if num_videos >= FEW_VIDEOS or config.is_typed("best_by") or config.fit_head:
         return monitor(config.best_by)
     say(
         f"note: {num_videos} validation videos are few: one of them is {100 / max(1, num_videos):.0f} % of the error, "

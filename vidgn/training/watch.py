@@ -1,9 +1,7 @@
 """What draws and measures beside a training run, as its options ask for it."""
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from torch import nn
@@ -12,21 +10,22 @@ from vidgn.callbacks.curves import Curves
 from vidgn.callbacks.epoch_lines import EpochLines
 from vidgn.callbacks.percentiles import Percentiles
 from vidgn.callbacks.throughput import Bar, Pace
+from vidgn.runs.config import RunConfig
 from vidgn.runs.loggers import History
 
 
-def watchers(config: Mapping[str, Any], *, net: nn.Module, folder: Path) -> list[L.Callback]:
+def watchers(config: RunConfig, *, net: nn.Module, folder: Path) -> list[L.Callback]:
     """Return the callbacks of the options `log` and `logger`: curves.png needs metrics.csv.
 
     Raises:
         ValueError: `log.percentiles` is not a layer of the net.
     """
-    layer = config["log"]["percentiles"]
+    layer = config.log.percentiles
     callbacks: list[L.Callback] = [] if layer is None else [Percentiles(net, str(layer))]
     pace = Pace(folder / "pace.csv", but_not=(History,))
     callbacks += [EpochLines()]
-    callbacks += [pace, Bar(pace)] if config["trainer"]["enable_progress_bar"] else [pace]
-    if "csv" in config["logger"]["names"]:
+    callbacks += [pace, Bar(pace)] if config.trainer.enable_progress_bar else [pace]
+    if "csv" in config.logger.names:
         callbacks.append(Curves(partial(_draw, folder)))
     return callbacks
 

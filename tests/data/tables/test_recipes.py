@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from vidgn.data.splits import read_manifests
 from vidgn.runs.command_line import CONFIGS
-from vidgn.runs.specs import data_spec
+from vidgn.runs.config import data_spec
 
 RECIPES = Path(__file__).parents[3] / "datasets"
 

@@ -3,13 +3,13 @@
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
 
 from vidgn.checkpoint import read_checkpoint
 from vidgn.console import say
@@ -17,9 +17,10 @@ from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.readers.types import Backend, VideoDecodeError
 from vidgn.data.transforms import resize, scaled_size
 from vidgn.data.video import open_video
-from vidgn.runs.command_line import CONFIGS, is_typed, typed_words
+from vidgn.overrides import option_name
+from vidgn.runs.command_line import parse_config
+from vidgn.runs.config import RunConfig
 from vidgn.runs.manifests import find_videos
-from vidgn.runs.specs import data_spec
 from vidgn.shipped import SHIPPED, shipped_checkpoint
 from vidgn.training.own_data.rule import ChosenOptions, Facts, choose
 from vidgn.training.own_data.weights import HOW, describe_weights, find_weights
@@ -41,41 +42,43 @@ class _Look(NamedTuple):
     frames: NDArray[np.uint8]
 
 
-def choose_for_own_data(config: DictConfig, *, first: Path | None) -> None:
+def choose_for_own_data(config: RunConfig, *, first: Path | None) -> RunConfig:
     """Set the options that the user left open, by `vidgn.training.own_data.rule`, and print them.
 
-    What is chosen is written into `config.chosen`. A run that resumes from a checkpoint takes what that one chose.
+    What is chosen is in `chosen` of the result. A run that resumes from a checkpoint takes what that one chose.
 
     Args:
-        config: of the run; changed in place.
+        config: of the run.
         first: checkpoint that the run resumes from.
     """
     if config.choose not in ("auto", "off"):
         raise ValueError(f"choose ({config.choose}) must be auto or off.")
-    if config.choose == "off" or config.data.get("name") not in OWN or config.task.name != "video":
-        return
-    given = [name for name in _BY_HAND if is_given(name, typed_words())]
+    if config.choose == "off" or config.data.name not in OWN or config.task.name != "video":
+        return config
+    given = [name for name in _BY_HAND if is_given(name, config.overrides)]
     reasons: tuple[str, ...]
     if first is not None:
-        options, reasons = _of_checkpoint(first), ("as the checkpoint's run chose",)
+        recorded = parse_config(read_checkpoint(first).description.config)
+        options, reasons = recorded.get("chosen") or {}, ("as the checkpoint's run chose",)
     elif given:
         say(
             f"note: {given[0]} is given, so that start, net, recipe and clips are not chosen from the data: what is "
             f"left open has the defaults of configs/train.yaml; leave {' and '.join(given)} out for the choice"
         )
-        return
+        return config
     else:
         options, reasons = _choose(config)
-    options = {name: value for name, value in options.items() if not is_typed(name)}
+    options = {name: value for name, value in options.items() if not config.is_typed(name)}
     _agree(config, options)
     if not options:
-        return
-    set_options(config, options)
-    if options.get("init") in SHIPPED:
-        config.init = str(shipped_checkpoint(options["init"]))
+        return config
     shown = ", ".join(f"{name}={_shown(value)}" for name, value in options.items())
     lines = [f"chosen from the data and this machine ({shown}):", *(f"  {reason}" for reason in reasons)]
     say("\n".join([*lines, f"  {_CHANGE}"]))
+    complete = config.with_options(options)
+    if options.get("init") in SHIPPED:
+        return replace(complete, init=str(shipped_checkpoint(options["init"])))
+    return complete
 
 
 _CHANGE = "give any of these options to set it yourself, or choose=off for the defaults of configs/train.yaml"
@@ -87,35 +90,23 @@ def is_given(name: str, arguments: Iterable[str]) -> bool:
     >>> is_given("optim", ["optim.lr=0.1"]), is_given("model", ["data=folder"])
     (True, False)
     """
-    names = [word.partition("=")[0].lstrip("+~") for word in arguments]
+    names = [option_name(word) for word in arguments]
     return any(given == name or given.startswith(f"{name}.") for given in names)
 
 
-def set_options(config: DictConfig, options: dict[str, Any]) -> None:
-    """Set options by name; a group is replaced by the file of its value. They are recorded in `config.chosen`."""
-    for name, value in options.items():
-        if (CONFIGS / name).is_dir():
-            shared = OmegaConf.select(OmegaConf.load(CONFIGS / "train.yaml"), name) or {}  # beside the group's file
-            config[name] = OmegaConf.merge(shared, OmegaConf.load(CONFIGS / name / f"{value}.yaml"))
-        else:
-            OmegaConf.update(config, name, value)
-    config.chosen = OmegaConf.create(options)
-
-
-def _choose(config: DictConfig) -> ChosenOptions:
+def _choose(config: RunConfig) -> ChosenOptions:
     """Look at the data and the machine, and apply the rule."""
-    spec = data_spec({str(key): value for key, value in config.data.items()})
-    manifests = find_videos(spec)
+    manifests = find_videos(config.data)
     if manifests["train"].targets.kind != "one":
         return ChosenOptions({}, ())  # several labels of a video: the rule knows nothing of them
-    look = _look(manifests["train"], backend=spec.backend)
+    look = _look(manifests["train"], backend=config.data.backend)
     if look is None:
         return ChosenOptions({}, ())  # no video can be read; training says why
     init = find_weights()
     facts = Facts(
         num_train=len(manifests["train"]), num_test=len(manifests["test"]),
         num_classes=len(manifests["train"].classes), num_frames=look.num_frames, short_side=look.short_side,
-        num_threads=len(os.sched_getaffinity(0)), has_gpu=_has_gpu(str(config.trainer.accelerator)),
+        num_threads=len(os.sched_getaffinity(0)), has_gpu=_has_gpu(config.trainer.accelerator),
         weights=None if init is None else describe_weights(init, look.frames[::3]),
     )  # fmt: skip
     chosen = choose(facts)
@@ -124,11 +115,13 @@ def _choose(config: DictConfig) -> ChosenOptions:
     return chosen
 
 
-def _agree(config: DictConfig, options: dict[str, Any]) -> None:
+def _agree(config: RunConfig, options: dict[str, Any]) -> None:
     """Let a chosen span be a multiple of a given clip_len, or a chosen clip_len divide a given span."""
     if "span" in options and "clip_len" not in options:
+        assert config.clip_len is not None  # whoever gives one of the two gives a number
         options["span"] = max(config.clip_len, options["span"] // config.clip_len * config.clip_len)
     elif "clip_len" in options and "span" not in options:
+        assert config.span is not None
         options["clip_len"] = math.gcd(options["clip_len"], config.span)
 
 
@@ -160,13 +153,6 @@ def _square(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     top, left = (height - _FRAMES_SIDE) // 2, (width - _FRAMES_SIDE) // 2
     square: NDArray[np.uint8] = scaled[:, top : top + _FRAMES_SIDE, left : left + _FRAMES_SIDE].permute(1, 2, 0).numpy()
     return square
-
-
-def _of_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the options that the run of a checkpoint chose; nothing where it chose none."""
-    recorded = OmegaConf.create(read_checkpoint(path).description.config or "{}")
-    chosen = recorded.get("chosen") if isinstance(recorded, DictConfig) else None
-    return {str(key): value for key, value in chosen.items()} if chosen else {}
 
 
 def _shown(value: Any) -> str:

@@ -5,22 +5,25 @@ from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
 
 from vidgn.callbacks.checkpointing import BEST, Keep
 from vidgn.classifier import VideoClassifier
 from vidgn.console import say
 from vidgn.data.module import VideoDataModule
 from vidgn.runs.allocator import give_back_memory, keep_memory
+from vidgn.runs.config import RunConfig
 from vidgn.training.own_data.fit_head import STRENGTHS, HeadFit, fit_head
 from vidgn.whole_files import copy_whole
 
 FITTED = "fit_head: the classifier is fitted to descriptors of the frozen net; no steps are trained"
 RECORD = "fit_head.json"  # of the run folder
-_BESIDE = ("ema", "swa", "early_stop", "train_only", "precise_bn", "class_weights")  # mean nothing beside fit_head
+_BESIDE = (  # mean nothing beside fit_head
+    "ema", "swa", "early_stop", "train_only", "precise_bn", "class_weights", "freeze", "balanced", "mixup", "cutmix",
+    "videomix",
+)  # fmt: skip
 
 
-def check_fit_head(config: DictConfig, *, num_ranks: int, one_label: bool = True) -> None:
+def check_fit_head(config: RunConfig, *, num_ranks: int, one_label: bool = True) -> None:
     """Check what does not go with `fit_head`.
 
     Raises:
@@ -28,13 +31,11 @@ def check_fit_head(config: DictConfig, *, num_ranks: int, one_label: bool = True
     """
     if not one_label:
         raise ValueError("fit_head=true fits one class per video, but the videos have several labels; leave it out.")
-    others = [name for name in _BESIDE if config[name]]
-    others += [name for name in ("freeze", "balanced", "mixup", "cutmix", "videomix") if config[name]]
-    if config.distill.ckpt is not None:
-        others.append("distill")
+    options = {**config.plain(), "distill": config.distill.ckpt}
+    others = [name for name in (*_BESIDE, "distill") if options[name]]
     if others:
         raise ValueError(
-            f"fit_head=true trains no steps, so that {others[0]}={config[others[0]]} has no effect; leave one of them "
+            f"fit_head=true trains no steps, so that {others[0]}={options[others[0]]} has no effect; leave one of them "
             "out."
         )
     if num_ranks > 1:

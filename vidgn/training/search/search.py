@@ -13,6 +13,7 @@ from vidgn.callbacks.early_stop import Monitor, monitor
 from vidgn.callbacks.nonfinite import NonFiniteError
 from vidgn.callbacks.pruning import Pruning
 from vidgn.runs.command_line import check_complete, check_words
+from vidgn.runs.config import RunConfig
 from vidgn.runs.session import run_here
 from vidgn.training.search.space import as_override, corner_trials, split_space
 from vidgn.training.train import run_training
@@ -174,7 +175,7 @@ def run_trial(study: "Study", job: SearchJob) -> None:
     words = [*job.fixed, *chosen, f"hydra.run.dir={job.folder / _folder_name(trial)}"]
     print(f"trial {trial.number}: {' '.join(chosen)}", flush=True)
     try:
-        run_here("train", words, lambda config: run_training(config, extra=(watch,)))
+        run_here("train", words, lambda composed: run_training(RunConfig.read(composed), extra=(watch,)))
     except NonFiniteError as err:
         print(f"trial {trial.number} diverged: {err}", flush=True)
         trial.set_user_attr("diverged", True)
