@@ -240,8 +240,8 @@ class RunConfig(JobConfig):
     norm: NormSpec
     trainer: TrainerSpec
     logger: LoggerSpec
-    data: DataSpec
     task: TaskSpec
+    data: DataSpec
     data_options: tuple[str, ...]
 
     @classmethod
@@ -342,14 +342,14 @@ class EvalConfig(JobConfig):
     strict: bool
     epochs: int
     seed: int
+    quantize: Literal["int8"] | None
     fuse: bool | Literal["auto"]
     compile: bool
     cuda_graphs: bool
-    quantize: Literal["int8"] | None
     keep_memory: bool | Literal["auto"]
-    data: DataSpec | None
     trainer: TrainerSpec
     logger: LoggerSpec
+    data: DataSpec | None
     data_changes: Mapping[str, Any]
 
     @classmethod
