@@ -1,7 +1,8 @@
 """Batch norm, group norm, and both with standardized kernels from random weights at 8, 4, 2 and 1 clips per step.
 
     python -m experiments.small_batches             # runs what has no result yet; stop it at any time
-    python -m experiments.small_batches --table     # what there is so far
+    python -m experiments.small_batches --table     # what there is so far, as Markdown
+    python -m experiments.small_batches --picture FILE.png
 
 Chosen before the comparison: equal epochs; the rate at 64 clips follows the linear rule and is tuned for each method on
 videos and seeds of its own (seed 100, 8 clips, the same rates for all, least validation error, then the lower rate);
@@ -18,12 +19,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from experiments.clips import ClipForm, clip_loader, cut_test_clips
 from experiments.curves import Curves
 from experiments.grid import write_json
 from experiments.run import CROP, make_trainer, score_videos
 from experiments.ship import processor
+from experiments.stats import interval, paired
 from experiments.videos import VideoSpec, make_videos
 from vidgn.classifier import VideoClassifier
 from vidgn.data.synthetic.motions import CLASSES
@@ -92,7 +96,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print the results so far")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the results so far")
     parsed = parser.parse_args()
+    if parsed.picture:
+        draw(read_accuracies(parsed.results, SETUP), parsed.picture)
+        return
     if parsed.table:
         print(table(parsed.results, SETUP))
         return
@@ -188,24 +196,71 @@ def plain(setup: Setup) -> dict[str, Any]:
     return values
 
 
-def table(folder: Path, setup: Setup) -> str:
-    """Return video top-1 as Markdown: mean and standard deviation over the seeds that there are, and their number."""
-    found: dict[tuple[str, int], list[float]] = {}
+Accuracies = Mapping[tuple[str, int], Mapping[int, float]]  # by (method, clips per step), then by seed
+
+
+def read_accuracies(folder: Path, setup: Setup) -> Accuracies:
+    """Read video top-1 in percent of the compared runs that there are."""
+    accuracies: dict[tuple[str, int], dict[int, float]] = {}
     for path in sorted(folder.glob("*.json")):
         numbers = json.loads(path.read_text("utf-8"))
         if numbers["seed"] in setup.seeds:
-            found.setdefault((numbers["method"], numbers["batch"]), []).append(numbers["video_top1"])
-    lines = ["| method | " + " | ".join(f"{batch}" for batch in BATCHES) + " |", "|---" * (len(BATCHES) + 1) + "|"]
+            accuracies.setdefault((numbers["method"], numbers["batch"]), {})[numbers["seed"]] = numbers["video_top1"]
+    return accuracies
+
+
+def table(folder: Path, setup: Setup) -> str:
+    """Return video top-1 as Markdown: mean, 95 % interval and number of seeds; then the differences to batch norm."""
+    accuracies = read_accuracies(folder, setup)
+    heads = " | ".join(f"{batch}" for batch in BATCHES)
+    lines = [f"| clips per step | {heads} |", "|---" * (len(BATCHES) + 1) + "|"]
     for method in METHODS:
-        lines.append(f"| {method.name} | " + " | ".join(_cell(found.get((method.name, b), [])) for b in BATCHES) + " |")
+        cells = (_cell(accuracies.get((method.name, batch), {})) for batch in BATCHES)
+        lines.append(f"| {method.name} | " + " | ".join(cells) + " |")
+    for method in METHODS[1:]:
+        pairs = ((accuracies.get((name, batch), {}) for name in (method.name, "bn")) for batch in BATCHES)
+        lines.append(f"| {method.name} minus bn | " + " | ".join(_difference(*pair) for pair in pairs) + " |")
     return "\n".join(lines)
 
 
-def _cell(values: list[float]) -> str:
-    if not values:
+def _cell(seeds: Mapping[int, float]) -> str:
+    if not seeds:
         return "-"
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread} ({len(values)})"
+    mean, half, count = interval(list(seeds.values()))
+    return f"{mean:.1f} ± {half:.1f} ({count})" if count > 1 else f"{mean:.1f} (1)"
+
+
+def _difference(one: Mapping[int, float], other: Mapping[int, float]) -> str:
+    seeds = sorted(set(one) & set(other))
+    if len(seeds) < 2:
+        return "-"
+    change = paired([one[seed] for seed in seeds], [other[seed] for seed in seeds])
+    return f"{change.mean:+.1f} ± {change.half:.1f}"
+
+
+def draw(accuracies: Accuracies, path: Path) -> None:
+    """Draw video top-1 over the clips per step, a line per method with its 95 % intervals."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axis = figure.subplots()
+    for method in METHODS:
+        points = [(batch, interval(list(accuracies[method.name, batch].values()))) for batch in BATCHES
+                  if (method.name, batch) in accuracies]  # fmt: skip
+        means, halves = [point.mean for _, point in points], [point.half for _, point in points]
+        axis.errorbar([batch for batch, _ in points], means, halves, marker="o", capsize=3, label=_LABELS[method.name])
+    axis.set(xlabel="clips per step", ylabel="video top-1 in percent", ylim=(0, 100))
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_figure(path, dpi=110)
+
+
+_LABELS = {
+    "bn": "batch norm", "gn": "group norm", "gn_ws": "group norm, standardized kernels",
+    "bcn_ws": "batch-channel norm, standardized kernels",
+}  # fmt: skip
 
 
 if __name__ == "__main__":

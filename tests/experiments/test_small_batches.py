@@ -6,7 +6,20 @@ from dataclasses import replace
 import pytest
 
 from experiments.grid import write_json
-from experiments.small_batches import METHODS, SETUP, Run, compared_runs, do, plain, table, tuned_rates, tuning_runs
+from experiments.small_batches import (
+    METHODS,
+    RESULTS,
+    SETUP,
+    Run,
+    compared_runs,
+    do,
+    draw,
+    plain,
+    read_accuracies,
+    table,
+    tuned_rates,
+    tuning_runs,
+)
 
 THREE_RATES = replace(SETUP, rates=(0.12, 0.24, 0.48))
 
@@ -35,16 +48,25 @@ def test_the_rate_with_the_least_error_is_compared_and_of_equal_ones_the_lower(t
     assert all(run.rate == rates[run.method.name] for run in runs)
 
 
-def test_the_table_has_mean_deviation_and_number_of_seeds(tmp_path):
-    for seed, value in enumerate((60.0, 64.0)):
-        write(Run(METHODS[0], 8, seed, 0.1), tmp_path, video_top1=value)
+def test_the_table_has_mean_interval_and_number_of_seeds_and_compares_equal_seeds(tmp_path):
+    for seed, (bn, standardized) in enumerate(((60.0, 70.0), (64.0, 76.0))):
+        write(Run(METHODS[0], 8, seed, 0.1), tmp_path, video_top1=bn)
+        write(Run(METHODS[2], 8, seed, 0.1), tmp_path, video_top1=standardized)
     write(Run(METHODS[2], 1, 0, 0.1), tmp_path, video_top1=70.0)
     write(Run(METHODS[2], 1, 100, 0.1), tmp_path, video_top1=99.0)  # tuning is not shown
-    assert table(tmp_path, SETUP).splitlines()[2:5] == [
-        "| bn | 62.0 ± 2.8 (2) | - | - | - |",
+    lines = table(tmp_path, SETUP).splitlines()
+    assert lines[2:5] == [
+        "| bn | 62.0 ± 25.4 (2) | - | - | - |",
         "| gn | - | - | - | - |",
-        "| gn_ws | - | - | - | 70.0 (1) |",
+        "| gn_ws | 73.0 ± 38.1 (2) | - | - | 70.0 (1) |",
     ]
+    assert lines[7] == "| gn_ws minus bn | +11.0 ± 12.7 | - | - | - |"
+    draw(read_accuracies(tmp_path, SETUP), tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_shows_the_table_of_the_results():
+    assert table(RESULTS, SETUP) in (RESULTS.parents[1] / "README.md").read_text("utf-8")
 
 
 def test_results_of_another_setup_are_refused(tmp_path):
