@@ -211,7 +211,11 @@ def test_a_validation_may_have_several_clips_of_each_video(manifests):
     assert next(iter(several.train_dataloader())).clips.shape[1] == 1
 
 
-@pytest.mark.parametrize("count", [0, 5])
-def test_clips_of_a_validation_are_at_most_a_batch(manifests, count):
-    with pytest.raises(ValueError, match=rf"val_clips \({count}\) must be from 1 to batch \(4\)"):
-        module(manifests, val_clips=count)
+def test_a_validation_may_have_more_clips_of_a_video_than_a_batch(manifests):
+    batches = list(module(manifests, val_clips=5).val_dataloader())
+    assert [batch.clips.shape[:2] for batch in batches] == [(1, 5)] * 12
+
+
+def test_a_validation_has_at_least_one_clip_of_each_video(manifests):
+    with pytest.raises(ValueError, match=r"val_clips \(0\) must be at least 1 clip per video"):
+        module(manifests, val_clips=0)

@@ -71,7 +71,7 @@ def test_a_share_of_validation_may_be_smaller(ranks, cache, one, tmp_path):
     root = tmp_path / "videos"
     shutil.copytree(prepare_motions(cache, spec=MotionsSpec(train=2, val=1, test=1)), root)
     shutil.copy(next((root / "val" / "zoom_in").iterdir()), root / "val" / "zoom_in" / "more.mp4")
-    words = ("data=folder", f"data.root={root}", "trainer.limit_train_batches=1")
+    words = ("data=folder", f"data.root={root}", "trainer.limit_train_batches=1", "val_clips=1")
     single = ranks(1, tmp_path / "one", *words, "batch=8")
     double = ranks(2, tmp_path / "two", *words, "batch=4")
     assert single.statuses + double.statuses == [0, 0, 0], (single.says, double.says)

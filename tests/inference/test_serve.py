@@ -79,7 +79,7 @@ def test_an_upload_is_answered_with_the_numbers_of_predict(address, video, train
     ("path", "body", "headers", "status", "said"),
     [
         ("/predict", b"\xff\xd8\xff", {"Content_Type": "image/jpeg"}, 415, "image/jpeg is not a video"),
-        ("/predict", b"\xff\xd8\xff" + b"\0" * 99, {"Content_Type": "video/mp4"}, 422, "not a video"),
+        ("/predict", b"\xff\xd8\xff" + b"\0" * 99, {"Content_Type": "video/mp4"}, 422, "not read as a video"),
         ("/predict", b"", {"Content_Type": "video/mp4"}, 411, "the upload is empty"),
         ("/predict", b"x" * 1_000_001, {"Content_Type": "video/mp4"}, 413, "the limit is 1 MB"),
         ("/../etc/passwd", b"x", {"Content_Type": "video/mp4"}, 404, "uploads go to /predict"),

@@ -15,23 +15,21 @@ from vidgn.training.small_validation import choose_val_clips, validation_clips
 
 
 @pytest.mark.parametrize(
-    ("num_videos", "batch", "clips"),
+    ("num_videos", "clips"),
     [
-        (1, 8, 5),  # never more than 5
-        (10, 8, 5),
-        (11, 8, 5),  # 4 clips would be 44
-        (13, 8, 4),
-        (25, 8, 2),
-        (26, 8, 2),
-        (49, 8, 2),
-        (50, 8, 1),
-        (240, 8, 1),
-        (10, 3, 3),  # a batch counts clips
-        (10, 1, 1),
+        (1, 5),  # never more than 5
+        (10, 5),
+        (11, 5),  # 4 clips would be 44
+        (13, 4),
+        (25, 2),
+        (26, 2),
+        (49, 2),
+        (50, 1),
+        (240, 1),
     ],
 )
-def test_as_many_clips_as_make_fifty(num_videos, batch, clips):
-    assert validation_clips(num_videos, batch=batch) == clips
+def test_as_many_clips_as_make_fifty(num_videos, clips):
+    assert validation_clips(num_videos) == clips
 
 
 class Videos:
@@ -58,14 +56,14 @@ def chosen(capsys, *, count=10, kind="one", **options):
 def test_the_choice_is_printed_with_its_rule_and_its_way_out(capsys):
     assert chosen(capsys, count=20) == (
         3,
-        "note: 20 validation videos are few: 3 clips of each are validated, the fewest that make 50 clips, at most 5 "
-        "and batch; val_clips=1 validates one\n",
+        "note: 20 validation videos are few: 3 clips of each are validated, the fewest that make 50 clips, at most 5; "
+        "val_clips=1 validates one\n",
     )
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"count": 50}, {"kind": "many"}, {"task": TaskSpec("image")}, {"fit_head": True}, {"batch": 1}, {"val_clips": 1}],
+    [{"count": 50}, {"kind": "many"}, {"task": TaskSpec("image")}, {"fit_head": True}, {"val_clips": 1}],
 )
 def test_one_clip_without_a_line_where_there_is_no_choice(capsys, options):
     assert chosen(capsys, **options) == (1, "")
@@ -89,16 +87,16 @@ def test_a_run_on_few_videos_keeps_its_number_when_it_is_resumed(run, tiny, tmp_
     words = [*tiny, "val_clips=null", "batch=4", "test=false", f"hydra.run.dir={tmp_path}"]
     first = run("train", *words)
     assert first.status == 0, first.err
-    assert "note: 12 validation videos are few: 4 clips of each are validated" in first.out
-    assert OmegaConf.load(tmp_path / "config.yaml").val_clips == 4
-    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").description.job["training"]["val_clips"] == 4
+    assert "note: 12 validation videos are few: 5 clips of each are validated" in first.out
+    assert OmegaConf.load(tmp_path / "config.yaml").val_clips == 5
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").description.job["training"]["val_clips"] == 5
     longer = run("train", *words, "epochs=2")
     assert longer.status == 0, longer.err
     with (tmp_path / "metrics.csv").open() as file:
         assert sum(bool(row["val/loss"]) for row in csv.DictReader(file)) == 2
     other = run("train", *words, "epochs=2", "val_clips=2")
     assert other.status == 2
-    assert "belongs to another job: val_clips 4 -> 2" in other.err
+    assert "belongs to another job: val_clips 5 -> 2" in other.err
 
 
 def test_a_run_that_began_with_one_clip_keeps_one(run, tiny, tmp_path):

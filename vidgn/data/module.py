@@ -89,8 +89,8 @@ class VideoDataModule(L.LightningDataModule):
             raise ValueError(
                 f"data.clips_per_video ({spec.clips_per_video}) must divide batch ({batch}), which counts clips."
             )
-        if not 1 <= val_clips <= batch:
-            raise ValueError(f"val_clips ({val_clips}) must be from 1 to batch ({batch}), which counts clips.")
+        if val_clips < 1:
+            raise ValueError(f"val_clips ({val_clips}) must be at least 1 clip per video.")
         self.manifests = dict(manifests)
         self.spec = spec
         self.clip = clip
@@ -246,7 +246,7 @@ class VideoDataModule(L.LightningDataModule):
         rank, world_size = self._rank()
         sampler = EpochSampler(
             len(dataset),
-            batch=self.batch // num_clips,
+            batch=max(1, self.batch // num_clips),
             seed=self.seed,
             shuffle=stream == "train",
             rank=rank,

@@ -14,15 +14,13 @@ FEW_VIDEOS = 50  # of the validation, below which one video changes the error by
 MOST_CLIPS = 5  # of a video: random clips of one video resemble each other, so that more hardly add anything
 
 
-def validation_clips(num_videos: int, *, batch: int) -> int:
-    """Return the fewest clips per video with which 50 clips are validated, at most 5 and at most a batch.
+def validation_clips(num_videos: int) -> int:
+    """Return the fewest clips per video with which 50 clips are validated, at most 5, whatever the batch and the ranks.
 
-    >>> [validation_clips(num_videos, batch=8) for num_videos in (4, 10, 20, 49, 50, 5000)]
+    >>> [validation_clips(num_videos) for num_videos in (4, 10, 20, 49, 50, 5000)]
     [5, 5, 3, 2, 1, 1]
-    >>> validation_clips(10, batch=2)
-    2
     """
-    return max(1, min(MOST_CLIPS, batch, -(-FEW_VIDEOS // max(1, num_videos))))
+    return max(1, min(MOST_CLIPS, -(-FEW_VIDEOS // max(1, num_videos))))
 
 
 def choose_val_clips(config: RunConfig, videos: Manifest, *, first: Path | None) -> RunConfig:
@@ -48,11 +46,11 @@ def choose_val_clips(config: RunConfig, videos: Manifest, *, first: Path | None)
         training = (read_checkpoint(first).description.job or {}).get("training", {})
         num_clips = training.get("val_clips", 1)
     elif is_one_label and config.task.name != "image" and not config.fit_head:
-        num_clips = validation_clips(len(videos), batch=config.batch)
+        num_clips = validation_clips(len(videos))
         if num_clips > 1:
             say(
                 f"note: {len(videos)} validation videos are few: {num_clips} clips of each are validated, the "
-                f"fewest that make {FEW_VIDEOS} clips, at most {MOST_CLIPS} and batch; val_clips=1 validates one"
+                f"fewest that make {FEW_VIDEOS} clips, at most {MOST_CLIPS}; val_clips=1 validates one"
             )
     return replace(config, val_clips=num_clips)
 

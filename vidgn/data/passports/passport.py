@@ -82,7 +82,7 @@ def read_passport(path: str | Path) -> list[VideoFacts]:
     wrong = next((set(record) ^ set(VideoFacts._fields) for record in records if set(record) != _COLUMNS), None)
     if wrong:
         raise ValueError(
-            f"{file} is not a vidgn passport (columns {', '.join(sorted(wrong))}); make one with vidgn scan"
+            f"{file} is not a vidgn passport (columns {', '.join(sorted(map(str, wrong)))}); make one with vidgn scan"
         )
     try:
         return [_checked(record) for record in records]
