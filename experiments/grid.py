@@ -59,6 +59,20 @@ def grid_options(
     return parser.parse_args(arguments)
 
 
+def results_parser(doc: str | None, results: Path) -> argparse.ArgumentParser:
+    """Return the options of a comparison that can show what it has: `--results`, `--table` and `--picture`.
+
+    Args:
+        doc: docstring of the program, whose first line describes it.
+        results: default folder of the numbers.
+    """
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    parser.add_argument("--results", type=Path, default=results, help="folder of the runs' numbers")
+    parser.add_argument("--table", action="store_true", help="print the results so far")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the results so far")
+    return parser
+
+
 def default_cache() -> Path:
     """Return where videos, pictures and starting weights are kept."""
     return Path(os.environ.get("VIDGN_CACHE", Path.home() / ".cache" / "vidgn")) / "experiments"

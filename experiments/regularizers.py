@@ -11,7 +11,6 @@ error is that of the final weights on the training videos without augmentation; 
 videos, whose error is the result. Seeds 0 to 2, each with training videos of its own. One JSON file per run.
 """
 
-import argparse
 import json
 import statistics
 import time
@@ -28,7 +27,7 @@ from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
 from experiments.clips import ClipForm, MemoryClips
-from experiments.grid import write_json
+from experiments.grid import results_parser, write_json
 from experiments.run import CROP, make_trainer
 from experiments.ship import processor
 from experiments.small_batches import METHODS, Method
@@ -117,11 +116,8 @@ class Run(NamedTuple):
 
 def main() -> None:
     """Run what has no result yet, or show what there is."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser = results_parser(__doc__, RESULTS)
     parser.add_argument("--rates", nargs="+", default=[], metavar="METHOD=RATE", help="of bn, gn and gn_ws")
-    parser.add_argument("--table", action="store_true", help="print the results so far")
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the results so far")
     parsed = parser.parse_args()
     if parsed.picture:
         draw(read_all(parsed.results), parsed.picture)

@@ -9,7 +9,6 @@ videos and seeds of its own (seed 100, 8 clips, the same rates for all, least va
 then seeds 0 to 4, each with training videos of its own, tested on the same videos. One JSON file per run.
 """
 
-import argparse
 import json
 import statistics
 import time
@@ -24,7 +23,7 @@ from matplotlib.figure import Figure
 
 from experiments.clips import ClipForm, clip_loader, cut_test_clips
 from experiments.curves import Curves
-from experiments.grid import write_json
+from experiments.grid import results_parser, write_json
 from experiments.run import CROP, make_trainer, score_videos
 from experiments.ship import processor
 from experiments.stats import interval, paired
@@ -93,11 +92,7 @@ class Run(NamedTuple):
 
 def main() -> None:
     """Run what has no result yet, or print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--table", action="store_true", help="print the results so far")
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw the results so far")
-    parsed = parser.parse_args()
+    parsed = results_parser(__doc__, RESULTS).parse_args()
     if parsed.picture:
         draw(read_accuracies(parsed.results, SETUP), parsed.picture)
         return

@@ -243,7 +243,7 @@ class VideoClassifier(L.LightningModule):
         checkpoint["train_counts"] = self._all_counts().tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting the training error; the first rank counts for all."""
+        """Continue counting the training error; the first rank counts for all."""
         if self._trainer is not None and self.global_rank == 0:
             self._counts = torch.tensor(checkpoint.get("train_counts", [0, 0]))  # int64, float32 of mixed clips
 

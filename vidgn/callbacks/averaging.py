@@ -101,7 +101,7 @@ class WeightAverage(L.Callback):
         }  # fmt: skip
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on with the average of the checkpoint."""
+        """Continue with the average of the checkpoint."""
         saved = checkpoint.get(AVERAGED)
         if saved is not None and trainer.state.fn == TrainerFn.FITTING:
             self._average = _copy(saved["tensors"]) or None

@@ -154,7 +154,7 @@ class Keep(L.Callback):
         return {"best": self.best, "best_loss": self.best_loss, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the smallest error if the checkpoint that had it is here; else the next validation is the best."""
+        """Keep the smallest error if the checkpoint that had it is here; else the next validation is the best."""
         kept = (self.folder / BEST).exists()
         self.best = state_dict["best"] if kept else None
         self.best_loss = state_dict.get("best_loss") if kept else None

@@ -85,5 +85,5 @@ class EarlyStop(L.Callback):
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue counting."""
         self.best, self.waited = state_dict["best"], state_dict["waited"]

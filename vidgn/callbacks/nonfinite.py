@@ -100,7 +100,7 @@ class NonFiniteGuard(L.Callback):
         return {"skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue counting."""
         self.skipped = state_dict["skipped"]
 
     def _answer(

@@ -74,7 +74,7 @@ class PreciseBN(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Go on with the running averages; remember which modules train: a run may keep norms in evaluation."""
+        """Continue with the running averages; remember which modules train: a run may keep norms in evaluation."""
         self._modes = {name: module.training for name, module in pl_module.named_modules()}
         if self._averages is not None:
             _write(pl_module, self._averages)
@@ -101,7 +101,7 @@ class PreciseBN(L.Callback):
             checkpoint[KEY] = {name: value.clone() for name, value in averages.items()}
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on with the running averages that training had."""
+        """Continue with the running averages that training had."""
         if trainer.state.fn == TrainerFn.FITTING and KEY in checkpoint:
             _write(pl_module, checkpoint[KEY])
 

@@ -313,8 +313,7 @@ class RunConfig(JobConfig):
     @property
     def speed(self) -> SpeedSpec:
         """How the net is computed."""
-        given = {name: getattr(self, name) for name in ("fuse", "compile", "cuda_graphs", "memory", "keep_memory")}
-        return check_speed(SpeedSpec(**given, half=self.trainer.is_half))
+        return _speed_of(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,8 +374,12 @@ class EvalConfig(JobConfig):
     @property
     def speed(self) -> SpeedSpec:
         """How the net is computed."""
-        given = {name: getattr(self, name) for name in ("fuse", "compile", "cuda_graphs", "quantize", "keep_memory")}
-        return check_speed(SpeedSpec(**given, half=self.trainer.is_half))
+        return _speed_of(self)
+
+
+def _speed_of(config: RunConfig | EvalConfig) -> SpeedSpec:
+    given = {name: getattr(config, name) for name in SpeedSpec._fields if hasattr(config, name)}
+    return check_speed(SpeedSpec(**given, half=config.trainer.is_half))
 
 
 def read_record(kind: type[Record], values: Mapping[str, Any], *, group: str = "") -> Record:

@@ -1,7 +1,7 @@
-"""The words that decide how fast a run computes, and nothing else: fuse, compile, cuda_graphs, memory, quantize ...
+"""The options that decide how fast a run computes, and nothing else: fuse, compile, cuda_graphs, memory, quantize ...
 
 Results, parameters, their names and checkpoints are those of the plain net, so a run may be resumed or tested with
-other words than it began with. The one that rounds more than bfloat16 does, quantize, is for tests alone.
+other options than it began with. The one that rounds more than bfloat16 does, quantize, is for tests alone.
 """
 
 import warnings
@@ -25,7 +25,7 @@ from vidgn.runs.allocator import give_back_memory, keep_memory
 
 
 class SpeedSpec(NamedTuple):
-    """The words, checked.
+    """These options, checked.
 
     Args:
         fuse: `auto` rewrites the net (`vidgn.models.fuse`) on a CUDA GPU where `vidgn doctor` found the Triton kernels

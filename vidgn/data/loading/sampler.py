@@ -138,7 +138,7 @@ class EpochSampler(Sampler[list[tuple[int, ...]]]):
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a place; another number of ranks or another batch keeps the order.
+        """Continue from a position; another number of ranks or another batch keeps the order.
 
         Raises:
             ValueError: The order would be another: other videos, seed or shuffling; or the place is beyond
