@@ -22,19 +22,19 @@ RESULT, PAGE = ROOT / "benchmarks" / "attacks.json", ROOT / "benchmarks" / "reli
 BEGIN, END = "<!-- attacks.json -->", "<!-- end of attacks.json -->"
 KINDS: dict[str, tuple[str, ...]] = {
     "checkpoints: descriptions, weights, counts": (
-        "tests/test_description.py", "tests/evaluation/test_restore.py", "tests/test_untrusted.py",
+        "tests/checkpoints/test_description.py", "tests/evaluation/test_restore.py", "tests/test_untrusted.py",
     ),
     "run folders": ("tests/report/test_strangers.py",),
     "tars, their indexes, passports": (
         "tests/data/manifests/test_hostile_shards.py", "tests/data/passports/test_hostile_passports.py",
     ),
-    "names of files and classes at every door": ("tests/test_escape.py",),
+    "names of files and classes at every door": ("tests/terminal/test_escape.py",),
     "clients of serve": ("tests/inference/network",),
     "addresses, redirects, slow servers": ("tests/inference/test_fetch.py",),
     "files that pose as videos": ("tests/data/faults/test_hostile.py",),
     "values, lists, folders, command lines": ("tests/test_bad_inputs.py",),
     "a drawn split: files added, removed, moved": ("tests/data/test_splits.py", "tests/runs/test_split.py"),
-    "files of the user's in the way": ("tests/test_run_folder.py", "tests/test_outputs.py"),
+    "files of the user's in the way": ("tests/files/test_run_folder.py", "tests/files/test_outputs.py"),
     "signals, stopped processes, unknown users, locales": (
         "tests/distributed/test_signals.py", "tests/data/faults/test_stopped_process.py",
         "tests/runs/test_foreign_environments.py", "tests/data/faults/test_pools.py",

@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from vidgn.checkpoint import read_state
-from vidgn.whole_files import clean_leftovers, last_name, rotate, sum_of, write_whole
+from vidgn.checkpoints.checkpoint import read_state
+from vidgn.files.whole_files import clean_leftovers, last_name, rotate, sum_of, write_whole
 
 
 def main() -> None:

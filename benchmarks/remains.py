@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from vidgn.checkpoint import read_state
+from vidgn.checkpoints.checkpoint import read_state
 
 OWN = ("vidgn", "curves")  # parts of a checkpoint that hold paths, words and versions, or sizes of files
 

@@ -71,7 +71,7 @@ def measure(video: Path, num_clips: int, clip_len: int, span: int) -> dict[str, 
     from vidgn.data.transforms import CropSpec
     from vidgn.data.video import open_video
     from vidgn.data.views import ViewDataset
-    from vidgn.scoring import ViewScorer
+    from vidgn.scores.scoring import ViewScorer
 
     data = ViewDataset(
         Manifest.from_rows([(video.name, 0)], root=video.absolute().parent, classes=["x", "y"]),

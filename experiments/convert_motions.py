@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 
 STEPS = 120  # of the distillation
 TRAINED = 720  # steps of the batch-norm net: 4 epochs of 180

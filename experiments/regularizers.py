@@ -41,9 +41,9 @@ from vidgn.data.clips import random_draws
 from vidgn.data.loading.sampler import EpochSampler
 from vidgn.data.synthetic.motions import CLASSES
 from vidgn.data.transforms import Normalize
-from vidgn.losses import ClipLoss, LossSpec
 from vidgn.models.drop_path import add_drop_path
 from vidgn.models.registry import build_net
+from vidgn.objective.losses import ClipLoss, LossSpec
 from vidgn.optim import OptimSpec
 from vidgn.runs.environment import versions
 from vidgn.training.drop_path import DropPathDraws

@@ -22,7 +22,7 @@ from vidgn.models.net import VideoNet
 from vidgn.models.registry import build_net
 from vidgn.norms.precise import statistics_layers
 from vidgn.optim import OptimSpec
-from vidgn.predictions import label_ranks
+from vidgn.scores.predictions import label_ranks
 
 CROP = 32  # pixels; the smallest side a net takes
 

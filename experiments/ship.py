@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 import vidgn
-from vidgn.checkpoint import Checkpoint, read_checkpoint
-from vidgn.description import KEY
-from vidgn.whole_files import write_whole
+from vidgn.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from vidgn.checkpoints.description import KEY
+from vidgn.files.whole_files import write_whole
 
 TARGET = Path(__file__).parents[1] / "vidgn" / "weights" / "motions.ckpt"
 MIN_TOP1 = 98.0  # percent of videos

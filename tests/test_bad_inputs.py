@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import torch
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.data.clips import ClipSpec
 from vidgn.data.loading.sampler import EpochSampler, ShardSampler
 from vidgn.data.manifests.classes import read_classes

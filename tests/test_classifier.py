@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from vidgn.checkpoints.description import Description
 from vidgn.classifier import VideoClassifier, step_seed
-from vidgn.description import Description
 from vidgn.optim import OptimSpec
-from vidgn.predictions import Prediction, merge_predictions
+from vidgn.scores.predictions import Prediction, merge_predictions
 
 
 class Constant(nn.Module):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import vidgn
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import KEY, Description
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
-from vidgn.description import KEY, Description
 from vidgn.models.registry import build_net
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -14,8 +14,8 @@ from vidgn.cli.main import main
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.evaluation.results import Result, write_result
 from vidgn.models.weights.sources import open_source
-from vidgn.predictions import Prediction
 from vidgn.report.read_run import read_run
+from vidgn.scores.predictions import Prediction
 
 
 class Evil:

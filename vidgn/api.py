@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from vidgn.files.shipped import SHIPPED, shipped_checkpoint
 from vidgn.models.net import VideoNet
 from vidgn.models.registry import MODELS, build_net
 from vidgn.norms import NORMS
-from vidgn.shipped import SHIPPED, shipped_checkpoint
 
 if TYPE_CHECKING:
     from vidgn.detection.results import PrecisionResult
@@ -84,7 +84,7 @@ def _shipped_options(name: str, *, norm: str, num_groups: int | None) -> dict[st
     Raises:
         ValueError: they are of another model or norm.
     """
-    from vidgn.checkpoint import read_checkpoint
+    from vidgn.checkpoints.checkpoint import read_checkpoint
 
     described = read_checkpoint(shipped_checkpoint("motions")).description
     wanted = {"name": name, "norm": norm, "num_groups": num_groups}

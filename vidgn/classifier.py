@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from vidgn.description import KEY, Description
-from vidgn.distillation import Teacher
-from vidgn.losses import ClipLoss, HeadsLoss, right_share
+from vidgn.checkpoints.description import KEY, Description
 from vidgn.norms import is_norm
 from vidgn.norms.weight_standardization import describe_kernels
+from vidgn.objective.distillation import Teacher
+from vidgn.objective.losses import ClipLoss, HeadsLoss, right_share
+from vidgn.objective.target_tensors import output_probabilities, plain_losses, right_clips
+from vidgn.objective.targets import ONE, Targets
+from vidgn.objective.validation import ValidationRows, gather_rows
 from vidgn.optim import OptimSpec, build_optimizer, clip_adaptively
-from vidgn.predictions import (
+from vidgn.scores.predictions import (
     Begun,
     Prediction,
     Ranks,
@@ -28,10 +31,7 @@ from vidgn.predictions import (
     mean_loss,
     merge_predictions,
 )
-from vidgn.scoring import Piece, ViewScorer
-from vidgn.target_tensors import output_probabilities, plain_losses, right_clips
-from vidgn.targets import ONE, Targets
-from vidgn.validation import ValidationRows, gather_rows
+from vidgn.scores.scoring import Piece, ViewScorer
 
 
 class TrainBatch(Protocol):
@@ -206,13 +206,13 @@ class VideoClassifier(L.LightningModule):
         self._scorer = self.scorer(self.num_views)
 
     def test_step(self, batch: TestBatch, batch_idx: int) -> None:
-        """Score every view of every video once and average the softmax over the views; see `vidgn.scoring`."""
+        """Score every view of every video once and average the softmax over the views; see `vidgn.scores.scoring`."""
         self._keep(self._scorer.add(batch.items))
 
     def on_test_epoch_end(self) -> None:
         """Score what is left, put the predictions into manifest order and log the accuracies.
 
-        Of several ranks see `vidgn.predictions.gather_predictions`.
+        Of several ranks see `vidgn.scores.predictions.gather_predictions`.
         """
         cut_short = self.trainer.fast_dev_run or self.trainer.limit_test_batches != 1.0  # type: ignore[attr-defined]
         with self.trainer.precision_plugin.test_step_context():

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vidgn.checkpoints.description import KEY
 from vidgn.data.clips import ClipSpec
-from vidgn.description import KEY
+from vidgn.files.temporary import temporary_folder
+from vidgn.files.whole_files import write_whole
 from vidgn.models.net import VideoNet
-from vidgn.temporary import temporary_folder
-from vidgn.whole_files import write_whole
 
 if TYPE_CHECKING:
     from vidgn.data.readers.types import Reader
@@ -187,7 +187,7 @@ def load(source: str | Path, *, device: str = "auto") -> LoadedModel:
         >>> model.predict("clip.mp4", top=1)  # doctest: +SKIP
         [ClassScore(name='right', score=0.98)]
     """
-    from vidgn.checkpoint import read_checkpoint
+    from vidgn.checkpoints.checkpoint import read_checkpoint
     from vidgn.inference.model import open_model
 
     if str(source).startswith("hub:"):

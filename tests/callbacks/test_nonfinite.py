@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from vidgn.callbacks.checkpointing import Keep
 from vidgn.callbacks.nonfinite import NonFiniteError, NonFiniteGuard, Seen
 from vidgn.callbacks.preemption import Stop
-from vidgn.checkpoint import read_state
+from vidgn.checkpoints.checkpoint import read_state
 from vidgn.data.batches import ClipBatch
 
 

@@ -7,13 +7,13 @@ import sys
 import pytest
 import torch
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import KEY, Description
 from vidgn.conversion import command as convert_command
 from vidgn.conversion.command import distill_command, run_convert
 from vidgn.conversion.weights import ConvertedWeights, convert_weights
 from vidgn.data.spec import DataSpec
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
-from vidgn.description import KEY, Description
 from vidgn.models.registry import build_net
 from vidgn.norms.calibrate import LayerFit
 from vidgn.runs.command_line import check_words

@@ -3,12 +3,12 @@ import torch
 from torch import nn
 
 import vidgn
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import KEY, Description
 from vidgn.conversion.clips import ClipFile
 from vidgn.conversion.weights import convert_weights
 from vidgn.data.spec import DataSpec
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
-from vidgn.description import KEY, Description
 from vidgn.evaluation.restore import restore
 from vidgn.models.registry import build_net
 

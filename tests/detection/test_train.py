@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import vidgn
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.detection.dispatch import OPTIONS, choose_options
 from vidgn.detection.network import DetectorSpec, build_detector
 from vidgn.detection.optim import DetectorOptim, build_detector_optimizer, detector_groups, detector_optim

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "train.py").is_file())
 SCRIPT = """

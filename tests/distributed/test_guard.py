@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vidgn.checkpoint import read_state
+from vidgn.checkpoints.checkpoint import read_state
 from vidgn.training.replay import replay
 
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from vidgn.checkpoint import read_state
+from vidgn.checkpoints.checkpoint import read_state
 from vidgn.data.synthetic.motions import MotionsSpec, prepare_motions
 
 ORDER = [12, 23, 19, 17, 18, 3, 4, 9, 2, 1, 5, 11, 20, 10, 0, 6, 21, 8, 7, 22, 14, 15, 16, 13]  # seed 0, epoch 0

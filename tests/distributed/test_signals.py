@@ -3,7 +3,7 @@
 import pytest
 
 from vidgn.callbacks.preemption import Stop
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 
 
 def scontrol(folder, *, status=0):

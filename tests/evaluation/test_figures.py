@@ -5,7 +5,7 @@ import pytest
 
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.evaluation.figures import class_table, figures
-from vidgn.predictions import Prediction
+from vidgn.scores.predictions import Prediction
 
 PREDICTIONS = [
     Prediction(0, 0, (0.75, 0.25, 0.0), None), Prediction(1, 0, (0.35, 0.65, 0.0), None),

@@ -12,8 +12,8 @@ import torch
 from vidgn.classifier import VideoClassifier
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.evaluation.interrupted import open_journal
-from vidgn.predictions import Prediction
 from vidgn.runs.speed import Speed, SpeedSpec
+from vidgn.scores.predictions import Prediction
 
 
 def journal(folder, *, precision="32-true", backend="pyav", classes=("a", "b"), model="i3d", weights=b"1", device="cpu",

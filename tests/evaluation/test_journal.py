@@ -5,7 +5,7 @@ from array import array
 import pytest
 
 from vidgn.evaluation.journal import Journal
-from vidgn.predictions import Begun, Prediction
+from vidgn.scores.predictions import Begun, Prediction
 
 GOOD = Prediction(3, 1, array("d", [0.1, 1 / 3]), None, 10, 9, 10)
 KEY = {"clips": 10}

@@ -6,7 +6,7 @@ import pytest
 
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.evaluation.reachable import IN_A_ROW, DataVanished, ReachableRoot
-from vidgn.predictions import Prediction
+from vidgn.scores.predictions import Prediction
 
 
 def manifest_of(folder, count, *, missing=()):

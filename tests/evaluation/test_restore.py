@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import Description, TestViews
 from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import write_video
-from vidgn.description import Description, TestViews
 from vidgn.evaluation.restore import restore
 from vidgn.models.registry import build_net
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from vidgn.checkpoints.description import Description
 from vidgn.data.manifests.shards import read_shards
 from vidgn.data.passports.passport import VideoFacts, read_passport
-from vidgn.description import Description
 from vidgn.report.read_run import read_run
 
 from .test_readers import fuzz

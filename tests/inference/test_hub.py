@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vidgn.checkpoint import read_checkpoint
-from vidgn.description import Description
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import Description
 from vidgn.inference.hub import find_metrics
 from vidgn.inference.model import find_checkpoint
 from vidgn.inference.model_card import model_card

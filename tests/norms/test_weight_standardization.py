@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
-from vidgn.description import Description
+from vidgn.checkpoints.description import Description
 from vidgn.models.fuse.fold import fold_batch_norms
 from vidgn.models.fuse.rewrite import fuse
 from vidgn.models.registry import MODELS, build_model

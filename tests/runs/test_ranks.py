@@ -13,7 +13,7 @@ from vidgn.data.batches import VideoViews
 from vidgn.data.loading.sampler import ShardSampler
 from vidgn.data.views import ViewDataset
 from vidgn.evaluation.journal import Journal
-from vidgn.predictions import Begun, Prediction
+from vidgn.scores.predictions import Begun, Prediction
 
 ROOT = Path(__file__).parents[2]
 

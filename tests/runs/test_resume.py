@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.evaluation.journal import Journal
-from vidgn.predictions import Prediction
-from vidgn.run_folder import claim_run_folder
+from vidgn.files.run_folder import claim_run_folder
 from vidgn.runs.loggers import Events, History
 from vidgn.runs.resume import check_same_job, find_start, fingerprint, init_content, own_folder
+from vidgn.scores.predictions import Prediction
 from vidgn.training.replay import replay
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import Description
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
-from vidgn.description import Description
 from vidgn.runs.split import described_split
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "train.py").is_file())

@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 
 WORDS = ("epochs=2", "batch=8", "trainer.log_every_n_steps=1", "save_every_steps=1", "ema=0.8", "optim.lr=2")
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from vidgn.checkpoints.description import KEY, Description
 from vidgn.data.spec import DataSpec
-from vidgn.description import KEY, Description
-from vidgn.distillation import DistillSpec
 from vidgn.models.registry import build_net
+from vidgn.objective.distillation import DistillSpec
 from vidgn.runs.command_line import full_names
 from vidgn.runs.config import RunConfig
 from vidgn.runs.resume import TRAINING

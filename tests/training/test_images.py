@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vidgn.description import Description
+from vidgn.checkpoints.description import Description
 from vidgn.runs.command_line import default_words
 from vidgn.runs.defaults import check_task, shape_from
 

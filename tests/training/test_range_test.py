@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from vidgn.data.batches import ClipBatch
-from vidgn.losses import ClipLoss
 from vidgn.models.net import VideoNet
+from vidgn.objective.losses import ClipLoss
 from vidgn.optim import OptimSpec
 from vidgn.training import range_test as module
 from vidgn.training.range_test import STEPS, Point, Trial, choose_rate, range_test, rates_of, write_curve

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from vidgn.checkpoint import read_state
+from vidgn.checkpoints.checkpoint import read_state
 from vidgn.cli.main import main
-from vidgn.losses import ClipLoss, HeadsLoss, LossSpec
+from vidgn.objective.losses import ClipLoss, HeadsLoss, LossSpec
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.runs.config import RunConfig, TaskSpec
 from vidgn.runs.session import compose_options
 from vidgn.training.small_validation import choose_val_clips, validation_clips

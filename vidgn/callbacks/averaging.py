@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from vidgn.checkpoint import AVERAGED
+from vidgn.checkpoints.checkpoint import AVERAGED
 
 _PREFIX = "net."  # of the net's tensors in a checkpoint
 

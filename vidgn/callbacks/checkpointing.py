@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from vidgn.callbacks.early_stop import MONITORS, Monitor
 from vidgn.callbacks.resume_point import Place, rescale, settle
-from vidgn.checkpoint import read_state
-from vidgn.whole_files import SUM, copy_whole, last_name, rotate, write_whole
+from vidgn.checkpoints.checkpoint import read_state
+from vidgn.files.whole_files import SUM, copy_whole, last_name, rotate, write_whole
 
 BEST = "best.ckpt"  # by default: smallest validation error
 CURVES = "curves"  # of a checkpoint: how much of each logger's belongs to it

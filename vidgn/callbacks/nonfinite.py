@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from vidgn.description import KEY, Description
-from vidgn.escape import printable
-from vidgn.whole_files import write_whole
+from vidgn.checkpoints.description import KEY, Description
+from vidgn.files.whole_files import write_whole
+from vidgn.terminal.escape import printable
 
 
 class NonFiniteError(ArithmeticError):

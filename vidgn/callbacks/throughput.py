@@ -22,8 +22,8 @@ from rich import get_console
 from rich.progress import ProgressColumn
 
 from vidgn.callbacks.process_memory import descendants, proportional_bytes
-from vidgn.escape import printable
 from vidgn.lightning_internals import EpochTitleBar
+from vidgn.terminal.escape import printable
 
 DATA_BOUND = 10.0  # percent of the time
 COLUMNS = (

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import typer
 
 from vidgn.cli import data, jobs, kinetics, models, training, videos
-from vidgn.escape import escaped
-from vidgn.terminal import take_utf8_names
+from vidgn.terminal.escape import escaped
+from vidgn.terminal.streams import take_utf8_names
 
 USAGE_ERROR = 2  # exit status
 app = typer.Typer(

@@ -5,7 +5,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from vidgn.escape import escaped
+from vidgn.terminal.escape import escaped
 
 Videos = Annotated[
     list[str] | None,

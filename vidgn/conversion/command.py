@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.conversion.weights import ConvertedWeights, convert_weights
+from vidgn.files.whole_files import copy_whole
 from vidgn.inference.model import find_checkpoint
 from vidgn.models.registry import MODELS
 from vidgn.runs.command_line import check_words
 from vidgn.runs.config import RunConfig
 from vidgn.runs.defaults import fill_clip
 from vidgn.runs.session import compose_options
-from vidgn.whole_files import copy_whole
 
 _PUBLISHED = ("network", "classes")
 _CLIP = ("clip_len", "span", "crop")

@@ -13,27 +13,27 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
-from vidgn.checkpoint import Checkpoint
-from vidgn.console import say
+from vidgn.checkpoints.checkpoint import Checkpoint
+from vidgn.checkpoints.description import KEY, Description
 from vidgn.conversion.clips import ClipFile, Sizes, read_clips, top1
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.spec import DataSpec, Split
 from vidgn.data.transforms import CropSpec, Normalize
-from vidgn.description import KEY, Description
 from vidgn.evaluation.published import open_checkpoint
 from vidgn.evaluation.restore import restore
+from vidgn.files.outputs import check_outputs
+from vidgn.files.whole_files import write_whole
 from vidgn.inference.model import choose_device, find_checkpoint
 from vidgn.models.registry import build_net, norm_options
 from vidgn.models.weights.load import load_weights
 from vidgn.norms.calibrate import LayerFit, calibrate_net
 from vidgn.norms.convert import convert_norm
-from vidgn.outputs import check_outputs
 from vidgn.runs.defaults import own_clip
 from vidgn.runs.environment import versions
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.split import described_split
-from vidgn.whole_files import write_whole
+from vidgn.terminal.console import say
 
 NORMS = ("gn", "ln", "frozen_bn")  # what batch norm can become
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

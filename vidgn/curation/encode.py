@@ -15,7 +15,7 @@ from vidgn.data.readers.sample_index import pack_index
 from vidgn.data.readers.types import MAX_PIXELS, Reader
 from vidgn.data.transforms import resize, scaled_size
 from vidgn.data.video import open_video
-from vidgn.outputs import replacing
+from vidgn.files.outputs import replacing
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vidgn.data.passports.passport import TOO_SHORT, VideoFacts
-from vidgn.outputs import replacing
+from vidgn.files.outputs import replacing
 
 _BARS = 12  # distinct values that get a bar each; where there are more, neighbours share one
 _COLOUR, _INK, _FAINT = "#3b6ea8", "#222222", "#dddddd"

@@ -14,11 +14,11 @@ from typing import TextIO
 
 import numpy as np
 
-from vidgn.console import ProgressBar
 from vidgn.data.loading.sampler import epoch_order
 from vidgn.data.manifests.manifest import Manifest, Split
 from vidgn.data.manifests.shard_index import ShardIndex, index_name, list_tar, save_index, shards_of
-from vidgn.outputs import check_outputs, replacing
+from vidgn.files.outputs import check_outputs, replacing
+from vidgn.terminal.console import ProgressBar
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 

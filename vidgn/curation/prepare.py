@@ -20,7 +20,7 @@ from vidgn.data.manifests.listing import list_videos
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.storage.local_copy import local_copy, path_of, state_of
 from vidgn.data.storage.remote import RemoteError, is_url
-from vidgn.outputs import check_outputs, folded
+from vidgn.files.outputs import check_outputs, folded
 
 LEDGER = "prepared.jsonl"  # one line per video, in the destination
 

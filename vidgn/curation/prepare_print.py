@@ -10,13 +10,13 @@ from typing import NamedTuple, TextIO, cast
 
 import numpy as np
 
-from vidgn.console import ProgressBar
 from vidgn.curation.encode import PrepareSpec
 from vidgn.curation.pool import Engine
 from vidgn.curation.prepare import LEDGER, Prepared, prepare, target_name
 from vidgn.data.clips import frame_indices, train_start
 from vidgn.data.storage.local_copy import path_of
 from vidgn.data.video import open_video
+from vidgn.terminal.console import ProgressBar
 
 _TIMED = 8  # videos of which clips are read to compare the speed
 _STARTS = (0.1, 0.5, 0.9)  # of the clips, as shares of what is possible

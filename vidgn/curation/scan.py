@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from vidgn.console import ProgressBar
 from vidgn.curation.duplicates import find_twins
 from vidgn.curation.figure import draw_histograms
 from vidgn.curation.inspect_file import NOT_READ, inspect
@@ -23,7 +22,8 @@ from vidgn.data.passports.compare import compare_with, describe_differences
 from vidgn.data.passports.passport import VideoFacts, check_target, read_passport, summary, write_passport
 from vidgn.data.storage.local_copy import path_of, state_of
 from vidgn.data.storage.remote import is_url
-from vidgn.outputs import check_outputs
+from vidgn.files.outputs import check_outputs
+from vidgn.terminal.console import ProgressBar
 
 CHANGED = "changed since the scan"
 DEADLINE_SECONDS = 300.0  # for every frame of one video; a clip's deadline is 30 s

@@ -12,7 +12,7 @@ from torch import Tensor
 from vidgn.data.augment import AugmentSpec, mix_pairs
 from vidgn.data.loading.shared_memory import share
 from vidgn.data.transforms import Box, crop
-from vidgn.target_tensors import dense_targets
+from vidgn.objective.target_tensors import dense_targets
 
 
 class ClipSample(NamedTuple):

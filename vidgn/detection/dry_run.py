@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vidgn.console import say
 from vidgn.data.transforms import Normalize
 from vidgn.detection.config import DetectionConfig
 from vidgn.detection.data.images import resized_sides
@@ -16,6 +15,7 @@ from vidgn.detection.detect import detect_images, normalize_images
 from vidgn.detection.network import Detector, build_detector
 from vidgn.detection.optim import build_detector_optimizer
 from vidgn.runs.config import DrySpec
+from vidgn.terminal.console import say
 
 _COCO = (480, 640)  # usual height and width of an image
 _COCO_CLASSES = 80

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from vidgn.callbacks.preemption import Stop
-from vidgn.checkpoint import Checkpoint, read_checkpoint
+from vidgn.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from vidgn.data.transforms import Normalize
 from vidgn.detection.data.module import DetectionData, ImagesSpec, images_spec
 from vidgn.detection.metric import average_precision
@@ -17,7 +17,7 @@ from vidgn.detection.network import DETECTORS, build_detector
 from vidgn.detection.network.spec import detector_spec
 from vidgn.detection.optim import DetectorOptim
 from vidgn.detection.results import PrecisionResult, write_precision
-from vidgn.run_folder import check_run_inputs, checkpoint_of
+from vidgn.files.run_folder import check_run_inputs, checkpoint_of
 from vidgn.runs.config import EvalConfig
 from vidgn.runs.environment import device_word
 from vidgn.runs.resume import own_folder

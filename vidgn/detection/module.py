@@ -6,9 +6,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from vidgn.checkpoints.description import KEY, Description
 from vidgn.classifier import step_seed
 from vidgn.data.transforms import Normalize
-from vidgn.description import KEY, Description
 from vidgn.detection.data.batches import ImageBatch
 from vidgn.detection.detect import detect_images, normalize_images, sides_of
 from vidgn.detection.metric import Record, average_precision, gather_records, pack_record

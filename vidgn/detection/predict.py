@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 import torch
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.data.images.dataset import read_picture
 from vidgn.detection.data.images import Annotated, resize_annotated, resized_sides
 from vidgn.detection.data.module import images_spec
@@ -15,9 +15,9 @@ from vidgn.detection.detect import detect_images
 from vidgn.detection.evaluate import restore_detector
 from vidgn.detection.metric import pack_record
 from vidgn.detection.results import detection_rows
-from vidgn.escape import plain_cell
+from vidgn.files.run_folder import checkpoint_of
 from vidgn.inference.model import choose_device
-from vidgn.run_folder import checkpoint_of
+from vidgn.terminal.escape import plain_cell
 
 
 def run_detect(inputs: Sequence[str], *, ckpt: str, out: TextIO, device: str, form: str) -> int:

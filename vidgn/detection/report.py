@@ -9,12 +9,12 @@ import yaml
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from vidgn.bounds import plain_values
 from vidgn.data.images.dataset import read_picture
 from vidgn.detection.data.module import images_spec
 from vidgn.detection.metric import unpack_masks
 from vidgn.detection.results import DETECTIONS
-from vidgn.outputs import check_outputs, replacing
+from vidgn.files.bounds import plain_values
+from vidgn.files.outputs import check_outputs, replacing
 from vidgn.report import theme
 from vidgn.report.page import GENERATOR, PageFigure, Section, html_table, page, paragraph
 

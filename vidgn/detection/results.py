@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from vidgn.console import say
 from vidgn.detection.metric import Record
-from vidgn.outputs import replacing
+from vidgn.files.outputs import replacing
 from vidgn.runs.environment import versions
+from vidgn.terminal.console import say
 
 DETECTIONS = "detections.json"
 

@@ -14,9 +14,8 @@ from vidgn.callbacks.epoch_lines import EpochLines
 from vidgn.callbacks.nonfinite import NonFiniteGuard
 from vidgn.callbacks.preemption import Stop
 from vidgn.callbacks.throughput import Bar, Pace
-from vidgn.console import say
+from vidgn.checkpoints.description import Description, TestViews
 from vidgn.data.transforms import Normalize
-from vidgn.description import Description, TestViews
 from vidgn.detection.config import DetectionConfig
 from vidgn.detection.data.images import AnnotatedImages
 from vidgn.detection.data.module import PARTS, DetectionData
@@ -26,11 +25,12 @@ from vidgn.detection.module import DetectionModule
 from vidgn.detection.network import build_detector
 from vidgn.detection.results import PrecisionResult
 from vidgn.detection.weights import Loaded, load_detector_weights
-from vidgn.run_folder import check_run_inputs, checkpoint_of
+from vidgn.files.run_folder import check_run_inputs, checkpoint_of
 from vidgn.runs.environment import device_word, record_run, versions
 from vidgn.runs.loggers import History, log_config
 from vidgn.runs.resume import check_same_job, find_start, init_content, own_folder
 from vidgn.runs.trainer import build_trainer, check_devices
+from vidgn.terminal.console import say
 
 NO_CHOICE = Monitor("none", larger=False)  # a metric that nothing logs: no checkpoint becomes the best one
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.data.transforms import Normalize
 from vidgn.detection.network import DETECTORS, Detector
 from vidgn.models.weights.formats import Channels, convert_input, rename

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.predictions import Prediction
-from vidgn.target_tensors import best_combinations
-from vidgn.targets import Targets
+from vidgn.objective.target_tensors import best_combinations
+from vidgn.objective.targets import Targets
+from vidgn.scores.predictions import Prediction
 
 JOIN = ";"  # between the classes of a video, and between those of a combination
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from vidgn.callbacks.preemption import Stop
 from vidgn.classifier import VideoClassifier
-from vidgn.console import say
 from vidgn.data.clips import ClipSpec
 from vidgn.data.images.module import PictureDataModule, data_module
 from vidgn.data.images.module import image_protocol as picture_protocol
@@ -27,8 +26,9 @@ from vidgn.evaluation.published import open_checkpoint, respell
 from vidgn.evaluation.reachable import ReachableRoot
 from vidgn.evaluation.restore import restore
 from vidgn.evaluation.results import Result, print_result, write_result
-from vidgn.predictions import Begun, Prediction, Ranks, accuracies, gather_predictions, merge_predictions
-from vidgn.run_folder import check_run_inputs, checkpoint_of
+from vidgn.files.run_folder import check_run_inputs, checkpoint_of
+from vidgn.objective.target_tensors import answer_ranks
+from vidgn.objective.targets import ONE, Targets
 from vidgn.runs.config import EvalConfig, TrainerSpec, check_view_spec, data_spec
 from vidgn.runs.environment import device_word
 from vidgn.runs.manifests import find_videos, usable
@@ -36,8 +36,8 @@ from vidgn.runs.resume import own_folder
 from vidgn.runs.speed import Speed, kernels_line, speed_up
 from vidgn.runs.split import described_split, video_names
 from vidgn.runs.trainer import build_trainer, check_devices
-from vidgn.target_tensors import answer_ranks
-from vidgn.targets import ONE, Targets
+from vidgn.scores.predictions import Begun, Prediction, Ranks, accuracies, gather_predictions, merge_predictions
+from vidgn.terminal.console import say
 
 __all__ = ["Result", "evaluate_checkpoint", "match_classes", "protocol", "score_test"]
 

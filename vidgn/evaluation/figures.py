@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import target_rows
-from vidgn.escape import plain_cell
-from vidgn.predictions import Prediction, label_ranks
-from vidgn.statistics import (
+from vidgn.scores.predictions import Prediction, label_ranks
+from vidgn.scores.statistics import (
     FAILED,
     ClassFigures,
     RankedScores,
@@ -23,6 +22,7 @@ from vidgn.statistics import (
     macro_f1,
     mean_class,
 )
+from vidgn.terminal.escape import plain_cell
 
 CLASSES = "classes.csv"
 MOST_RESAMPLED = 2_000_000  # scores of a test whose mean average precision gets an interval: it takes half a minute

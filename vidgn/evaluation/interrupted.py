@@ -14,10 +14,10 @@ from vidgn.data.module import VideoDataModule
 from vidgn.data.storage.byte_ranges import FileRange
 from vidgn.data.storage.remote import is_remote
 from vidgn.evaluation.journal import Journal
+from vidgn.files.whole_files import sum_of
 from vidgn.runs.environment import versions
 from vidgn.runs.resume import fingerprint
 from vidgn.runs.speed import Speed
-from vidgn.whole_files import sum_of
 
 _CHANGE_SCORES = ("fuse", "compile", "cuda_graphs", "memory", "quantize")  # of SpeedSpec, in the last digits or more
 

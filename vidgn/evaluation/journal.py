@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vidgn.predictions import Begun, Prediction
+from vidgn.scores.predictions import Begun, Prediction
 
 
 class Journal:

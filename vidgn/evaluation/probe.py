@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from vidgn.classifier import VideoClassifier
-from vidgn.console import say
 from vidgn.data.clips import ClipSpec
 from vidgn.data.images.module import data_module
 from vidgn.data.manifests.manifest import Manifest
@@ -26,15 +25,16 @@ from vidgn.evaluation.evaluate import data_of, protocol
 from vidgn.evaluation.linear import Features, logistic, nearest
 from vidgn.evaluation.published import open_checkpoint
 from vidgn.evaluation.restore import restore
-from vidgn.outputs import replacing
+from vidgn.files.outputs import replacing
+from vidgn.files.whole_files import sum_of
 from vidgn.runs.command_line import check_words
 from vidgn.runs.config import EvalConfig, check_view_spec
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import fingerprint
 from vidgn.runs.session import compose_options
 from vidgn.runs.split import described_split
-from vidgn.statistics import bootstrap
-from vidgn.whole_files import sum_of
+from vidgn.scores.statistics import bootstrap
+from vidgn.terminal.console import say
 
 
 class Probe(NamedTuple):

@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from vidgn.checkpoint import Checkpoint, check_finite, read_checkpoint
-from vidgn.console import say
+from vidgn.checkpoints.checkpoint import Checkpoint, check_finite, read_checkpoint
+from vidgn.checkpoints.description import KEY, Description, TestViews
 from vidgn.data.spec import DataSpec
-from vidgn.description import KEY, Description, TestViews
+from vidgn.files.whole_files import check_whole
 from vidgn.models.registry import MODELS, build_model
 from vidgn.models.weights.identify import Published, identify
 from vidgn.models.weights.load import load_weights
 from vidgn.norms import make_norm
-from vidgn.whole_files import check_whole
+from vidgn.terminal.console import say
 
 
 def open_checkpoint(path: str | Path, *, network: str | None = None, classes: str | None = None) -> Checkpoint:

@@ -4,7 +4,7 @@ import os
 
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.storage.remote import is_remote, open_file
-from vidgn.predictions import Prediction
+from vidgn.scores.predictions import Prediction
 
 IN_A_ROW = 10  # of 10 readable videos not one is lost by chance where 1 of 100 is
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from vidgn.checkpoint import Checkpoint
+from vidgn.checkpoints.checkpoint import Checkpoint
 from vidgn.classifier import VideoClassifier
 from vidgn.data.transforms import Normalize
 from vidgn.models.registry import build_net

@@ -12,13 +12,13 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.passports.subset import subset_words
-from vidgn.escape import plain_cell, printable
 from vidgn.evaluation.answers import figure_lines, labels_of, ranked_answers
 from vidgn.evaluation.figures import CLASSES, class_table
-from vidgn.predictions import Prediction
+from vidgn.files.whole_files import PART
 from vidgn.runs.environment import versions
 from vidgn.runs.split import trained_on_note
-from vidgn.whole_files import PART
+from vidgn.scores.predictions import Prediction
+from vidgn.terminal.escape import plain_cell, printable
 
 TOP = 5  # classes per video in predictions.csv
 

@@ -6,7 +6,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from vidgn.console import ProgressBar
 from vidgn.curation.parts import PartJob, PartsReport, Rows, make_parts
 from vidgn.curation.pool import Engine
 from vidgn.data.manifests.listing import list_videos
@@ -14,6 +13,7 @@ from vidgn.data.readers.types import VideoDecodeError
 from vidgn.inference.features import extract, find_stage, window_clip
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.predict import choose_test, predict
+from vidgn.terminal.console import ProgressBar
 
 PREDICT_COLUMNS = {"video": "text", "label": "text", "score": "number", "scores": "numbers", "error": "text"}
 FEATURE_COLUMNS = {

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from vidgn.data.array import as_reader
 from vidgn.data.readers.types import Reader
 from vidgn.data.synthetic.motions import write_video
-from vidgn.escape import plot_label
+from vidgn.files.outputs import check_outputs, replacing
 from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.windows import Window, moment, read_windows, shown_at, window_starts
-from vidgn.outputs import check_outputs, replacing
+from vidgn.terminal.escape import plot_label
 
 _FRAMES = 8  # of the film strip
 _SLACK = 1e-6  # seconds; times are sums of fractions

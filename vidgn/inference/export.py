@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidgn.data.video import open_video
+from vidgn.files.outputs import check_outputs, replacing
 from vidgn.inference.model import ScoringModel, find_checkpoint, find_videos_of, open_model
 from vidgn.inference.windows import read_windows, window_starts
-from vidgn.outputs import check_outputs, replacing
 
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 _SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}

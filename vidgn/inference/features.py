@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from vidgn.data.array import as_reader
 from vidgn.data.clips import ClipSpec
 from vidgn.data.readers.types import Reader, VideoDecodeError
+from vidgn.files.outputs import check_outputs, folded, replacing
 from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.windows import read_windows, window_starts
 from vidgn.models.builders.slowfast import JoinPaths
-from vidgn.outputs import check_outputs, folded, replacing
 
 
 def run_features(

@@ -16,10 +16,10 @@ from urllib.parse import unquote, urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vidgn.escape import printable
+from vidgn.files.temporary import temporary_folder
 from vidgn.inference.model import find_videos_of
 from vidgn.inference.network.client import Watch
-from vidgn.temporary import temporary_folder
+from vidgn.terminal.escape import printable
 
 MAX_BYTES = 4_000_000_000
 _SECONDS = 30  # without a byte

@@ -17,13 +17,13 @@ from typing import Any, TextIO
 
 import torch
 
-from vidgn.checkpoint import Checkpoint, read_checkpoint
-from vidgn.description import KEY, Description
+from vidgn.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from vidgn.checkpoints.description import KEY, Description
+from vidgn.files.outputs import check_outputs
+from vidgn.files.temporary import temporary_folder
+from vidgn.files.whole_files import write_whole
 from vidgn.inference.model import find_checkpoint
 from vidgn.inference.model_card import model_card
-from vidgn.outputs import check_outputs
-from vidgn.temporary import temporary_folder
-from vidgn.whole_files import write_whole
 
 WEIGHTS, ABOUT, METRICS, CARD = "model.safetensors", "vidgn.json", "metrics.json", "README.md"
 _KEPT_METRICS = (

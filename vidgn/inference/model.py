@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from vidgn.checkpoints.description import Description
 from vidgn.data.clips import ClipSpec
 from vidgn.data.manifests.folder import FRAMES_HINT
 from vidgn.data.manifests.listing import list_videos
 from vidgn.data.manifests.rows import VIDEO_SUFFIXES
 from vidgn.data.transforms import CropSpec
-from vidgn.description import Description
-from vidgn.run_folder import checkpoint_of
+from vidgn.files.run_folder import checkpoint_of
 
 if TYPE_CHECKING:
     import torch

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vidgn.description import Description
-from vidgn.escape import printable
+from vidgn.checkpoints.description import Description
+from vidgn.terminal.escape import printable
 
 _ACCURACIES = {
     "video_top1": "video top-1", "video_top5": "video top-5", "clip_top1": "clip top-1", "clip_top5": "clip top-5",

@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from vidgn.data.readers.types import Reader
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
-from vidgn.escape import plot_label
 from vidgn.inference.predict import Segment
 from vidgn.inference.windows import shown_at
+from vidgn.terminal.escape import plot_label
 
 
 def write_overlay(video: str, segments: Sequence[Segment], target: Path) -> None:

@@ -22,9 +22,9 @@ from vidgn.evaluation.answers import top_answers
 from vidgn.evaluation.evaluate import protocol
 from vidgn.inference.model import ScoringModel, refuse_heads
 from vidgn.inference.windows import moment, read_windows, window_starts
-from vidgn.predictions import Prediction
+from vidgn.objective.targets import ONE, Targets
 from vidgn.runs.config import check_view_spec, data_spec
-from vidgn.targets import ONE, Targets
+from vidgn.scores.predictions import Prediction
 
 
 class Answer(NamedTuple):

@@ -16,7 +16,7 @@ from rich.progress import Progress, track
 from vidgn.data.manifests.drawn_split import Part
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
-from vidgn.escape import plain_cell, printable
+from vidgn.files.outputs import check_outputs
 from vidgn.inference.fetch import Given, local_videos
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.predict import (
@@ -30,8 +30,8 @@ from vidgn.inference.predict import (
     segments,
     timeline,
 )
-from vidgn.outputs import check_outputs
 from vidgn.runs.split import described_split, parts_of_files
+from vidgn.terminal.escape import plain_cell, printable
 
 _progress = Console(stderr=True)
 

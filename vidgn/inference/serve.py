@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.video import open_video
+from vidgn.files.temporary import temporary_folder
 from vidgn.inference.model import ScoringModel, open_model
 from vidgn.inference.network.server import LimitedHandler, LimitedServer, Limits, TooSlow
 from vidgn.inference.windows import moment
-from vidgn.temporary import temporary_folder
 
 _WAITING = 8  # whole uploads that may wait; more are told to come later
 _TOP = 5

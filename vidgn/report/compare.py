@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidgn.report.run_files import parsed, read_metrics, read_run_table
-from vidgn.statistics import Interval, bootstrap, mcnemar
+from vidgn.scores.statistics import Interval, bootstrap, mcnemar
 
 _COLUMNS = ("video", "label", "class1")
 

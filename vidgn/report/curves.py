@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from vidgn.escape import plot_label
 from vidgn.report.read_run import Points, Run, read_run
 from vidgn.report.theme import FAINT, INK, MARKS, PANEL, TRAIN, VAL, as_png, legend, new_figure
+from vidgn.terminal.escape import plot_label
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _BINS = 200  # points of a curve by step: what is more is averaged

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vidgn.escape import plot_label
 from vidgn.report.read_run import Bin
 from vidgn.report.theme import FAINT, HEAT, INK, MIDDLE, PANEL, PAPER, TRAIN, VAL, legend, new_figure
+from vidgn.terminal.escape import plot_label
 
 
 def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Figure:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vidgn.bounds import finite_number, mapping, text
+from vidgn.files.bounds import finite_number, mapping, text
 from vidgn.report.page import html_table
 from vidgn.report.run_files import parsed, read_run_table
 

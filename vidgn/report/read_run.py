@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vidgn.bounds import text
 from vidgn.callbacks.percentiles import PERCENTILE
+from vidgn.files.bounds import text
 from vidgn.report.run_files import number, parsed, position, read_config, read_metrics, read_run_table
 from vidgn.runs.split import SPLIT_FILE
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from vidgn.bounds import finite_number, mapping, plain_values, text, whole_number
+from vidgn.files.bounds import finite_number, mapping, plain_values, text, whole_number
 from vidgn.runs.command_line import parse_config
 
 MAX_CONFIG = 200_000  # bytes of config.yaml; those of a run have about 5,000

@@ -14,7 +14,7 @@ from vidgn.data.module import cache_folder
 from vidgn.data.readers.types import VideoDecodeError
 from vidgn.data.synthetic.motions import MotionsSpec
 from vidgn.data.video import open_video
-from vidgn.outputs import check_outputs, replacing
+from vidgn.files.outputs import check_outputs, replacing
 from vidgn.report import curves, figures
 from vidgn.report.intervals import class_precision, figure_text
 from vidgn.report.page import GENERATOR, PageFigure, Section, page, paragraph, runs_table, table_8

@@ -21,11 +21,11 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vidgn.escape import escaped
-from vidgn.overrides import check_type, option_name, quote_paths
-from vidgn.run_folder import claim_typed_folder
+from vidgn.files.run_folder import claim_typed_folder
 from vidgn.runs.sweeps import combinations
-from vidgn.terminal import outlive_terminal, take_utf8_names
+from vidgn.terminal.escape import escaped
+from vidgn.terminal.overrides import check_type, option_name, quote_paths
+from vidgn.terminal.streams import outlive_terminal, take_utf8_names
 
 _PACKAGE = Path(__file__).parents[1]
 # In a wheel the files lie inside the package, in a clone beside it.

@@ -11,12 +11,12 @@ from vidgn.data.augment import AugmentSpec
 from vidgn.data.clips import ClipRule, ClipSpec
 from vidgn.data.spec import DataSpec, ViewSpec
 from vidgn.data.transforms import CropSpec
-from vidgn.distillation import DistillSpec
-from vidgn.losses import LossSpec
+from vidgn.objective.distillation import DistillSpec
+from vidgn.objective.losses import LossSpec
 from vidgn.optim import OptimSpec
-from vidgn.overrides import option_name
 from vidgn.runs.command_line import CONFIGS, Composed, as_plain
 from vidgn.runs.speed import SpeedSpec, check_speed
+from vidgn.terminal.overrides import option_name
 
 MISSING = "???"  # an option that must be given and is not; only a dry run gets so far
 Record = TypeVar("Record")

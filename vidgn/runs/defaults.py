@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from vidgn.checkpoints.description import Description
 from vidgn.data.spec import PICTURES
-from vidgn.description import Description
 from vidgn.models.registry import MODELS, Clip
 from vidgn.runs.config import RunConfig
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from vidgn.console import ProgressBar, say
 from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.manifest import Manifest, missing_message
 from vidgn.data.passports.subset import chosen
 from vidgn.data.spec import SPLITS, DataSpec, Split
 from vidgn.data.splits import read_manifests
+from vidgn.terminal.console import ProgressBar, say
 
 
 def find_videos(

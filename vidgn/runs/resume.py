@@ -11,15 +11,15 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from vidgn.callbacks.checkpointing import BEST
-from vidgn.checkpoint import read_checkpoint
-from vidgn.console import say
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import Description
 from vidgn.data.augment import AugmentSpec
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.description import Description
-from vidgn.run_folder import check_foreign_files, claim_run_folder
+from vidgn.files.run_folder import check_foreign_files, claim_run_folder
+from vidgn.files.whole_files import check_writable, clean_leftovers, copy_whole, newest_whole, sum_of
 from vidgn.runs.config import RunConfig
 from vidgn.runs.ranks import forget_failures, tell_who_failed
-from vidgn.whole_files import check_writable, clean_leftovers, copy_whole, newest_whole, sum_of
+from vidgn.terminal.console import say
 
 TRAINING = (  # options of a run that decide its numbers and are part of no group
     "loss", "label_smoothing", "class_weights", "focal_gamma", "balanced", "drop_path", "freeze", "train_only",

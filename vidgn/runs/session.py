@@ -9,7 +9,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from vidgn.overrides import quote_paths
 from vidgn.runs.command_line import (
     CONFIGS,
     Composed,
@@ -22,6 +21,7 @@ from vidgn.runs.command_line import (
     hide_noise,
     search_path,
 )
+from vidgn.terminal.overrides import quote_paths
 
 Outcome = TypeVar("Outcome")
 

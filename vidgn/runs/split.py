@@ -5,11 +5,11 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import Description
 from vidgn.data.manifests.drawn_split import Part, SplitRecord
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.spec import Split
-from vidgn.description import Description
 
 SPLIT_FILE = "split.csv"  # of a run folder, where the split was drawn
 _MOST_NAMES = 5  # of folders and the file, in the name of a video below its root

@@ -9,11 +9,11 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from vidgn.callbacks.checkpointing import WholeCheckpoints
-from vidgn.console import say
 from vidgn.runs.config import TrainerSpec
 from vidgn.runs.loggers import Events, History
 from vidgn.runs.ranks import find_strategy, limit_waiting
 from vidgn.runs.speed import default_precision
+from vidgn.terminal.console import say
 
 
 def build_trainer(

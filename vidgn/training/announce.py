@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 import lightning as L
 import torch
 
-from vidgn.console import say
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import Split, mirror_changes
 from vidgn.models.registry import model_options
@@ -13,6 +12,7 @@ from vidgn.norms.weight_standardization import is_standardized
 from vidgn.runs.config import RunConfig
 from vidgn.runs.environment import device_word
 from vidgn.runs.speed import kernels_line
+from vidgn.terminal.console import say
 from vidgn.training.cpu_time import long_job_note, training_hours
 from vidgn.training.own_data.run_fit import FITTED
 from vidgn.training.parts import Start

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vidgn.data.batches import ClipBatch
-from vidgn.outputs import replacing
+from vidgn.files.outputs import replacing
 
 STRIP = "batch.png"  # of a run folder
 FRAMES = 8  # of each clip, evenly spread

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vidgn.console import say
 from vidgn.curation.duplicates import Twin, find_twins
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.spec import Split
-from vidgn.escape import plain_cell
+from vidgn.terminal.console import say
+from vidgn.terminal.escape import plain_cell
 
 LEAKS = "leaks.csv"
 _UNEVEN = 3.0  # how many times as many videos the largest class has before that is told

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vidgn.console import say
 from vidgn.data.dataset import ClipDataset
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.synthetic.motions import write_video
@@ -33,6 +32,7 @@ from vidgn.optim import build_optimizer
 from vidgn.runs.config import MISSING, DrySpec, RunConfig
 from vidgn.runs.defaults import check_task, fill_clip, fill_standardization
 from vidgn.runs.manifests import find_videos, usable
+from vidgn.terminal.console import say
 from vidgn.training.dry_estimate import STEP_COST, CostEstimate, Job, estimate_cost, estimate_record, needed_cores
 
 _CPU_SHARE = 0.3  # of the rate of matrix products that a training step reaches on a CPU; seen: 0.2 to 0.5

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from vidgn.data.manifests.manifest import Manifest
-from vidgn.losses import ClipLoss, HeadsLoss, LossSpec
+from vidgn.objective.losses import ClipLoss, HeadsLoss, LossSpec
+from vidgn.objective.targets import Targets
 from vidgn.runs.config import RunConfig
-from vidgn.targets import Targets
 
 
 def choose_loss(config: RunConfig, targets: Targets) -> RunConfig:

@@ -7,23 +7,24 @@ from typing import NamedTuple
 
 import lightning as L
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import Description, TestViews
 from vidgn.classifier import VideoClassifier
 from vidgn.data.faults.quarantine import LEDGER
 from vidgn.data.images.module import data_module
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import Split, VideoDataModule
 from vidgn.data.transforms import Normalize
-from vidgn.description import Description, TestViews
-from vidgn.distillation import DistillSpec, Teacher, class_order
 from vidgn.evaluation.published import open_checkpoint, respell
 from vidgn.evaluation.restore import restore
+from vidgn.files.run_folder import checkpoint_of
+from vidgn.files.shipped import SHIPPED
 from vidgn.models.drop_path import add_drop_path
 from vidgn.models.net import VideoNet
 from vidgn.models.registry import build_net, model_options, norm_options
 from vidgn.models.stages import stages
 from vidgn.models.weights.load import LoadReport, load_weights
-from vidgn.run_folder import checkpoint_of
+from vidgn.objective.distillation import DistillSpec, Teacher, class_order
 from vidgn.runs.config import ModelSpec, NormSpec, RunConfig, read_record
 from vidgn.runs.defaults import check_task, fill_clip, fill_standardization, shape_from
 from vidgn.runs.environment import versions
@@ -31,7 +32,6 @@ from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import job
 from vidgn.runs.speed import speed_up
 from vidgn.runs.split import earlier_split, split_of_run
-from vidgn.shipped import SHIPPED
 from vidgn.training.label_kinds import build_loss, choose_loss
 from vidgn.training.range_test import measure_rate
 from vidgn.training.small_validation import choose_val_clips

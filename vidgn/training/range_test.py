@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vidgn.checkpoint import read_checkpoint
-from vidgn.console import say
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.data.batches import ClipBatch
 from vidgn.data.module import VideoDataModule
 from vidgn.models.net import VideoNet
@@ -29,6 +28,7 @@ from vidgn.optim import MAX_ADAPTIVE_RATE, OptimSpec, build_optimizer
 from vidgn.report.theme import FAINT, PANEL, TRAIN, VAL, as_png, legend, new_figure
 from vidgn.runs.config import RunConfig
 from vidgn.runs.speed import default_precision, device_type
+from vidgn.terminal.console import say
 
 STEPS = 40
 CURVE = "lr_range"  # .csv and .png, of a run folder

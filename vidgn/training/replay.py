@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidgn.checkpoint import read_checkpoint, read_state
+from vidgn.checkpoints.checkpoint import read_checkpoint, read_state
 from vidgn.classifier import step_seed
 from vidgn.evaluation.restore import restore
-from vidgn.losses import loss_from_plain
 from vidgn.models.drop_path import add_drop_path
+from vidgn.objective.losses import loss_from_plain
 
 
 class Replay(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, TextIO, cast
 
 from vidgn.data.batches import ClipBatch
 from vidgn.data.images.module import data_module
-from vidgn.outputs import check_outputs, replacing
+from vidgn.files.outputs import check_outputs, replacing
 from vidgn.runs.command_line import check_words
 from vidgn.runs.config import RunConfig
 from vidgn.runs.defaults import check_task, fill_clip

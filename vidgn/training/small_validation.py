@@ -5,10 +5,10 @@ from pathlib import Path
 
 from vidgn.callbacks.checkpointing import BEST, Keep
 from vidgn.callbacks.early_stop import Monitor, monitor
-from vidgn.checkpoint import read_checkpoint
-from vidgn.console import say
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.runs.config import RunConfig
+from vidgn.terminal.console import say
 
 FEW_VIDEOS = 50  # of the validation, below which one video changes the error by more than 2 %
 MOST_CLIPS = 5  # of a video: random clips of one video resemble each other, so that more hardly add anything

@@ -16,13 +16,13 @@ from vidgn.callbacks.freeze import Freeze
 from vidgn.callbacks.nonfinite import NonFiniteGuard
 from vidgn.callbacks.precise_bn import PreciseBN
 from vidgn.callbacks.preemption import Stop
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.data.faults.quarantine import LEDGER
 from vidgn.evaluation.evaluate import Result, check_test_limit, score_test
+from vidgn.files.run_folder import check_run_inputs
 from vidgn.models.drop_path import DropPathSum
 from vidgn.models.net import VideoNet
 from vidgn.models.stages import freeze_stages, frozen_names
-from vidgn.run_folder import check_run_inputs
 from vidgn.runs.config import RunConfig
 from vidgn.runs.environment import record_run
 from vidgn.runs.fsdp import check_clipping, check_sharding

@@ -10,7 +10,7 @@ import torchvision
 from PIL import Image
 from pytorchvideo.models import hub
 
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.conversion import weights as conversion
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
 from vidgn.evaluation.published import open_checkpoint

@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from vidgn.description import Description
+from vidgn.checkpoints.description import Description
 from vidgn.models.builders import I3DSpec, build_i3d
 from vidgn.models.registry import build_model
 from vidgn.models.weights.inflate import inflate

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidgn.description import Description
+from vidgn.checkpoints.description import Description
 from vidgn.models.builders import I3DSpec, build_i3d
 from vidgn.models.weights.load import load_weights
 from vidgn.norms import make_norm

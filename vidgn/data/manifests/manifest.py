@@ -24,7 +24,7 @@ from vidgn.data.manifests.lists import is_kinetics_annotation, read_list
 from vidgn.data.manifests.rows import Rows, RowsBuilder, check_root, clean_name
 from vidgn.data.storage.excerpt import Excerpt, ImageFolder, Interval
 from vidgn.data.storage.remote import is_url, url_of
-from vidgn.targets import ONE, Targets
+from vidgn.objective.targets import ONE, Targets
 
 Split = Literal["train", "val", "test"]
 

@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vidgn.bounds import MAX_TEXT, finite_number, text, whole_number
-from vidgn.outputs import replacing
+from vidgn.files.bounds import MAX_TEXT, finite_number, text, whole_number
+from vidgn.files.outputs import replacing
 
 MAX_PASSPORT = 2_000_000_000  # bytes, unpacked; a row has about 200
 MAX_ROWS = 10_000_000

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from vidgn.data.faults.pools import process_pool
 from vidgn.data.synthetic.drawing import SCALES, Trajectory, draw_look, render
-from vidgn.outputs import replacing
+from vidgn.files.outputs import replacing
 
 _TICK = Fraction(1, 90_000)  # seconds
 CLASSES = (

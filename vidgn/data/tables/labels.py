@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vidgn.data.manifests.classes import INTEGER, check_classes
 from vidgn.data.tables.table import HEAD, Column, Table
-from vidgn.targets import ONE, Targets
+from vidgn.objective.targets import ONE, Targets
 
 
 class Labels(NamedTuple):

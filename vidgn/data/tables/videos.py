@@ -16,7 +16,7 @@ from vidgn.data.manifests.rows import BadRow, RowsBuilder, check_root, clean_nam
 from vidgn.data.storage.excerpt import ImageFolder, Unit
 from vidgn.data.tables.labels import Known, read_labels
 from vidgn.data.tables.table import Column, Table, read_table
-from vidgn.targets import ONE, Targets
+from vidgn.objective.targets import ONE, Targets
 
 _SPLIT_NAMES: dict[str, Split | Literal[""]] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),

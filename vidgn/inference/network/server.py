@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
-from vidgn.escape import printable
+from vidgn.terminal.escape import printable
 
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "

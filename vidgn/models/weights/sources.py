@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidgn.description import KEY, Description
+from vidgn.checkpoints.description import KEY, Description
+from vidgn.files.shipped import SHIPPED, shipped_checkpoint
 from vidgn.models.weights.formats import FORMATS, Channels, Format, recognise
 from vidgn.models.weights.pickles import read_pickle
-from vidgn.shipped import SHIPPED, shipped_checkpoint
 
 
 class Source(NamedTuple):

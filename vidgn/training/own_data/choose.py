@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidgn.checkpoint import read_checkpoint
-from vidgn.console import say
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.readers.types import Backend, VideoDecodeError
 from vidgn.data.transforms import resize, scaled_size
 from vidgn.data.video import open_video
-from vidgn.overrides import option_name
+from vidgn.files.shipped import SHIPPED, shipped_checkpoint
 from vidgn.runs.command_line import parse_config
 from vidgn.runs.config import RunConfig
 from vidgn.runs.manifests import find_videos
-from vidgn.shipped import SHIPPED, shipped_checkpoint
+from vidgn.terminal.console import say
+from vidgn.terminal.overrides import option_name
 from vidgn.training.own_data.rule import ChosenOptions, Facts, choose
 from vidgn.training.own_data.weights import HOW, describe_weights, find_weights
 

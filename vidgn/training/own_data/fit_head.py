@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidgn.classifier import VideoClassifier
-from vidgn.console import ProgressBar
 from vidgn.data.faults.quarantine import BadVideo, Quarantine
 from vidgn.data.images.module import data_module
 from vidgn.data.manifests.manifest import Manifest
@@ -30,6 +29,7 @@ from vidgn.data.tables.groups import divide, groups_by_pattern
 from vidgn.evaluation.linear import fit_logistic
 from vidgn.models.fuse.fold import fold_batch_norms
 from vidgn.models.fuse.rewrite import fuse
+from vidgn.terminal.console import ProgressBar
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C; see vidgn.evaluation.linear
 FOLDS = 4

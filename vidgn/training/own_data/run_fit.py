@@ -8,12 +8,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from vidgn.callbacks.checkpointing import BEST, Keep
 from vidgn.classifier import VideoClassifier
-from vidgn.console import say
 from vidgn.data.module import VideoDataModule
+from vidgn.files.whole_files import copy_whole
 from vidgn.runs.allocator import give_back_memory, keep_memory
 from vidgn.runs.config import RunConfig
+from vidgn.terminal.console import say
 from vidgn.training.own_data.fit_head import STRENGTHS, HeadFit, fit_head
-from vidgn.whole_files import copy_whole
 
 FITTED = "fit_head: the classifier is fitted to descriptors of the frozen net; no steps are trained"
 RECORD = "fit_head.json"  # of the run folder

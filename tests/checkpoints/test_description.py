@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
-from vidgn.checkpoint import read_checkpoint
-from vidgn.description import Description, TestViews
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import Description, TestViews
 
 PLAIN = {
     "format": 1,

@@ -8,12 +8,18 @@ import pytest
 import torch
 from torchmetrics.classification import MultilabelAveragePrecision
 
-from vidgn import validation
-from vidgn.losses import HeadsLoss, LossSpec
-from vidgn.statistics import FAILED, RankedScores
-from vidgn.target_tensors import answer_ranks, best_combinations, dense_targets, output_probabilities, plain_losses
-from vidgn.targets import Targets
-from vidgn.validation import ValidationRows, gather_rows
+from vidgn.objective import validation
+from vidgn.objective.losses import HeadsLoss, LossSpec
+from vidgn.objective.target_tensors import (
+    answer_ranks,
+    best_combinations,
+    dense_targets,
+    output_probabilities,
+    plain_losses,
+)
+from vidgn.objective.targets import Targets
+from vidgn.objective.validation import ValidationRows, gather_rows
+from vidgn.scores.statistics import FAILED, RankedScores
 
 HEADS = Targets("heads", (("verb", 3), ("noun", 7), ("tool", 2)))
 MANY = Targets("many")

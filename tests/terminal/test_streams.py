@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from vidgn.terminal import LastingStream
+from vidgn.terminal.streams import LastingStream
 
 PROGRAM = """
 import sys
-from vidgn.terminal import outlive_terminal
+from vidgn.terminal.streams import outlive_terminal
 outlive_terminal()
 for number in range(20000):
     print("line", number)
@@ -33,7 +33,7 @@ def test_a_program_whose_reader_is_gone_goes_on_to_its_end(tmp_path):
 
 
 def test_a_closed_terminal_does_not_end_it(tmp_path):
-    program = f"import os, signal\nfrom vidgn.terminal import outlive_terminal\noutlive_terminal()\n{KILL}"
+    program = f"import os, signal\nfrom vidgn.terminal.streams import outlive_terminal\noutlive_terminal()\n{KILL}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "still here\n")
 

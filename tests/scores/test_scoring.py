@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidgn.predictions import Begun
-from vidgn.scoring import ViewScorer
+from vidgn.scores.predictions import Begun
+from vidgn.scores.scoring import ViewScorer
 
 
 @dataclass

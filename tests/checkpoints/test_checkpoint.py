@@ -4,8 +4,8 @@ import pickle
 import pytest
 import torch
 
-from vidgn.checkpoint import read_checkpoint
-from vidgn.description import Description
+from vidgn.checkpoints.checkpoint import read_checkpoint
+from vidgn.checkpoints.description import Description
 
 DESCRIPTION = Description(
     ("a", "b"), model={"name": "i3d_r50", "width": 8}, norm={"name": "gn"}, clip_len=8, span=16, crop=32,

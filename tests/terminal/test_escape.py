@@ -8,17 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from vidgn.checkpoints.description import Description
 from vidgn.cli.main import main
-from vidgn.description import Description
-from vidgn.escape import escaped, plot_label, printable
 from vidgn.inference.model_card import model_card
 from vidgn.inference.overlay import draw_label
 from vidgn.inference.predict import Answer
 from vidgn.inference.predict_print import _write_text
+from vidgn.objective.targets import Targets
 from vidgn.report.figures import confusion_matrix, worst_classes
 from vidgn.report.page import Section, page, paragraph
 from vidgn.report.theme import as_png
-from vidgn.targets import Targets
+from vidgn.terminal.escape import escaped, plot_label, printable
 
 CLEAR, TITLE, CLIPBOARD = "\x1b[2J", "\x1b]0;owned\x07", "\x1b]52;c;ZXZpbA==\x07"
 NASTY = [CLEAR, TITLE, CLIPBOARD, "\x9b31m", "a\rb", "a\nerror: b", "\u202egpm.exe", "\u2028", "a\x00b", "\udc80.mp4"]

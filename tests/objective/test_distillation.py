@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from vidgn import distillation
 from vidgn.classifier import VideoClassifier
 from vidgn.data.batches import ClipBatch
-from vidgn.distillation import DistillSpec, Teacher, class_order, imitation_loss
+from vidgn.objective import distillation
+from vidgn.objective.distillation import DistillSpec, Teacher, class_order, imitation_loss
 from vidgn.optim import OptimSpec
 
 

@@ -6,7 +6,7 @@
     heads   one of each head       those of the heads side by side      softmax within each head
 
 The classes of a video are a row of class indices (M,), filled up with -1. What is computed with them is in
-`vidgn.target_tensors`: this module is read without torch.
+`vidgn.objective.target_tensors`: this module is read without torch.
 """
 
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vidgn.predictions import Begun, Prediction, Ranks, label_ranks
+from vidgn.scores.predictions import Begun, Prediction, Ranks, label_ranks
 
 _OPEN_SHAPES = 4  # groups being filled at a time: full frames of videos of different sizes
 

@@ -1,4 +1,4 @@
-"""Probabilities, losses and ranks where a video has several classes; see `vidgn.targets`.
+"""Probabilities, losses and ranks where a video has several classes; see `vidgn.objective.targets`.
 
 `dense` has a row of Q numbers for each video or clip: 1 for each of its classes, 0 for the others; fractions where
 clips are mixed.
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidgn.predictions import label_ranks
-from vidgn.targets import Targets
+from vidgn.objective.targets import Targets
+from vidgn.scores.predictions import label_ranks
 
 _TOP = 5  # classes of a head among which the best combinations are looked for
 

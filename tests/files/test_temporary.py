@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from vidgn.temporary import temporary_folder
+from vidgn.files.temporary import temporary_folder
 
 SCRIPT = """
 import os, signal
-from vidgn.temporary import temporary_folder
+from vidgn.files.temporary import temporary_folder
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with temporary_folder() as folder:
     (folder / "upload.mp4").write_bytes(b"x")

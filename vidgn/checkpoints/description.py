@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vidgn.bounds import (
+from vidgn.files.bounds import (
     bare,
     finite_number,
     flat_options,
@@ -23,7 +23,7 @@ from vidgn.bounds import (
     texts,
     whole_number,
 )
-from vidgn.targets import ONE, Targets
+from vidgn.objective.targets import ONE, Targets
 
 KEY = "vidgn"  # of the plain form in a checkpoint file
 FORMAT = 1  # of the plain form

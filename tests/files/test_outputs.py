@@ -12,7 +12,7 @@ from typer.main import get_command
 from vidgn.cli.main import app
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.synthetic.root import check_drawing_root
-from vidgn.outputs import check_outputs, folded, replacing
+from vidgn.files.outputs import check_outputs, folded, replacing
 
 MINE = b"the user's own"
 

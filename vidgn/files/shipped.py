@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 SHIPPED = ("motions",)
-_FOLDER = Path(__file__).parent / "weights"
+_FOLDER = Path(__file__).parents[1] / "weights"
 
 
 def shipped_checkpoint(name: str) -> Path:

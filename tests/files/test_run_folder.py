@@ -4,12 +4,12 @@ import os
 
 import pytest
 
-from vidgn.run_folder import MARKER, check_foreign_files, check_run_inputs, claim_run_folder, claim_typed_folder
+from vidgn.files.run_folder import MARKER, check_foreign_files, check_run_inputs, claim_run_folder, claim_typed_folder
+from vidgn.files.whole_files import clean_leftovers
 from vidgn.runs.config import RunConfig
 from vidgn.runs.ranks import forget_failures
 from vidgn.runs.resume import own_folder
 from vidgn.runs.session import compose_options
-from vidgn.whole_files import clean_leftovers
 
 MINE = {
     "film.mkv.part": b"a download",

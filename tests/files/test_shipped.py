@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import vidgn
-from vidgn import shipped
-from vidgn.checkpoint import read_checkpoint
+from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.cli.main import main
 from vidgn.data.synthetic.motions import CLASSES, MotionsSpec, draw_video, write_video
-from vidgn.run_folder import checkpoint_of
-from vidgn.shipped import SHIPPED, shipped_card, shipped_checkpoint
+from vidgn.files import shipped
+from vidgn.files.run_folder import checkpoint_of
+from vidgn.files.shipped import SHIPPED, shipped_card, shipped_checkpoint
 
 OTHER_SEED = MotionsSpec(seed=77)  # no video of the training
 

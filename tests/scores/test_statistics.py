@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vidgn.statistics import bootstrap, by_class, calibration_error, macro_f1, mcnemar, mean_class
+from vidgn.scores.statistics import bootstrap, by_class, calibration_error, macro_f1, mcnemar, mean_class
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2])
 BEST = np.array([0, 0, 0, 1, 1, 3, -1])  # the last one could not be read; no video is of class 3

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from vidgn.outputs import check_outputs
-from vidgn.shipped import SHIPPED, shipped_checkpoint
+from vidgn.files.outputs import check_outputs
+from vidgn.files.shipped import SHIPPED, shipped_checkpoint
 
 MARKER = ".vidgn-run"
 _EXPORTED = (".onnx", ".pt2", ".tflite", ".engine", ".mlmodel", ".mlpackage", ".xml")
@@ -68,7 +68,7 @@ def checkpoint_of(given: str | Path, *, option: str = "ckpt=") -> Path:
     """Return a checkpoint file; of a run folder its best one, or its last.
 
     Args:
-        given: a file, a run folder, or a name of `vidgn.shipped.SHIPPED` (a file of that name is `./motions`).
+        given: a file, a run folder, or a name of `vidgn.files.shipped.SHIPPED` (a file of that name is `./motions`).
         option: as the user typed it, up to the value: `ckpt=` or `--ckpt `.
 
     Raises:

@@ -8,8 +8,8 @@ import zipfile
 import pytest
 import torch
 
-from vidgn.checkpoint import read_state
-from vidgn.whole_files import (
+from vidgn.checkpoints.checkpoint import read_state
+from vidgn.files.whole_files import (
     check_whole,
     check_writable,
     clean_leftovers,

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidgn.predictions import distributed
-from vidgn.statistics import FAILED, RankedScores
-from vidgn.target_tensors import answer_ranks, output_probabilities
-from vidgn.targets import Targets
+from vidgn.objective.target_tensors import answer_ranks, output_probabilities
+from vidgn.objective.targets import Targets
+from vidgn.scores.predictions import distributed
+from vidgn.scores.statistics import FAILED, RankedScores
 
 
 class ValidationRows(NamedTuple):

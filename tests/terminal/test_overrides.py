@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from vidgn.overrides import check_type, quote_paths
 from vidgn.runs.command_line import check_complete, check_words
 from vidgn.runs.trainer import check_devices
+from vidgn.terminal.overrides import check_type, quote_paths
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Checkpoints: described by themselves, and read as data only.
 
-Members are stored and not inflated, and hold tensors and plain values only. `vidgn.whole_files` writes them.
+Members are stored and not inflated, and hold tensors and plain values only. `vidgn.files.whole_files` writes them.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidgn.description import KEY, Description
-from vidgn.whole_files import check_whole, short_reason
+from vidgn.checkpoints.description import KEY, Description
+from vidgn.files.whole_files import check_whole, short_reason
 
 AVERAGED = "averaged"  # of a checkpoint: the average of the weights
 

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
-from vidgn.escape import escaped
+from vidgn.terminal.escape import escaped
 
 SECONDS_IN_FILES = 30  # between two states of a progress bar where the output goes into a file
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from vidgn.losses import ClipLoss, LossSpec, right_share
+from vidgn.objective.losses import ClipLoss, LossSpec, right_share
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.0, 1.0, 0.0]])
 LABELS = torch.tensor([0, 2])
