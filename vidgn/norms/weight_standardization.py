@@ -93,7 +93,7 @@ def standardize(kernel: Tensor, how: Standardization) -> Tensor:
     wide = kernel.float() if kernel.dtype in (torch.float16, torch.bfloat16) else kernel
     # A filter is read as it lies, and its layout stays: a convolution answers a channels-last kernel in channels-last.
     rows = wide if wide.is_contiguous() else wide.movedim(1, -1)  # (O, I, ...) or (O, ..., I)
-    filters = rows.reshape(1, rows.shape[0], -1)  # (1, O, fan_in), as a batch norm of one sample sees them
+    filters = rows.reshape(1, rows.shape[0], -1)  # (1, O, fan_in): a group norm of one sample, a filter per group
     frames = kernel.shape[2] if kernel.dim() == 5 else 1
     taps = filters.shape[2] // frames  # of one frame
     if filters.shape[2] == 1:  # one weight is its own mean
@@ -105,7 +105,7 @@ def standardize(kernel: Tensor, how: Standardization) -> Tensor:
     else:
         share = frames * (taps**0.5 if how.scaled else 1.0)
         scale = filters.new_full((filters.shape[1],), 1 / share)
-        divided = F.batch_norm(filters, None, None, scale, training=True, momentum=0.0, eps=how.eps / share**2)
+        divided = F.group_norm(filters, filters.shape[1], scale, None, how.eps / share**2)
     shaped = divided.reshape(rows.shape)
     return (shaped if rows is wide else shaped.movedim(-1, 1)).to(kernel.dtype)
 
@@ -198,7 +198,8 @@ def normalized_convolutions(net: nn.Module) -> tuple[str, ...]:
 
     The norm has as many channels as the convolution gives, and a filter has more than one weight. `nn.Identity`, which
     stands for a norm in a net built with norm=none, counts as one, but not at the end of a block (`norm_c`): the kernel
-    before it starts at zero, and without a norm its size is what the block adds.
+    before it starts at zero, and without a norm its size is what the block adds. A block whose sum is normalized by the
+    next one names the convolution that the order does not show in `normalized_sum`.
     """
     names = []
     before: tuple[str, nn.Module] | None = None
@@ -212,7 +213,8 @@ def normalized_convolutions(net: nn.Module) -> tuple[str, ...]:
             before = (name, module)
         elif module._parameters and ".parametrizations." not in f".{name}":
             before = None
-    return tuple(names)
+        names += [f"{name}.{part}" for part in getattr(module, "normalized_sum", ())]
+    return tuple(dict.fromkeys(names))
 
 
 def is_standardized(net: nn.Module) -> bool:
