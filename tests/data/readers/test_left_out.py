@@ -2,6 +2,7 @@
 
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -229,3 +230,92 @@ def test_damage_before_the_first_frame_that_an_edit_list_shows_is_an_error(craft
     path.write_bytes(data.replace(spoiled[8:], b"\xff" * (len(spoiled) - 8)))
     with open_video(path) as video, pytest.raises(VideoDecodeError, match=r"packet 3: |frame \d+ of 20 is damaged"):
         list(video.frames([0]))
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.flv"])
+@pytest.mark.parametrize("pyramid", ["normal", "strict"])
+def test_a_cut_at_an_open_group_may_name_references_that_are_missing(name, pyramid, craft, tmp_path):
+    options = {"x264-params": f"open-gop=1:bframes=3:ref=3:b-pyramid={pyramid}:keyint=9:min-keyint=3:threads=1"}
+    whole = craft("whole.mkv", frames=60, options=options | {"preset": "fast"}, gop=9)
+    num_strict = 0
+    for number, at in enumerate(keys(whole)[1:5]):
+        (tmp_path / str(number)).mkdir()
+        path = copy(whole, tmp_path / str(number) / name, which=lambda packet, at=at: packet >= at)
+        num_strict += fails_strictly(path)
+        truth = plain_decode(path)
+        with open_video(path) as video:
+            assert len(video) == len(truth)
+            assert np.array_equal(video.read(np.arange(len(truth))), np.stack(truth))
+            for alone in (0, 5, 11, len(truth) - 1):
+                assert np.array_equal(next(video.frames([alone]))[1], truth[alone])
+            assert check_order(video).num_frames == len(truth)
+    assert num_strict  # a decoder that takes errors seriously refuses one of them
+
+
+@pytest.mark.parametrize("name", ["v.mkv", "v.ts", "v.mp4"])
+def test_frames_that_a_decoder_does_not_show_behind_a_gap_are_not_counted(name, craft, tmp_path):
+    whole = craft("whole.mkv", frames=50, options=NO_B | {"preset": "ultrafast"}, gop=10)
+    path = copy(whole, tmp_path / name, which=lambda packet: packet not in (17, 18, 19, 20, 21))  # 20 is a key
+    truth = plain_decode(path)
+    assert len(truth) < 45
+    with open_video(path) as video:
+        assert len(video) == len(truth)
+        assert np.array_equal(video.read(np.arange(len(truth))), np.stack(truth))
+        for alone in (0, 16, 17, 25, len(truth) - 1):
+            assert np.array_equal(next(video.frames([alone]))[1], truth[alone])
+
+
+def test_lost_packets_of_hevc_are_named(craft, tmp_path):
+    whole = craft("whole.mkv", frames=40, codec="libx265", options=HEVC, gop=12)
+    path = copy(whole, tmp_path / "v.mkv", which=lambda packet: packet not in (13, 14, 15))
+    with pytest.raises(VideoDecodeError, match="packets of the stream are missing, and packet "):
+        open_video(path)
+
+
+@pytest.mark.parametrize("lost", [(0, 1, 2, 3), (0, 1, 2, 3, 4, 5, 6)])
+def test_a_joined_stream_whose_second_part_begins_amid_a_group(lost, craft, tmp_path):
+    whole = craft("whole.ts", frames=40, options=WITH_B | {"preset": "ultrafast"}, gop=20)
+    later = copy(whole, tmp_path / "later.ts", which=lambda packet: packet not in lost)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(whole.read_bytes() + later.read_bytes())
+    truth = plain_decode(joined)
+    assert 40 < len(truth) < 80 - len(lost)
+    assert_equals_plain_decode(joined, num_frames=len(truth))
+
+
+def test_a_stream_cut_behind_its_headers_says_so(craft, tmp_path):
+    whole = craft("whole.mp4", frames=30, options=OPEN, gop=12)
+    path = copy(whole, tmp_path / "v.ts", which=lambda packet: packet >= keys(whole)[1])
+    with pytest.raises(VideoDecodeError, match="no packet says how large its frames are"):
+        open_video(path)
+
+
+def keys(path: Path) -> list[int]:
+    """Return the numbers of the key packets."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    return [number for number, packet in enumerate(packets) if packet.is_keyframe]
+
+
+def copy(source: Path, target: Path, *, which: Callable[[int], bool]) -> Path:
+    """Copy some packets of a video, by their numbers, with their times."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as out:
+        stream = given.streams.video[0]
+        new = out.add_stream_from_template(stream)
+        packets = [packet for packet in given.demux(stream) if packet.size]
+        for number, packet in enumerate(packets):
+            if which(number):
+                packet.stream = new
+                out.mux(packet)
+    return target
+
+
+def fails_strictly(path: Path) -> bool:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.options = {"err_detect": "explode"}
+        stream.thread_type = "NONE"
+        try:
+            return not list(container.decode(stream))
+        except av.FFmpegError:
+            return True

@@ -2,6 +2,8 @@
 
 import random
 import zlib
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from av.video.frame import VideoFrame
@@ -30,13 +32,34 @@ def check_order(video: PyavReader) -> Checked:
     """
     video.settle()
     assert video.height  # raises where pictures are turned by an angle that is not applied
-    converter, sample = Converter(), _sample(video)
-    rotation, order, checksums = 0, list[int](), dict[int, int]()
+    sample = _sample(video)
+    try:
+        decoded = _decode(video, sample, lenient=False)
+    except VideoDecodeError:
+        if not video.decoder.is_whole(*_extent(video)):
+            raise
+        decoded = _decode(video, sample, lenient=True)
+    rotation, order, checksums = decoded
+    _compare(video, order)
+    for frame in sorted(sample):
+        ((_, picture),) = (found for run in video.index.runs([frame]) for found in video.decode_run(run))
+        if _checksum(Converter(), picture) != checksums[frame]:
+            raise _other(video, frame, "has other pixels than")
+    return Checked(len(order), rotation)
+
+
+def _extent(video: PyavReader) -> tuple[int, int, Callable[[int], bool]]:
+    """Return the first packet of a plain decode, the last one, and which of them may fail."""
+    first = min(video.index.keys[0], min(video.index.order, default=0))
+    return first, len(video.source.packets) - 1, partial(video.index.may_fail, start=first)
+
+
+def _decode(video: PyavReader, sample: set[int], *, lenient: bool) -> tuple[int, list[int], dict[int, int]]:
+    """Return the rotation of the first picture, the frames as they come, and the checksums of a sample."""
+    converter, rotation, order, checksums = Converter(), 0, list[int](), dict[int, int]()
     place = {packet: frame for frame, packet in enumerate(video.index.order)}
-    first = min(video.index.keys[0], min(place)) if place else 0
-    for packet, picture in video.decoder.decode(
-        first, len(video.source.packets) - 1, may_fail=lambda number: video.index.may_fail(number, start=first)
-    ):
+    first, last, may_fail = _extent(video)
+    for packet, picture in video.decoder.decode(first, last, may_fail=may_fail, lenient=lenient):
         frame = place.get(packet)
         if frame is None:  # an edit list hides it
             continue
@@ -46,12 +69,7 @@ def check_order(video: PyavReader) -> Checked:
         order.append(frame)
         if frame in sample:
             checksums[frame] = _checksum(converter, picture)
-    _compare(video, order)
-    for frame in sorted(sample):
-        ((_, picture),) = (found for run in video.index.runs([frame]) for found in video.decode_run(run))
-        if _checksum(converter, picture) != checksums[frame]:
-            raise _other(video, frame, "has other pixels than")
-    return Checked(len(order), rotation)
+    return rotation, order, checksums
 
 
 def _compare(video: PyavReader, order: list[int]) -> None:

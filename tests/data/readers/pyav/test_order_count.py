@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from vidgn.data.readers.pyav.order_count import NO_COUNT, OrderCounter
+from vidgn.data.readers.pyav.order_count import GAP, NO_COUNT, OrderCounter
 
 H264 = "scenecut=0:b-adapt=0:bframes=3"
 STREAMS = {
@@ -36,6 +36,7 @@ def test_counts_grow_in_the_order_in_which_a_decoder_gives_pictures_out(name, cr
     counter = OrderCounter({"libx264": "h264", "libx265": "hevc"}[codec], extradata)
     counts = [counter.count(packet) for packet in packets]
     assert NO_COUNT not in counts
+    assert GAP not in counts
     assert len(set(counts)) == len(counts) == frames
     assert np.argsort(counts).tolist() == order
 
@@ -44,6 +45,17 @@ def test_the_beginning_of_a_packet_is_enough(craft):
     packets, extradata, order = read(craft("v.mp4", frames=30, options=STREAMS["pyramid.mp4"][1]))
     counter = OrderCounter("h264", extradata)
     assert np.argsort([counter.count(packet[:1000]) for packet in packets]).tolist() == order
+
+
+@pytest.mark.parametrize(
+    ("lost", "is_gap"), [([7], True), ([7, 8, 9], True), ([12], True), ([12, 13, 14], True), ([], False)]
+)
+def test_a_packet_behind_lost_ones_is_a_gap(lost, is_gap, craft):
+    packets, extradata, _ = read(craft("v.mp4", frames=30, options={"x264-params": "bframes=0:scenecut=0"}))
+    counter = OrderCounter("h264", extradata)
+    counts = {number: counter.count(packet) for number, packet in enumerate(packets) if number not in lost}
+    behind = lost[-1] + 1 if lost else -1
+    assert [number for number, count in counts.items() if count == GAP] == ([behind] if is_gap else [])
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\0\0\x05", b"\0\0\0\x02\x65\x88", b"\xff" * 40])

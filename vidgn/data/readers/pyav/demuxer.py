@@ -20,7 +20,7 @@ from vidgn.data.readers.pyav.cropping import Cropping, cropping_of_matroska, cro
 from vidgn.data.readers.pyav.edit_list import num_shown_by_edits, read_moov
 from vidgn.data.readers.pyav.frame_index import MOST_REORDERED, reorder_depth
 from vidgn.data.readers.pyav.mp4_table import Samples, find_samples, indexed_samples
-from vidgn.data.readers.pyav.order_count import COUNTED_CODECS, NO_COUNT, OrderCounter
+from vidgn.data.readers.pyav.order_count import COUNTED_CODECS, GAP, NO_COUNT, OrderCounter
 from vidgn.data.readers.pyav.packet_table import PacketFacts, PacketTable
 from vidgn.data.readers.pyav.remote_packets import VERBATIM, Places
 from vidgn.data.readers.pyav.streams import StreamFacts, choose_stream, h264_context, has_size, indexed_facts, limits
@@ -55,10 +55,12 @@ class PacketSource:
         self.facts: StreamFacts
         self._trusts_tables = False
         self._has_decoded_size = False
+        self.has_gaps = False  # packets are missing among those whose order was asked for
         self._moov = b""  # tables of an mp4 or mov file
         self._pass = 0
         self._kept: list[Packet[VideoStream]] | None = None
         self._samples: Samples | None = None  # of packets whose facts are in the file's tables
+        self._counter: OrderCounter
         self._counts: array[int] | None = None  # of the order of showing, of packets that are not kept
         self._places: Places | None = None  # of packets whose bytes are fetched when they are wanted
         self._file: BinaryIO = open_file(path)
@@ -151,9 +153,28 @@ class PacketSource:
             raise RuntimeError(f"another pass through {self.path} or close() ended this one; finish one pass first.")
 
     @property
+    def is_fetched(self) -> bool:
+        """Whether the bytes of packets stay elsewhere until they are wanted."""
+        return self._places is not None
+
+    @property
     def lookahead(self) -> int:
         """Packets behind a run that are looked at for the order; of a file elsewhere two, for each is fetched."""
         return MOST_REORDERED if self._places is None else 2
+
+    def learn_reorder_depth(self) -> None:
+        """Learn from the order counts how many pictures the decoder must hold back, where the times do not tell it.
+
+        Of joined files neither tells it: FFmpeg's own guess stays.
+        """
+        if self.facts.codec != "h264" or not self.packets.keys:
+            return
+        counts = self.order_counts(self.packets.keys[0], len(self.packets) - 1)
+        if (counts == NO_COUNT).any():
+            return
+        depth = reorder_depth(counts)
+        is_joined = (counts == GAP).any() or depth > self._counter.num_references
+        self.reorder_depth = 0 if is_joined else max(self.reorder_depth, depth)
 
     def order_counts(self, start: int, last: int) -> NDArray[np.int64]:
         """Return numbers that grow in the order in which a decoder shows packets `start`..`last`, (N,).
@@ -161,8 +182,9 @@ class PacketSource:
         `NO_COUNT` where a packet is not understood; see `order_count`. `start` is a key packet.
         """
         if self._counts is not None:
+            self.has_gaps |= GAP in self._counts[start : last + 1]
             return np.asarray(self._counts)[start : last + 1]
-        counter = OrderCounter(self.facts.codec, self.codec_context.extradata or b"")
+        counter = self._counter = OrderCounter(self.facts.codec, self.codec_context.extradata or b"")
         found = list[int]()
         with self.blame(f"packets {start} to {last}"):
             for number, head in enumerate(self._heads(start, last, size=_HEAD), start):
@@ -171,7 +193,14 @@ class PacketSource:
                     (whole,) = self._heads(number, number, size=None)
                     count = counter.count(whole)
                 found.append(count)
-        return np.array(found, np.int64)
+        counts = np.array(found, np.int64)
+        self.has_gaps |= bool((counts == GAP).any())
+        return counts
+
+    def whole_starts(self) -> list[int]:
+        """List the packets from which a decode of H.264 gives what a decode from the first one does, gaps or not."""
+        counter = OrderCounter(self.facts.codec, self.codec_context.extradata or b"")
+        return [key for key in self.packets.keys if counter.restarts_at(next(iter(self._heads(key, key, size=None))))]
 
     @contextmanager
     def blame(self, what: str) -> Iterator[None]:

@@ -56,6 +56,12 @@ class FrameIndex:
                 return key
         return 0
 
+    def shown_within(self, start: int, last: int) -> set[int]:
+        """Return the packets `start`..`last` that are shown from packet `start` on."""
+        shown = np.asarray(self.order)
+        shown = shown[(shown >= start) & (shown <= last)]
+        return set(shown[np.asarray(self.rank)[shown] >= self.rank[start]].tolist())
+
     def may_fail(self, packet: int, *, start: int) -> bool:
         """Tell whether a packet may be undecodable in a run that begins at `start`, without harm to any frame.
 

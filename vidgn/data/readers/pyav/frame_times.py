@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from vidgn.data.readers.pyav.packet_table import NO_TIME, PacketTable
 
+_JUMP = 1.75  # usual steps; a lost packet leaves two
+
 
 def frame_seconds(
     packets: PacketTable, order: Sequence[int], *, tick: float | None, fps: float, length: float | None
@@ -35,6 +37,15 @@ def frame_seconds(
         stamps = _ascending(times, frames, np.asarray(packets.keys))
     seconds = (stamps - stamps[0]) * tick
     return np.append(seconds, _end(seconds, fps=fps, length=length))
+
+
+def longest_steps(times: NDArray[np.int64], *, most: int = 16) -> list[int]:
+    """Return the frames that are followed by far more time than is usual, the `most` longest, (N,) ascending times."""
+    steps = np.diff(times)
+    if not len(steps):
+        return []
+    jumps = np.flatnonzero(steps > _JUMP * np.median(steps))
+    return [int(frame) for frame in jumps[np.argsort(-steps[jumps], kind="stable")][:most]]
 
 
 def _ascending(times: NDArray[np.int64], frames: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,54 +6,30 @@
     packet 3  B    count 2
 
 Counts begin again at pictures before which all others are shown (IDR, BLA). A packet that is not
-understood here has no count.
+understood here has no count; nor has one of H.264 before which packets were lost, whose picture need not be shown.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from vidgn.data.readers.h264_headers import (
+    IDR,
+    Bits,
+    PictureParameters,
+    Sequence,
+    by_lengths,
+    by_start_codes,
+    is_slice,
+    of_avcc,
+    read_picture_parameters,
+    read_sequence,
+    read_slice_start,
+)
+
 COUNTED_CODECS = {"h264", "hevc"}
 NO_COUNT = -(1 << 63)
-_NEW_SEQUENCE = 1 << 40  # above any count (32 bits)
-
-
-class _Bits:
-    """Reads the bits of a unit, without the bytes that prevent start codes (H.264, 7.4.1; HEVC, 7.4.2)."""
-
-    __slots__ = ("_left", "_value")
-
-    def __init__(self, data: bytes) -> None:
-        plain = data.replace(b"\0\0\3", b"\0\0")
-        self._left = 8 * len(plain)
-        self._value = int.from_bytes(plain, "big")  # of the bits that are left
-
-    def take(self, count: int) -> int:
-        """Read an unsigned number of `count` bits.
-
-        Raises:
-            ValueError: The unit ends before.
-        """
-        left = self._left - count
-        if left < 0:
-            raise ValueError("the unit ends too early")
-        taken = self._value >> left
-        self._value ^= taken << left
-        self._left = left
-        return taken
-
-    def number(self) -> int:
-        """Read ue(v) (H.264, 9.1)."""
-        return self.take(2 * (self._left - self._value.bit_length()) + 1) - 1
-
-
-class _Sequence(NamedTuple):
-    """What a sequence parameter set says of counts; `kind` is pic_order_cnt_type."""
-
-    kind: int
-    count_bits: int
-    frame_bits: int
-    frames_only: bool
-    planes_apart: bool
+GAP = NO_COUNT + 1  # a picture to which this one may refer is missing before it
+NEW_SEQUENCE = 1 << 40  # above any count (32 bits)
 
 
 class _Picture(NamedTuple):
@@ -75,11 +51,13 @@ class OrderCounter:
 
     def __init__(self, codec: str, extradata: bytes) -> None:
         self._is_hevc = codec == "hevc"
-        self._sequences: dict[int, _Sequence] = {}
-        self._pictures: dict[int, int | _Picture] = {}
+        self._sequences: dict[int, Sequence] = {}
+        self._pictures: dict[int, PictureParameters] = {}
+        self._hevc_pictures: dict[int, _Picture] = {}
         self._group = 0
         self._before: tuple[int, int] | None = None  # high and low part of the count that the next one is relative to
         self._restarts = False
+        self._frame: int | None = None  # number of the last frame of H.264 to which others may refer
         self._packets = 0
         self._width = 0  # bytes of a unit's length; 0: start codes divide units
         try:
@@ -88,7 +66,9 @@ class OrderCounter:
             self._sequences.clear()
 
     def count(self, packet: bytes) -> int:
-        """Return a number that grows in the order of showing; `NO_COUNT` where the packet is not understood.
+        """Return a number that grows in the order of showing.
+
+        `NO_COUNT` where the packet is not understood, `GAP` where packets before it were lost.
 
         Args:
             packet: The next one, or enough of its beginning to hold the first slice header.
@@ -98,71 +78,67 @@ class OrderCounter:
             for unit in self._units(packet):
                 count = self._count_hevc(unit) if self._is_hevc else self._count_h264(unit)
                 if count is not None:
-                    return self._group * _NEW_SEQUENCE + count
+                    return count if count == GAP else self._group * NEW_SEQUENCE + count
         except (ValueError, IndexError, KeyError):  # a damaged or unknown header: the decoder has to tell the order
             return NO_COUNT
         return NO_COUNT
 
+    def restarts_at(self, packet: bytes) -> bool:
+        """Tell whether an H.264 packet forgets every picture before it (IDR)."""
+        return any(unit[0] & 31 == IDR for unit in self._units(packet))
+
+    @property
+    def num_references(self) -> int:
+        """How many pictures of H.264 others may refer to at a time: no encoder reorders over more."""
+        return max((sequence.num_references for sequence in self._sequences.values()), default=0)
+
     def _read_extradata(self, extradata: bytes) -> None:
         if extradata[:1] != b"\1":
-            for unit in _by_start_codes(extradata):
+            for unit in by_start_codes(extradata):
                 self._keep_parameters(unit)
             return
         self._width = (extradata[21 if self._is_hevc else 4] & 3) + 1
-        for unit in _of_hvcc(extradata) if self._is_hevc else _of_avcc(extradata):
+        for unit in _of_hvcc(extradata) if self._is_hevc else of_avcc(extradata):
             self._keep_parameters(unit)
 
     def _keep_parameters(self, unit: bytes) -> None:
         kind = (unit[0] >> 1) & 63 if self._is_hevc else unit[0] & 31
         if self._is_hevc and kind == 33:
-            number, sequence = _sequence_hevc(_Bits(unit[2:]))
+            number, sequence = _sequence_hevc(Bits(unit[2:]))
             self._sequences[number] = sequence
         elif self._is_hevc and kind == 34:
-            bits = _Bits(unit[2:])
+            bits = Bits(unit[2:])
             number = bits.number()
-            self._pictures[number] = _Picture(bits.number(), bool(bits.take(1)), bool(bits.take(1)), bits.take(3))
+            self._hevc_pictures[number] = _Picture(bits.number(), bool(bits.take(1)), bool(bits.take(1)), bits.take(3))
         elif not self._is_hevc and kind == 7:
-            number, sequence = _sequence_h264(unit)
+            number, sequence = read_sequence(unit)
             self._sequences[number] = sequence
         elif not self._is_hevc and kind == 8:
-            bits = _Bits(unit[1:16])
-            number = bits.number()
-            self._pictures[number] = bits.number()
+            number, picture = read_picture_parameters(unit)
+            self._pictures[number] = picture
 
     def _units(self, packet: bytes) -> Iterator[bytes]:
-        if not self._width:
-            yield from _by_start_codes(packet)
-            return
-        at = 0
-        while at + self._width < len(packet):
-            size = int.from_bytes(packet[at : at + self._width], "big")
-            at += self._width
-            yield packet[at : at + size]
-            at += size
+        return by_lengths(packet, self._width) if self._width else by_start_codes(packet)
 
     def _count_h264(self, unit: bytes) -> int | None:
-        kind = unit[0] & 31  # nal_unit_type (H.264, table 7-1)
-        if kind in (7, 8):
-            self._keep_parameters(unit)
-        if kind not in (1, 2, 5):
+        self._keep_parameters(unit)
+        if not is_slice(unit):
             return None
-        bits = _Bits(unit[1:24])  # slice_header (7.3.3)
-        bits.number(), bits.number()
-        sequence = self._sequences[self._sequence_number(bits.number())]
-        is_idr = kind == 5
+        start = read_slice_start(unit, Bits(unit[1:24]), self._sequences, self._pictures)
+        refers, is_idr, sequence = bool(unit[0] & 0x60), unit[0] & 31 == IDR, start.sequence
         if is_idr:
             self._group += 1
-            self._before = (0, 0)
-        if sequence.kind == 2:  # shown as decoded (8.2.1.3)
-            return self._packets
-        if sequence.kind != 0:
+            self._before, self._frame = (0, 0), None
+        before, self._frame = self._frame, start.frame if refers or self._frame is None else self._frame
+        is_gap = False
+        if before is not None and not sequence.gaps_allowed:
+            is_gap = start.frame not in (before, (before + 1) % (1 << sequence.frame_bits))  # frame_num (7.4.3)
+        if sequence.kind == 1:
             raise ValueError("counts of another kind")
-        bits.take(2 * sequence.planes_apart + sequence.frame_bits)
-        if not sequence.frames_only and bits.take(1):
-            bits.take(1)
-        if is_idr:
-            bits.number()
-        return self._whole_count(bits.take(sequence.count_bits), sequence.count_bits, refers=bool(unit[0] & 0x60))
+        count = self._packets  # shown as decoded (8.2.1.3)
+        if sequence.kind == 0:
+            count = self._whole_count(start.low_count, sequence.count_bits, refers=refers)
+        return GAP if is_gap else count
 
     def _count_hevc(self, unit: bytes) -> int | None:
         kind, layer, level = (unit[0] >> 1) & 63, (unit[0] & 1) << 5 | unit[1] >> 3, (unit[1] & 7) - 1
@@ -174,14 +150,13 @@ class OrderCounter:
             self._restarts = True
         if kind > 21:
             return None
-        bits = _Bits(unit[2:24])  # slice_segment_header (7.3.6.1)
+        bits = Bits(unit[2:24])  # slice_segment_header (7.3.6.1)
         if not bits.take(1):
             return None  # not the first one of its picture
         is_key = 16 <= kind <= 23
         if is_key:
             bits.take(1)
-        picture = self._pictures[bits.number()]
-        assert isinstance(picture, _Picture)
+        picture = self._hevc_pictures[bits.number()]
         sequence = self._sequences[picture.sequence]
         if 16 <= kind <= 20 or self._restarts:  # BLA, IDR
             self._group += 1
@@ -197,11 +172,6 @@ class OrderCounter:
         refers = level == 0 and not 6 <= kind <= 9 and not (kind < 16 and kind % 2 == 0)
         return self._whole_count(low, sequence.count_bits, refers=refers)
 
-    def _sequence_number(self, picture: int) -> int:
-        number = self._pictures[picture]
-        assert isinstance(number, int)
-        return number
-
     def _whole_count(self, low: int, bits: int, *, refers: bool) -> int:
         """Complete a count of which the low bits are known (H.264, 8.2.1.1; HEVC, 8.3.1)."""
         high_before, low_before = self._before or (0, low)
@@ -216,28 +186,6 @@ class OrderCounter:
         return high + low
 
 
-def _by_start_codes(data: bytes) -> Iterator[bytes]:
-    """Yield the units of a byte stream (H.264, annex B; HEVC, annex B)."""
-    at = data.find(b"\0\0\1")
-    while at >= 0:
-        after = data.find(b"\0\0\1", at + 3)
-        unit = data[at + 3 : after if after >= 0 else len(data)]
-        if unit:
-            yield unit
-        at = after
-
-
-def _of_avcc(data: bytes) -> Iterator[bytes]:
-    at = 5
-    for mask in (31, 255):  # sequence parameter sets, picture parameter sets
-        count = data[at] & mask
-        at += 1
-        for _ in range(count):
-            size = int.from_bytes(data[at : at + 2], "big")
-            yield data[at + 2 : at + 2 + size]
-            at += 2 + size
-
-
 def _of_hvcc(data: bytes) -> Iterator[bytes]:
     at = 23
     for _ in range(data[22]):
@@ -249,39 +197,7 @@ def _of_hvcc(data: bytes) -> Iterator[bytes]:
             at += 2 + size
 
 
-_WITH_CHROMA = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)  # profile_idc (H.264, 7.3.2.1.1)
-
-
-def _sequence_h264(unit: bytes) -> tuple[int, _Sequence]:
-    bits = _Bits(unit[4:])
-    number, planes_apart = bits.number(), False
-    if unit[1] in _WITH_CHROMA:
-        chroma = bits.number()
-        if chroma == 3:
-            planes_apart = bool(bits.take(1))
-        bits.number(), bits.number(), bits.take(1)
-        if bits.take(1):
-            for size in [16] * 6 + [64] * (6 if chroma == 3 else 2):
-                _pass_scaling_list(bits, size)
-    frame_bits, kind = bits.number() + 4, bits.number()
-    if kind == 1:
-        return number, _Sequence(1, 0, frame_bits, True, planes_apart)
-    count_bits = bits.number() + 4 if kind == 0 else 0
-    bits.number(), bits.take(1), bits.number(), bits.number()
-    return number, _Sequence(kind, count_bits, frame_bits, bool(bits.take(1)), planes_apart)
-
-
-def _pass_scaling_list(bits: _Bits, size: int) -> None:
-    """Read over a list of scaling factors (H.264, 7.3.2.1.1.1)."""
-    last = following = 8
-    for _ in range(size if bits.take(1) else 0):
-        if following:
-            code = bits.number()  # se(v), 9.1.1
-            following = (last + (code + 1) // 2 * (1 if code % 2 else -1)) % 256
-        last = following or last
-
-
-def _sequence_hevc(bits: _Bits) -> tuple[int, _Sequence]:
+def _sequence_hevc(bits: Bits) -> tuple[int, Sequence]:
     """Read a sequence parameter set up to the counts (HEVC, 7.3.2.2.1)."""
     bits.take(4)
     levels = bits.take(3)
@@ -300,4 +216,4 @@ def _sequence_hevc(bits: _Bits) -> tuple[int, _Sequence]:
         for _ in range(4):
             bits.number()
     bits.number(), bits.number()
-    return number, _Sequence(0, bits.number() + 4, 0, True, planes_apart)
+    return number, Sequence(0, bits.number() + 4, 0, True, planes_apart)

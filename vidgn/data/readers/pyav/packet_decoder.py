@@ -7,12 +7,14 @@ neither the times in a file nor what a seek lands on can give a wrong frame.
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import numpy as np
 from av import FFmpegError
 from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from vidgn.data.readers.pyav.demuxer import PacketSource
+from vidgn.data.readers.reference_marks import name_missing_pictures
 
 
 class PictureDecoder:
@@ -33,6 +35,7 @@ class PictureDecoder:
         *,
         needed: set[int] | None = None,
         may_fail: Callable[[int], bool] | None = None,
+        lenient: bool = False,
     ) -> Iterator[tuple[int, VideoFrame]]:
         """Decode packets `start`..`last` and yield pictures with the numbers of their packets.
 
@@ -45,12 +48,13 @@ class PictureDecoder:
             last: Last packet.
             needed: Packets whose pictures are wanted; None for all.
             may_fail: Tells of a packet that cannot be decoded whether that is no error.
+            lenient: Pass over damage, as a plain decode does; see `is_whole`.
 
         Raises:
             VideoDecodeError: A packet cannot be decoded.
         """
         ticket = self._source.begin(start)
-        context = self._prepare()
+        context = self._lenient() if lenient else self._prepare()
         if self._source.facts.codec != "h264":
             needed = None
         passes_over = False
@@ -75,24 +79,52 @@ class PictureDecoder:
             pictures = context.decode(None)  # the decoder holds pictures back that others might precede
         yield from _tagged(pictures)
 
-    def decode_leniently(self, last: int) -> set[int]:
-        """Return which of the packets 0..`last` give pictures in a plain decode, which passes over what is damaged."""
+    def decode_leniently(self, start: int, last: int) -> set[int]:
+        """Return which of the packets `start`..`last` give pictures in a plain decode, which passes over damage."""
+        shown, _ = self._try(self._lenient(), start, last)
+        return shown
+
+    def is_whole(self, start: int, last: int, may_fail: Callable[[int], bool]) -> bool:
+        """Tell whether packets `start`..`last` can be decoded leniently without a damaged picture.
+
+        It is so where the packets at which a strict decode fails take marks of references from pictures that are
+        missing, as they are behind a cut; `reference_marks` says more. Only H.264 has such marks.
+        """
+        if self._source.facts.codec != "h264":
+            return False
+        context = self._prepare()
+        _, failed = self._try(context, start, last)
+        failed = [number for number in failed if not may_fail(number)]
+        if not failed:
+            return True
+        self._source.begin(start)
+        packets = (bytes(packet) for _, packet in self._source.walk(start, last))
+        is_excused = name_missing_pictures(packets, context.extradata or b"")
+        return bool(np.all([is_excused[number - start] for number in failed]))
+
+    def _try(self, context: VideoCodecContext, start: int, last: int) -> tuple[set[int], list[int]]:
+        """Return which of the packets gave pictures, and at which the decoder failed."""
+        ticket = self._source.begin(start)
+        shown, failed = set[int](), list[int]()
+        for number, packet in self._source.walk(start, last):
+            packet.pts = packet.dts = number
+            try:
+                shown.update(tag for tag, _ in _tagged(context.decode(packet)))
+            except FFmpegError:
+                failed.append(number)
+        self._source.require(ticket)
+        with suppress(FFmpegError):
+            shown.update(tag for tag, _ in _tagged(context.decode(None)))
+        return shown, failed
+
+    def _lenient(self) -> VideoCodecContext:
         given = self._source.codec_context
         context = CodecContext.create(given.codec.name, "r")
         assert isinstance(context, VideoCodecContext)
         context.extradata, context.thread_type = given.extradata, "NONE"
         context.options = {"max_pixels": str(self._source.max_pixels)}
         context.reorder_depth = max(given.reorder_depth, self._source.reorder_depth)
-        ticket = self._source.begin(0)
-        shown = set[int]()
-        for number, packet in self._source.walk(0, last):
-            packet.pts = packet.dts = number
-            with suppress(FFmpegError):
-                shown.update(tag for tag, _ in _tagged(context.decode(packet)))
-        self._source.require(ticket)
-        with suppress(FFmpegError):
-            shown.update(tag for tag, _ in _tagged(context.decode(None)))
-        return shown
+        return context
 
     def _prepare(self) -> VideoCodecContext:
         context = self._source.codec_context

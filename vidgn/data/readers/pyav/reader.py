@@ -1,8 +1,9 @@
 """Exact frames by PyAV: one pass over the packets plans, a second one decodes what is needed and no more."""
 
 from array import array
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple
@@ -19,12 +20,11 @@ from vidgn.data.readers.pyav.frame_index import (
     FrameIndex,
     index_by_output,
     index_by_time,
-    reorder_depth,
     starts_amid,
 )
-from vidgn.data.readers.pyav.frame_times import frame_seconds, mean_rate
+from vidgn.data.readers.pyav.frame_times import frame_seconds, longest_steps, mean_rate
 from vidgn.data.readers.pyav.order_check import OrderCheck
-from vidgn.data.readers.pyav.order_count import NO_COUNT
+from vidgn.data.readers.pyav.order_count import COUNTED_CODECS
 from vidgn.data.readers.pyav.packet_decoder import PictureDecoder
 from vidgn.data.readers.types import EVERYTHING, ChannelOrder, VideoDecodeError
 
@@ -130,7 +130,9 @@ class PyavReader:
         runs = self.index.runs(range(len(self)) if wanted is None else wanted)
         if all(order.holds(max(run.start, first), run.last) for run in runs):
             return
-        count, self.is_timed, self.index, self._seconds = len(self), False, self._index_by_decoding(), None
+        count = len(self)
+        index = self._index_despite_gaps() if self.source.has_gaps else self._index_by_decoding()
+        self.is_timed, self.index, self._seconds = False, index, None
         if len(self.index) != count:
             why = f"the times of its packets contradict the stream, of which {len(self.index)} frames can be decoded"
             raise VideoDecodeError(self.path, f"{why} and not {count}")
@@ -161,9 +163,38 @@ class PyavReader:
         if facts.formats & _TIMED_FORMATS and facts.codec in _TIMED_CODECS and facts.is_progressive:
             left_out = self._left_out()
             index = None if left_out is None else index_by_time(packets, left_out=left_out)
-            if index is not None:
+            if index is not None and not self._loses_frames(index):
                 return True, index
+            if index is not None:
+                return False, self._index_despite_gaps()
         return False, self._index_by_decoding()
+
+    def _index_despite_gaps(self) -> FrameIndex:
+        try:
+            return self._index_by_decoding()
+        except VideoDecodeError as err:
+            raise VideoDecodeError(self.path, f"packets of the stream are missing, and {err.reason}") from err
+
+    def _loses_frames(self, index: FrameIndex) -> bool:
+        """Tell whether the decoder shows fewer pictures than there are packets with times, since packets were lost.
+
+        It is looked at where times jump most: a file with lost packets has few such places, one of variable rate many.
+        """
+        source = self.source
+        if source.facts.codec not in COUNTED_CODECS or source.is_fetched:  # there each look at a packet is a request
+            return False
+        order = self._order = OrderCheck(source)
+        for frame in longest_steps(np.asarray(source.packets.times)[np.asarray(index.order)]):
+            start = max(min(index.start(frame), index.start(frame + 1)), index.keys[0])
+            last = max(index.order[frame], index.order[frame + 1])
+            if order.holds(start, last) and not order.jumps(start, last):
+                continue
+            behind = [*index.keys, len(source.packets)]
+            last = behind[min(bisect_right(behind, last) + 1, len(behind) - 1)] - 1  # the decoder recovers at a key
+            shown = self.decoder.decode_leniently(start, last)
+            if not shown >= index.shown_within(start, last):
+                return True
+        return False
 
     def _left_out(self) -> set[int] | None:
         """Return the packets at the start that a plain decode does not show; None where it shows nothing there.
@@ -172,29 +203,36 @@ class PyavReader:
         missing ones. Behind the second key packet nothing refers to what precedes the first one.
         """
         packets = self.source.packets
-        if not starts_amid(packets):
+        if not starts_amid(packets) and self.source.facts.height:
             return set()
         last = packets.keys[1] if len(packets.keys) > 1 else len(packets) - 1
-        shown = self.decoder.decode_leniently(last)
+        shown = self.decoder.decode_leniently(0, last)
         return set(range(last + 1)) - shown if shown else None
 
     def _index_by_decoding(self) -> FrameIndex:
         facts, packets = self.source.facts, self.source.packets
-        if (
-            facts.codec == "h264" and packets.keys
-        ):  # the times may not tell how many pictures the decoder must hold back
-            counts = self.source.order_counts(packets.keys[0], len(packets) - 1)
-            if (counts != NO_COUNT).all():
-                self.source.reorder_depth = max(self.source.reorder_depth, reorder_depth(counts))
+        self.source.learn_reorder_depth()
         first, amid = self._first_complete()
-        decoded = self.decoder.decode(first, len(packets) - 1, may_fail=lambda number: number < amid)
-        order = array("i", (number for number, _ in decoded))
+        decode = partial(self.decoder.decode, first, len(packets) - 1, may_fail=lambda number: number < amid)
+        try:
+            order = array("i", (number for number, _ in decode()))
+        except VideoDecodeError:
+            if not facts.height:
+                why = "no packet says how large its frames are: a part of a stream, cut off behind its headers"
+                raise VideoDecodeError(
+                    self.path, f"{why}; cut it out of the whole file again, starting at a key"
+                ) from None
+            if not self.decoder.is_whole(first, len(packets) - 1, lambda number: number < amid):
+                raise
+            order = array("i", (number for number, _ in decode(lenient=True)))
         if not order:
             raise VideoDecodeError(self.path, "no frame of the video stream can be decoded")
         if len(np.unique(order)) < len(order):
             raise VideoDecodeError(self.path, "its frames cannot be told apart: one packet gave two")
-        restart = facts.codec in _RESTARTABLE_CODECS and facts.is_progressive
-        return index_by_output(order, num_packets=len(packets), keys=packets.keys if restart else [0], amid=amid)
+        keys: Sequence[int] = packets.keys if facts.codec in _RESTARTABLE_CODECS and facts.is_progressive else [0]
+        if self.source.has_gaps:  # what a decoder shows in place of a missing picture depends on those before it
+            keys = sorted({0, *self.source.whole_starts()})
+        return index_by_output(order, num_packets=len(packets), keys=keys, amid=amid)
 
     def _first_complete(self) -> tuple[int, int]:
         """Return where a whole decode begins, and the packet before which others may refer to what precedes the stream.
@@ -217,28 +255,42 @@ class PyavReader:
     def decode_run(self, run: DecodeRun) -> Iterator[tuple[int, VideoFrame]]:
         """Decode a run's frames in ascending order, from an earlier key where the first one does not serve.
 
-        A key packet may promise too much (gradual refresh, a wrong flag); the first packet cannot.
+        A key packet may promise too much (gradual refresh, a wrong flag); the first packet cannot. Behind a cut a
+        packet may be whole and name a missing picture: the decoder has to pass over that.
         """
         todo = deque(run.frames)
-        starts = [run.start, *self.index.earlier_starts(run.start)]
-        for start in starts:
+        attempts = self._attempts(run)
+        start, lenient = next(attempts)
+        while True:
             early: dict[int, VideoFrame] = {}
             try:
-                for frame, picture in self._decode_wanted(start, run.last, todo):
+                for frame, picture in self._decode_wanted(start, run.last, todo, lenient=lenient):
                     early[frame] = picture
                     while todo and todo[0] in early:
                         yield todo[0], early.pop(todo.popleft())
                 return
             except VideoDecodeError:
-                if start == starts[-1]:
+                attempt = next(attempts, None)
+                if attempt is None:
                     raise
+                start, lenient = attempt
 
-    def _decode_wanted(self, start: int, last: int, wanted: Iterable[int]) -> Iterator[tuple[int, VideoFrame]]:
+    def _attempts(self, run: DecodeRun) -> Iterator[tuple[int, bool]]:
+        """Yield from where a run may be decoded, and whether leniently."""
+        starts = [run.start, *self.index.earlier_starts(run.start)]
+        yield from ((start, False) for start in starts)
+        for start in starts:
+            if self.decoder.is_whole(start, run.last, partial(self.index.may_fail, start=start)):
+                yield start, True
+
+    def _decode_wanted(
+        self, start: int, last: int, wanted: Iterable[int], *, lenient: bool
+    ) -> Iterator[tuple[int, VideoFrame]]:
         frame_of = {self.index.order[frame]: frame for frame in wanted}
         # Only where a packet is one whole picture can a packet be passed over for the sake of another.
         needed = set(frame_of) if self.is_timed else None
         may_fail = partial(self.index.may_fail, start=start)
-        for packet, picture in self.decoder.decode(start, last, needed=needed, may_fail=may_fail):
+        for packet, picture in self.decoder.decode(start, last, needed=needed, may_fail=may_fail, lenient=lenient):
             frame = frame_of.pop(packet, None)
             if frame is None:
                 continue
