@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vidgn.scores.statistics import bootstrap, by_class, calibration_error, macro_f1, mcnemar, mean_class
+from vidgn.scores.statistics import bootstrap, by_class, calibration_error, macro_f1, mcnemar, mean_class, mean_interval
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2])
 BEST = np.array([0, 0, 0, 1, 1, 3, -1])  # the last one could not be read; no video is of class 3
@@ -41,6 +41,22 @@ def test_groups_that_are_drawn_as_a_whole_make_an_interval_wider():
 def test_an_interval_needs_a_video():
     with pytest.raises(ValueError, match="needs at least 1 video"):
         bootstrap([len], 0)
+
+
+# scipy.stats.t.ppf(0.975, k - 1)
+@pytest.mark.parametrize(
+    ("num_values", "t"), [(2, 12.706205), (3, 4.302653), (4, 3.182446), (5, 2.776445), (9, 2.306004), (25, 2.063899)]
+)
+def test_the_interval_of_a_mean_is_students(num_values, t):
+    values = np.arange(num_values, dtype=float) ** 2
+    mean, low, high = mean_interval(values.tolist())
+    half = t * values.std(ddof=1) / np.sqrt(num_values)
+    assert (mean, low, high) == pytest.approx((values.mean(), values.mean() - half, values.mean() + half), rel=1e-6)
+
+
+def test_one_value_has_no_interval():
+    with pytest.raises(ValueError, match="at least 2 values, not 1"):
+        mean_interval([1.0])
 
 
 def test_mcnemars_exact_test():

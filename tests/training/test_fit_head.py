@@ -1,4 +1,5 @@
 import json
+from operator import attrgetter
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from vidgn.evaluation.linear import fit_logistic
 from vidgn.runs.config import RunConfig
 from vidgn.runs.session import compose_options
 from vidgn.training.own_data import rule
+from vidgn.training.own_data.choose import choose_for_own_data
 from vidgn.training.own_data.fit_head import STRENGTHS, cross_validate, fit_rotated, recordings
 from vidgn.training.own_data.run_fit import check_fit_head
 
@@ -157,15 +159,49 @@ def test_options_follow_from_the_data_where_none_is_given(run, own_videos, weigh
     assert "the classifier is fitted already" in outcome.out
 
 
-def test_whoever_says_how_to_train_is_left_alone(run, own_videos, weights, tmp_path, monkeypatch):
+def test_whoever_names_the_net_is_left_alone(run, own_videos, weights, tmp_path, monkeypatch):
     monkeypatch.setenv("VIDGN_WEIGHTS", str(weights))
     words = (*SMALL, f"data.root={own_videos}", "model.width=8", "crop=32", "clip_len=8", "span=8", "batch=2")
     outcome = run("train", *words, "trainer.max_steps=1", "test=false", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
     assert "chosen from the data and" not in outcome.out
     assert "note: model is given, so that start, net, recipe and clips are not chosen" in outcome.out
-    assert "leave model and trainer.max_steps out for the choice" in outcome.out
+    assert "leave model out for the choice" in outcome.out
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["chosen"] == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "chosen"),
+    [
+        (["optim.lr=0.01"], {"optim.lr": 0.01}, {"init": "motions", "optim": "finetune", "crop": 112, "epochs": 15}),
+        (
+            ["epochs=3", "clip_len=8"],
+            {"epochs": 3, "clip_len": 8},
+            {"init": "motions", "optim": "finetune", "crop": 112},
+        ),
+        (["optim=scratch"], {"recipe": "scratch"}, {"init": "motions", "epochs": 15}),
+        (["crop=64"], {"crop": 64}, {"init": "motions", "optim": "finetune", "epochs": 15}),
+    ],
+)
+def test_what_is_given_stays_and_the_rest_is_chosen(own_videos, monkeypatch, capsys, given, kept, chosen):
+    monkeypatch.setenv("VIDGN_WEIGHTS", "none")
+    monkeypatch.setattr(rule, "_EPOCHS", (15,))
+    words = ["data=folder", f"data.root={own_videos}", "trainer.accelerator=cpu", *given]
+    config = choose_for_own_data(RunConfig.read(compose_options("train", words)), first=None)
+    assert {name: attrgetter(name)(config) for name in kept} == kept
+    assert {name: config.chosen.get(name) for name in chosen} == chosen
+    assert not set(kept) & set(config.chosen)
+    assert config.optim.momentum == 0.9
+    assert config.trainer.max_epochs == config.epochs
+    assert f"given, and kept: {', '.join(given)}" in capsys.readouterr().out
+
+
+def test_steps_that_are_asked_for_need_no_image_weights(own_videos, weights, monkeypatch, capsys):
+    monkeypatch.setenv("VIDGN_WEIGHTS", str(weights))
+    words = ["data=folder", f"data.root={own_videos}", "trainer.accelerator=cpu", "mixup=0.8"]
+    config = choose_for_own_data(RunConfig.read(compose_options("train", words)), first=None)
+    assert (config.fit_head, config.chosen["init"]) == (False, "motions")
+    assert "since steps of a net with image weights are slow without a GPU" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -33,11 +33,23 @@ def facts(**changes):
         # No weights on a CPU: the narrow net of the package; on a GPU the options of the file.
         ({"weights": None}, {"init": "motions", "optim": "finetune", "model.width": None, "span": 32}),
         ({"weights": None, "num_frames": 5}, {"clip_len": 8, "span": 8}),
+        # An option that only steps have is given: no fit; the net of the package on a CPU, a whole net on a GPU.
+        ({"by_steps": True}, {"init": "motions", "fit_head": None, "optim": "finetune"}),
+        ({"by_steps": True, "has_gpu": True, "weights": WHOLE}, {"model": "i3d_r50", "optim": "finetune"}),
+        ({"by_steps": True, "epochs": 3, "weights": None}, {"init": "motions", "epochs": 3, "crop": 112}),
+        # An inflated net halves the image as torchvision's: other weights are for frames_r50.
+        ({"num_train": 20_000, "has_gpu": True, "weights": WHOLE._replace(stride_1x1=True)}, {"fit_head": True}),
     ],
 )  # fmt: skip
 def test_options_follow_from_the_facts(changes, wanted):
     options = choose(facts(**changes)).options
     assert {name: options.get(name) for name in wanted} == wanted
+
+
+def test_a_gpu_with_unsuitable_weights_has_the_options_of_the_file_for_steps():
+    chosen = choose(facts(by_steps=True, has_gpu=True))
+    assert chosen.options == {}
+    assert chosen.reasons == ("start: random weights, since part.pth are not the weights of a whole net",)
 
 
 def test_a_gpu_without_weights_has_the_options_of_the_file():

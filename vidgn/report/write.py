@@ -16,8 +16,9 @@ from vidgn.data.synthetic.motions import MotionsSpec
 from vidgn.data.video import open_video
 from vidgn.files.outputs import check_outputs, replacing
 from vidgn.report import curves, figures
+from vidgn.report.folds import FoldRun, FoldSummary, summarize_folds
 from vidgn.report.intervals import class_precision, figure_text
-from vidgn.report.page import GENERATOR, PageFigure, Section, page, paragraph, runs_table, table_8
+from vidgn.report.page import GENERATOR, PageFigure, Section, html_table, page, paragraph, runs_table, table_8
 from vidgn.report.read_run import Run, Scored, class_accuracy, confusion, num_names, read_run, reliability
 from vidgn.report.run_files import parsed
 from vidgn.report.theme import as_png
@@ -52,7 +53,8 @@ def run_report(
     page_folder = Path(target)
     pictures: dict[str, bytes] = {}
     draw = _Drawer(pictures)
-    sections = [Section("Runs", [runs_table(runs), table_8(runs)]), *_curves(runs, draw)]
+    folds = summarize_folds([FoldRun(run.folder, run.config, run.metrics) for run in runs])
+    sections = [Section("Runs", [runs_table(runs), table_8(runs)]), *map(_folds, folds), *_curves(runs, draw)]
     for number, run in enumerate(runs, 1):
         sections += training_sections(run, number, draw)
         if run.predictions:
@@ -68,10 +70,15 @@ def run_report(
         with replacing(page_folder / name) as part:
             part.write_bytes(content)
     if as_json:
-        record = {"page": str(page_folder / "index.html"), "runs": [_record(run) for run in runs]}
+        record = {
+            "page": str(page_folder / "index.html"), "runs": [_record(run) for run in runs],
+            "folds": [summary.record() for summary in folds],
+        }  # fmt: skip
         print(json.dumps(record, indent=1), file=out)
     else:
         print(f"{page_folder / 'index.html'}: {len(runs)} runs, {draw.count} pictures", file=out)
+        for summary in folds:
+            print(summary.text, file=out)
     return 0
 
 
@@ -120,6 +127,12 @@ def _curves(runs: Sequence[Run], draw: _Drawer) -> list[Section]:
         "Dashed: training error. Solid: validation error of one random clip per video. As Figures 5 and 7."
     )
     return [Section("Error curves", [note, *panels])]
+
+
+def _folds(summary: FoldSummary) -> Section:
+    rows = [[fold, f"{value:.2f}"] for fold, value in summary.values.items()]
+    table = html_table(("fold", f"{summary.figure} %"), rows)
+    return Section(f"Cross-validation: {summary.title}", [paragraph(f"{summary.text}."), table])
 
 
 def training_sections(run: Run, number: int, draw: Callable[..., PageFigure]) -> list[Section]:

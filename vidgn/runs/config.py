@@ -264,15 +264,20 @@ class RunConfig(JobConfig):
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """Return this configuration with other options, by name; they are recorded in `chosen`.
 
-        A group is replaced by the file of its value.
+        A group is replaced by the file of its value, in which options that the user gave stay as given.
         """
-        values = OmegaConf.create(self.plain())
+        values, given = OmegaConf.create(self.plain()), OmegaConf.create(self.plain())
         for name, value in options.items():
             if (CONFIGS / name).is_dir():
                 shared = OmegaConf.select(OmegaConf.load(CONFIGS / "train.yaml"), name) or {}  # beside the group's file
                 values[name] = OmegaConf.merge(shared, OmegaConf.load(CONFIGS / name / f"{value}.yaml"))
+                for typed in map(option_name, self.overrides):
+                    if typed.startswith(f"{name}."):
+                        OmegaConf.update(values, typed, OmegaConf.select(given, typed))
             else:
                 OmegaConf.update(values, name, value)
+        if "epochs" in options and not self.is_typed("trainer.max_epochs"):
+            values.trainer.max_epochs = options["epochs"]  # ${epochs} in trainer/default.yaml
         values.chosen = dict(options)
         return self.read(Composed(as_plain(values), self.folder, self.overrides, self.recipe))
 

@@ -165,6 +165,46 @@ def bootstrap(
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of some values and the 95 % interval of it by Student's t: mean +- t s / sqrt(k).
+
+    The values count as independent draws of a normal distribution. Folds of a cross-validation share training videos,
+    so that for them the interval is an approximation (Bengio and Grandvalet 2004).
+
+    Raises:
+        ValueError: there are fewer than two values.
+
+    >>> mean_interval([80.0, 90.0, 100.0])[0]
+    90.0
+    """
+    if len(values) < 2:
+        raise ValueError(f"an interval of a mean needs at least 2 values, not {len(values)}.")
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = _student(len(values) - 1) * deviation / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def _student(freedom: int) -> float:
+    """Return t with P(|T| < t) = 0.95, by bisection."""
+    low, high = 0.0, 13.0  # the largest is 12.706, of one degree of freedom
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_within(middle, freedom) < 0.95 else (low, middle)
+    return (low + high) / 2
+
+
+def _student_within(t: float, freedom: int) -> float:
+    """Return P(|T| < t). Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4."""
+    angle = math.atan(t / math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    is_odd = freedom % 2
+    term, total = (cosine if is_odd else 1.0), 0.0
+    for power in range(1 + is_odd, freedom, 2):
+        total += term
+        term *= cosine**2 * power / (power + 1)
+    return 2 / math.pi * (angle + sine * total) if is_odd else sine * total
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the exact two-sided p of McNemar's test: is one of two tests on the same videos right more often?
 

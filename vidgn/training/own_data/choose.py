@@ -26,9 +26,10 @@ from vidgn.training.own_data.rule import ChosenOptions, Facts, choose
 from vidgn.training.own_data.weights import HOW, describe_weights, find_weights
 
 OWN = ("folder", "csv", "frames")  # values of data.name whose videos are a person's own
-_BY_HAND = (  # whoever gives one of these knows how to train: the rule stays out of the way
-    "model", "norm", "init", "init_fresh", "optim", "preset", "epochs", "train_only", "freeze", "distill", "fit_head",
-    "trainer.max_steps", "trainer.max_epochs", "loss", "mixup", "cutmix", "videomix",
+_START = ("model", "norm", "init", "init_fresh", "preset", "distill", "fit_head")  # with one of these nothing is chosen
+_STEPS = (  # each needs steps of training; start and clips are still chosen, for steps
+    "optim", "epochs", "train_only", "freeze", "trainer.max_steps", "trainer.max_epochs", "loss", "mixup", "cutmix",
+    "videomix",
 )  # fmt: skip
 _LOOKED_AT = 24  # videos opened to know their length and size
 _FRAMES_SIDE = 224  # pixels of the frames that show where weights halve the image
@@ -45,7 +46,9 @@ class _Look(NamedTuple):
 def choose_for_own_data(config: RunConfig, *, first: Path | None) -> RunConfig:
     """Set the options that the user left open, by `vidgn.training.own_data.rule`, and print them.
 
-    What is chosen is in `chosen` of the result. A run that resumes from a checkpoint takes what that one chose.
+    What is chosen is in `chosen` of the result. A run that resumes from a checkpoint takes what that one chose. With an
+    option of training such as `optim.lr` the classifier is not fitted in one pass, and with one about the net or its
+    start nothing is chosen.
 
     Args:
         config: of the run.
@@ -55,7 +58,7 @@ def choose_for_own_data(config: RunConfig, *, first: Path | None) -> RunConfig:
         raise ValueError(f"choose ({config.choose}) must be auto or off.")
     if config.choose == "off" or config.data.name not in OWN or config.task.name != "video":
         return config
-    given = [name for name in _BY_HAND if is_given(name, config.overrides)]
+    given = [name for name in _START if is_given(name, config.overrides)]
     reasons: tuple[str, ...]
     if first is not None:
         recorded = parse_config(read_checkpoint(first).description.config)
@@ -68,12 +71,14 @@ def choose_for_own_data(config: RunConfig, *, first: Path | None) -> RunConfig:
         return config
     else:
         options, reasons = _choose(config)
+    kept = [text for text in config.overrides if option_name(text) in options or _needs_steps([text])]
     options = {name: value for name, value in options.items() if not config.is_typed(name)}
     _agree(config, options)
     if not options:
         return config
     shown = ", ".join(f"{name}={_shown(value)}" for name, value in options.items())
     lines = [f"chosen from the data and this machine ({shown}):", *(f"  {reason}" for reason in reasons)]
+    lines += [f"  given, and kept: {', '.join(kept)}"] if kept else []
     say("\n".join([*lines, f"  {_CHANGE}"]))
     complete = config.with_options(options)
     if options.get("init") in SHIPPED:
@@ -94,6 +99,10 @@ def is_given(name: str, arguments: Iterable[str]) -> bool:
     return any(given == name or given.startswith(f"{name}.") for given in names)
 
 
+def _needs_steps(arguments: Iterable[str]) -> bool:
+    return any(is_given(name, arguments) for name in _STEPS)
+
+
 def _choose(config: RunConfig) -> ChosenOptions:
     """Look at the data and the machine, and apply the rule."""
     manifests = find_videos(config.data)
@@ -108,6 +117,7 @@ def _choose(config: RunConfig) -> ChosenOptions:
         num_classes=len(manifests["train"].classes), num_frames=look.num_frames, short_side=look.short_side,
         num_threads=len(os.sched_getaffinity(0)), has_gpu=_has_gpu(config.trainer.accelerator),
         weights=None if init is None else describe_weights(init, look.frames[::3]),
+        by_steps=_needs_steps(config.overrides), epochs=config.epochs if config.is_typed("epochs") else None,
     )  # fmt: skip
     chosen = choose(facts)
     if init is None:

@@ -61,6 +61,8 @@ class Facts(NamedTuple):
         num_threads: that compute.
         has_gpu: whether the run uses one.
         weights: at hand; None: none.
+        by_steps: whether the user gave an option that only steps of training have.
+        epochs: that the user gave; None: the rule chooses.
     """
 
     num_train: int
@@ -71,6 +73,8 @@ class Facts(NamedTuple):
     num_threads: int
     has_gpu: bool
     weights: ImageWeights | None
+    by_steps: bool = False
+    epochs: int | None = None
 
 
 class ChosenOptions(NamedTuple):
@@ -89,9 +93,14 @@ def choose(facts: Facts) -> ChosenOptions:
     (True, 'segments')
     """
     if facts.weights is None:
-        return _from_motions(facts)
-    if facts.has_gpu and facts.num_train >= MANY_VIDEOS and facts.weights.last == "res5":
+        return _from_motions(facts, why="no image weights are at hand")
+    is_whole = facts.weights.last == "res5" and not facts.weights.stride_1x1
+    if facts.has_gpu and is_whole and (facts.by_steps or facts.num_train >= MANY_VIDEOS):
         return _fine_tune(facts, facts.weights)
+    if facts.by_steps and facts.has_gpu:
+        return _from_motions(facts, why=f"{facts.weights.init} are not the weights of a whole net")
+    if facts.by_steps:
+        return _from_motions(facts, why="steps of a net with image weights are slow without a GPU")
     return _fit_head(facts, facts.weights)
 
 
@@ -124,10 +133,12 @@ def _fit_head(facts: Facts, weights: ImageWeights) -> ChosenOptions:
     length = "" if facts.has_gpu else f", about {max(1.0, minutes):.0f} minutes on {facts.num_threads} cores"
     few = facts.num_train < MANY_VIDEOS
     why = f"{facts.num_train:,} training videos are few for a whole net" if few else "there is no GPU"
+    if facts.has_gpu and not few:
+        why = "the weights are not those of a whole net as vidgn builds it"
     return ChosenOptions(options, (
         f"start: image weights {weights.init}",
         f"trained: the classifier alone (fit_head), since {why}{length}",
-        f"clips: {num_clips} of {_SEGMENTS} frames, crop {crop}, from videos of about {facts.num_frames} frames",
+        f"clips: for videos of about {facts.num_frames} frames",
     ))  # fmt: skip
 
 
@@ -139,36 +150,39 @@ def _fine_tune(facts: Facts, weights: ImageWeights) -> ChosenOptions:
         "model": "i3d_r50", "norm": weights.norm, "init": weights.init, "optim": "finetune", "clip_len": clip_len,
         "span": span, "crop": crop, "epochs": 30,
     }  # fmt: skip
+    enough = facts.num_train >= MANY_VIDEOS
+    why = f"{facts.num_train:,} videos and a GPU are enough for it" if enough else "an option of its training is given"
     return ChosenOptions(options, (
         f"start: image weights {weights.init}, inflated",
-        f"trained: the whole net for 30 epochs, since {facts.num_train:,} videos and a GPU are enough for it",
-        f"clips: {clip_len} frames of {span}, crop {crop}, from videos of about {facts.num_frames} frames",
+        f"trained: the whole net for {facts.epochs or 30} epochs, since {why}",
+        f"clips: for videos of about {facts.num_frames} frames",
     ))  # fmt: skip
 
 
-def _from_motions(facts: Facts) -> ChosenOptions:
+def _from_motions(facts: Facts, *, why: str) -> ChosenOptions:
     """Fine-tune the narrow net of the package on a CPU, within the time. Source: experiments/motions_start.py."""
     if facts.has_gpu:
-        return ChosenOptions({}, ("start: random weights, since no image weights are at hand",))
-    for epochs in _EPOCHS:
+        return ChosenOptions({}, (f"start: random weights, since {why}",))
+    ladder = _EPOCHS if facts.epochs is None else (facts.epochs,)
+    for epochs in ladder:
         for frames, crop in _NARROW:
             clip_len, span = _clip(facts.num_frames, longest=frames)
             hours = training_hours(
                 num_videos=facts.num_train, epochs=epochs, width=_NARROW_WIDTH, clip_len=clip_len, crop=crop,
                 num_threads=facts.num_threads,
             )  # fmt: skip
-            if hours * 60 <= MINUTES or (epochs, (frames, crop)) == (_EPOCHS[-1], _NARROW[-1]):
+            if hours * 60 <= MINUTES or (epochs, (frames, crop)) == (ladder[-1], _NARROW[-1]):
                 options = {
                     "init": "motions", "optim": "finetune", "clip_len": clip_len, "span": span, "crop": crop,
                     "epochs": epochs,
                     "num_clips": 2 if facts.num_frames <= LONG_FRAMES else 10, "num_crops": 1, "clip_rule": "linspace",
                 }  # fmt: skip
                 return ChosenOptions(options, (
-                    "start: init=motions, a narrow net that comes with the package, since no image weights are at "
-                    "hand; random weights gave less in a comparison",
+                    f"start: init=motions, a narrow net that comes with the package, since {why}; random weights "
+                    "gave less in a comparison",
                     f"trained: the whole narrow net for {epochs} epochs, about {max(1.0, 60 * hours):.0f} minutes on "
                     f"{facts.num_threads} cores without validation",
-                    f"clips: {clip_len} frames of {span}, crop {crop}, from videos of about {facts.num_frames} frames",
+                    f"clips: for videos of about {facts.num_frames} frames",
                 ))  # fmt: skip
     raise AssertionError("the last step of the ladder is always taken")
 
