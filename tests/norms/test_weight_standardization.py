@@ -131,6 +131,7 @@ def test_layout_and_dtype_of_the_kernel_stay():
     ("slow_r50", 53, 53), ("slowfast_r50", 110, 110), ("r2plus1d_r50", 69, 69), ("csn_r101", 104, 104),
     ("x3d_xs", 83, 116), ("x3d_s", 83, 116), ("x3d_m", 83, 116), ("x3d_l", 170, 231), ("vgg16", 13, 15),
     ("tsn_r50", 53, 53), ("tsm_r50", 53, 53), ("frames_r50", 53, 53),
+    ("bit_r50", 53, 53),
 ])  # fmt: skip
 @pytest.mark.parametrize("norm", ["gn", "bn", "none"])
 def test_every_model_standardizes_the_kernels_that_a_norm_follows(name, count, all_convs, norm):
@@ -150,7 +151,7 @@ def test_every_model_standardizes_the_kernels_that_a_norm_follows(name, count, a
 
 
 def test_every_model_of_the_table_was_counted():
-    assert len(MODELS) == 17
+    assert len(MODELS) == 18
 
 
 def test_a_still_clip_has_the_logits_of_the_picture():

@@ -40,8 +40,22 @@ def test_a_preset_is_a_cell_of_table_8(name, norm, clip_len, batch, top1, top5):
     assert f"python train.py preset={name} data.root=DIR" in header
 
 
+def test_the_preset_of_big_transfer_is_the_authors_recipe():
+    """google-research/big_vision, configs/bit_i1k.py; 1000 warm-up steps of 90 epochs of 99 % of ImageNet."""
+    config = composed("preset=bit_i1k", "data.root=/imagenet")
+    assert (config.task.name, config.data.name, config.clip_len) == ("image", "images", 1)
+    assert (config.model.name, config.model.width, config.norm.name) == ("bit_r50", 64, "gn")
+    assert (config.model.weight_standardization, config.batch * 8, config.epochs) == ("timm", 4096, 90)
+    optim = config.optim
+    assert (optim.lr, optim.lr_clips, optim.momentum, optim.nesterov) == (0.1, 256, 0.9, False)
+    assert (optim.weight_decay, optim.decay_norms, optim.schedule) == (1e-4, False, "cosine")
+    steps = 90 * 0.99 * 1_281_167 / 4096
+    assert optim.warmup * steps == pytest.approx(1000, rel=0.01)
+    assert config.trainer.gradient_clip_val == 1.0
+
+
 def test_every_preset_is_tested():
-    assert GROUPS["preset"] == sorted(name for name, *_ in TABLE_8)
+    assert GROUPS["preset"] == sorted(["bit_i1k", *(name for name, *_ in TABLE_8)])
 
 
 @pytest.mark.parametrize(
@@ -87,7 +101,7 @@ def test_every_plain_argument_of_the_trainer_is_a_word():
         ),
         (["norm=gnn"], r"'norm=gnn' is unknown; it must be one of .*bn.*, gn, .*ln"),
         (["norm=[1,2]"], r"'norm=\[1,2\]' is unknown; norm takes one value, as in norm=batch_renorm"),
-        (["preset={a: 1}"], r"'preset={a: 1}' is unknown; preset takes one value, as in preset=bn_t32_b4"),
+        (["preset={a: 1}"], r"'preset={a: 1}' is unknown; preset takes one value, as in preset=bit_i1k"),
         (["data=kinetics"], r"'data=kinetics' is unknown; it must be one of .*kinetics400"),
         (["trainer.max_step=2"], r"did you mean 'max_steps'\?"),
         (["gn"], r"'gn' is not of the form KEY=VALUE"),

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from vidgn.models.builders.frames import build_frames_r50
 from vidgn.models.builders.i3d import I3DSpec, build_i3d
+from vidgn.models.builders.preactivation import build_bit_r50
 from vidgn.models.builders.resnets import (
     build_c2d_r50,
     build_c2d_r101,
@@ -181,6 +182,7 @@ MODELS: Mapping[str, ModelRow] = {
     "tsn_r50": ModelRow(build_tsn_r50, Clip(8, 64, 224), 64, 0.5, "arXiv 1608.00859; clip as tsm_r50"),
     "tsm_r50": ModelRow(build_tsm_r50, Clip(8, 64, 224), 64, 0.5, "arXiv 1811.08383, 8 frames, dense sampling"),
     "vgg16": ModelRow(build_vgg16, Clip(8, 64, 224), 64, 0.5, "arXiv 1409.1556, net D, on each frame of its clip"),
+    "bit_r50": ModelRow(build_bit_r50, Clip(8, 64, 224), 64, 0.0, "arXiv 1912.11370, BiT-R50x1, frame by frame"),
 }  # fmt: skip
 
 PUBLISHED_GROUPS, PUBLISHED_WIDTH = 32, 64  # groups of group norm, and channels of the stem they belong to

@@ -28,7 +28,7 @@ class Source(NamedTuple):
     classes: tuple[str, ...] | None
     mean: Channels | None
     std: Channels | None
-    weight_standardization: bool | str = False  # of a vidgn checkpoint
+    weight_standardization: bool | str = False  # of the net that the weights are from
 
 
 def open_source(source: str | Path, *, depth: int | None) -> Source:
@@ -69,7 +69,7 @@ def open_source(source: str | Path, *, depth: int | None) -> Source:
         None if own is None else own.classes,
         _channels(mean) or (form.pixels and form.pixels.mean),
         _channels(std) or (form.pixels and form.pixels.std),
-        False if own is None else own.model.get("weight_standardization", False),
+        form.weight_standardization if own is None else own.model.get("weight_standardization", False),
     )
 
 

@@ -56,6 +56,20 @@ TORCHVISION: Sequence[Rule] = (
     (r"layer([1-4])\.(\d+)\.downsample\.1\.(.+)", lambda m: f"{_block(int(m[1]), m[2])}.branch1_norm.{m[3]}"),
     (r"fc\.(weight|bias)", HEAD + r"\1"),
 )
+# BiT, as timm names its layers (resnetv2.py).
+BIT: Sequence[Rule] = (
+    (r"stem\.conv\.weight", r"blocks.0.conv.weight"),
+    (
+        r"stages\.([0-3])\.blocks\.(\d+)\.((?:norm|conv)[123]\..+)",
+        lambda m: f"{_block(int(m[1]) + 1, m[2])}.{m[3]}",
+    ),
+    (
+        r"stages\.([0-3])\.blocks\.(\d+)\.downsample\.conv\.weight",
+        lambda m: f"{_block(int(m[1]) + 1, m[2])}.downsample.weight",
+    ),
+    (r"norm\.(.+)", r"blocks.6.norm.\1"),
+    (r"head\.fc\.(weight|bias)", HEAD + r"\1"),
+)
 # Caffe2, as Detectron, video-nonlocal-net and PySlowFast's *.pkl write it.
 CAFFE2: Sequence[Rule] = (
     (r".*_momentum|lr|model_iter|epoch|weight_decay.*|ONE", None),  # what the optimizer keeps

@@ -25,6 +25,7 @@ class Format(NamedTuple):
         any_model: its names are ours for every model, not for an I3D alone.
         pool1: the stem its I3D has, as `I3DSpec.pool1`.
         kinetics: 400 outputs are the classes of Kinetics-400, in alphabetical order.
+        weight_standardization: how its nets standardize kernels, as `build_model` has it.
         refusal: why it cannot be used, and what to do.
     """
 
@@ -38,6 +39,7 @@ class Format(NamedTuple):
     any_model: bool = False
     pool1: Literal["nonlocal", "paper", "mmaction2", "pytorchvideo"] | None = None
     kinetics: bool = False
+    weight_standardization: bool | str = False
     refusal: str | None = None
 
 
@@ -82,6 +84,10 @@ FORMATS: tuple[Format, ...] = (
         kinetics=True,
     ),
     Format("gluon-cv", r"first_stage\.0\.weight", renames.GLUON, _IMAGENET, pool1="mmaction2", kinetics=True),
+    Format(
+        "BiT", r"stages\.0\.blocks\.0\.norm1\.weight", renames.BIT, Pixels((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        pictures=True, num_groups=32, weight_standardization="timm",
+    ),
     Format(
         "torchvision", r"layer1\.0\.conv1\.weight", renames.TORCHVISION, _IMAGENET, pictures=True, num_groups=32
     ),
