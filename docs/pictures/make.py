@@ -91,7 +91,7 @@ def shoot(browser: Any, width: int, height: int) -> bytes:
 
 def load_browser(folder: Path) -> Any:
     """Start Chromium as the tests drive it."""
-    file = HERE.parents[1] / "tests" / "tools" / "test_serve.py"
+    file = HERE.parents[1] / "tests" / "inference" / "test_serve.py"
     spec = importlib.util.spec_from_file_location("test_serve", file)
     assert spec is not None
     assert spec.loader is not None

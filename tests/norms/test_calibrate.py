@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vidgn import GroupNorm3d, convert_norm
+from vidgn.norms.calibrate import calibrate_net
 from vidgn.norms.convert import ConversionReport
 
 
@@ -83,6 +84,20 @@ def test_each_layer_is_fitted_to_what_the_fitted_layers_before_it_give():
     norm = net[3].shortcut[1]
     residual = shortcut * norm.weight.view(8, 1, 1) + norm.bias.view(8, 1, 1) - teacher[3].shortcut(teacher[:3](x))
     torch.testing.assert_close((residual * shortcut).mean((0, 2, 3)), torch.zeros(8), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_second_pass_finds_the_lines_of_the_first():
+    teacher, student = make_net(), make_net()
+    first = convert_norm(student, "gn", uneven="nearest", calibrate=clips()).fits
+    copied = make_net()
+    convert_norm(copied, "gn", uneven="nearest")
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    assert not torch.allclose(before["1.weight"], copied.state_dict()["1.weight"])  # the first pass changes it
+    second = calibrate_net(teacher, student, ORDER, clips()).layers
+    assert [fit.r2 for fit in second] == pytest.approx([fit.r2 for fit in first], abs=1e-6)
+    for name, value in student.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
