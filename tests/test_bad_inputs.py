@@ -45,6 +45,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("word", "message"), WORDS)
 def test_a_wrong_word(word, message):
     with pytest.raises(ValueError, match=re.escape(message)):

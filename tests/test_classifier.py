@@ -73,6 +73,7 @@ def run_test(tmp_path, module, batches):
     return trainer(tmp_path).test(module, loader, verbose=False)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view_batch", [1, 2, 7])
 def test_the_scores_of_a_video_are_the_mean_softmax_of_its_views(tmp_path, view_batch):
     module = classifier(view_batch=view_batch)
@@ -87,6 +88,7 @@ def test_the_scores_of_a_video_are_the_mean_softmax_of_its_views(tmp_path, view_
     assert first.scores[3] == pytest.approx(high / total, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_clip_and_video_accuracy_differ_where_clips_disagree(tmp_path):
     # Video 0: two of three clips right, so the video is; video 1: one of three, so it is not.
     module = classifier()
@@ -98,6 +100,7 @@ def test_clip_and_video_accuracy_differ_where_clips_disagree(tmp_path):
     assert metrics["test/clip_top1"] == pytest.approx(100 * 4 / 6)
 
 
+@pytest.mark.slow
 def test_a_video_that_cannot_be_read_counts_as_wrong(tmp_path):
     module = classifier()
     batch = Views([0, 1, 2, 3], [1, 2, 3, 4], [[1, 1], [], [3, 3], [0, 0]], [None, "b.mp4: empty file", None, None])
@@ -107,17 +110,20 @@ def test_a_video_that_cannot_be_read_counts_as_wrong(tmp_path):
     assert module.predictions[1] == Prediction(1, 2, None, "b.mp4: empty file")
 
 
+@pytest.mark.slow
 def test_nothing_readable_is_zero_percent_and_no_crash(tmp_path):
     metrics = run_test(tmp_path, classifier(), [Views([0], [1], [[]], ["a.mp4: empty file"])])
     assert metrics["test/video_top1"] == 0
     assert metrics["test/video_top5"] == 0
 
 
+@pytest.mark.slow
 def test_top_5_of_three_classes_is_top_3(tmp_path):
     metrics = run_test(tmp_path, classifier(3), [Views([0], [1], [[2]], [None])])
     assert (metrics["test/video_top1"], metrics["test/video_top5"]) == (0, 100)
 
 
+@pytest.mark.slow
 def test_scores_that_are_no_numbers_are_an_error_and_not_a_result(tmp_path):
     module = classifier()
     module.net.weight.data.fill_(float("nan"))
@@ -130,12 +136,14 @@ def test_a_step_has_its_own_random_numbers():
     assert len(seeds) == 16
 
 
+@pytest.mark.slow
 def test_a_video_scored_twice_is_an_error():
     twice = [[Prediction(0, 1, (1.0,), None)], [Prediction(0, 1, (1.0,), None), Prediction(1, 1, (1.0,), None)]]
     with pytest.raises(RuntimeError, match=r"videos \[0\] of the manifest were scored more than once"):
         merge_predictions(twice)
 
 
+@pytest.mark.slow
 def test_the_predictions_of_all_ranks_come_in_manifest_order():
     parts = [[Prediction(0, 0, None, "x"), Prediction(2, 0, None, "x")], [Prediction(1, 0, None, "x")]]
     assert [prediction.video for prediction in merge_predictions(parts)] == [0, 1, 2]
@@ -158,6 +166,7 @@ def test_the_loss_is_the_mean_cross_entropy_over_all_clips():
     assert float(loss.detach()) == pytest.approx(float(-(right + wrong) / 2), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_test_of_a_few_steps_may_end_within_a_video(tmp_path):
     first, second = Views([0], [1], [[1]], [None]), Views([1], [1], [[1, 1]], [None])
     second.items[0].total_views = 4
@@ -187,6 +196,7 @@ def test_soft_labels_reach_the_loss_and_the_training_error():
     assert checkpoint["train_counts"] == [0.75, 2.0]
 
 
+@pytest.mark.slow
 def test_clips_of_a_validation_count_by_themselves_and_unreadable_videos_as_wrong(tmp_path):
     """Two clips each of three videos of class 1: right, half right, unreadable (though its empty pixels say 1)."""
     pixels = torch.tensor([[1, 1], [1, 2], [1, 1]], dtype=torch.uint8)

@@ -36,11 +36,13 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_every_example_is_tested():
     tested = {"plain_loop", "lightning_loop", "convert_other_model", "predict_video", "own_videos_from_batch_norm"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
 
 
+@pytest.mark.slow
 def test_a_plain_loop_lowers_the_loss(folder):
     torch.manual_seed(0)
     example = load_example("plain_loop")
@@ -49,16 +51,19 @@ def test_a_plain_loop_lowers_the_loss(folder):
     assert 0 < last < 5
 
 
+@pytest.mark.slow
 def test_a_trainer_of_your_own_validates(folder):
     metrics = load_example("lightning_loop").main(str(folder))
     assert 0 <= metrics["val/error"] <= 100
 
 
+@pytest.mark.slow
 def test_a_model_of_torchvision_gets_group_norm():
     model = load_example("convert_other_model").main()
     assert not [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm3d)]
 
 
+@pytest.mark.slow
 def test_a_video_is_scored(trained, motions, capsys):
     video = sorted((motions / "test").rglob("*.mp4"))[0]
     best = load_example("predict_video").main(str(trained), str(video))

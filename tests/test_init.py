@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 import torch
@@ -18,6 +20,7 @@ def test_importing_the_package_imports_no_torch():
     assert run.stdout.split() == ["False"]
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_nothing_beyond_torch():
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["vidgn"]

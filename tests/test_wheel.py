@@ -49,6 +49,7 @@ def installed(wheel, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_it_holds_the_package_with_its_page_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
@@ -58,12 +59,14 @@ def test_it_holds_the_package_with_its_page_and_nothing_else(wheel):
     assert not [name for name in names if "__pycache__" in name]
 
 
+@pytest.mark.slow
 def test_the_norm_comes_from_the_wheel(installed):
     done = installed("python", "-c", "import vidgn; from vidgn import GroupNorm3d; print(vidgn.__file__)")
     assert done.returncode == 0, done.stderr
     assert "/venv/lib/python" in done.stdout
 
 
+@pytest.mark.slow
 def test_its_weights_come_from_the_wheel(installed):
     code = "import vidgn; print(vidgn.load('motions', device='cpu').classes[0], vidgn.__file__)"
     done = installed("python", "-c", code)
@@ -72,6 +75,7 @@ def test_its_weights_come_from_the_wheel(installed):
     assert "/venv/lib/python" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_helps(installed):
     done = installed("vidgn", "--help")
     assert done.returncode == 0, done.stderr

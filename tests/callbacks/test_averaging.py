@@ -30,6 +30,7 @@ def step(average, run, layer, value):
     average.on_train_batch_end(run, None, None, None, 0)
 
 
+@pytest.mark.slow
 def test_the_average_follows_the_weights_slowly_and_is_validated_in_their_place():
     layer, run = net(0.0), trainer()
     average = WeightAverage(layer, decay=0.5)
@@ -45,6 +46,7 @@ def test_the_average_follows_the_weights_slowly_and_is_validated_in_their_place(
     assert layer.weight.item() == 1.0
 
 
+@pytest.mark.slow
 def test_swa_is_the_mean_of_the_late_epochs():
     layer, run = net(), trainer(max_epochs=4)
     average = WeightAverage(layer, swa=0.5)
@@ -66,6 +68,7 @@ def saved(average, run, layer):
     return copy.deepcopy(checkpoint)  # as a file is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"decay": 0.9}, {"swa": 0.1}])
 def test_a_run_that_goes_on_has_the_same_average_to_the_bit(options):
     values = torch.rand(6, generator=torch.Generator().manual_seed(0)).tolist()
@@ -97,6 +100,7 @@ def test_a_run_that_goes_on_has_the_same_average_to_the_bit(options):
     assert all(torch.equal(first["tensors"][name], last["tensors"][name]) for name in first["tensors"])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_within_a_validation_holds_the_trained_weights():
     layer, run = net(), trainer()
     average = WeightAverage(layer, decay=0.9)

@@ -22,6 +22,7 @@ def feed(stop, values, run, metric="val/error"):
     return None
 
 
+@pytest.mark.slow
 def test_the_run_ends_after_so_many_validations_without_a_better_one():
     assert feed(EarlyStop(2), [50.0, 40.0, 41.0, 39.0, 39.0, 39.5, 30.0], trainer()) == 6  # the same is not better
     assert feed(EarlyStop(2), [50.0, 40.0, 41.0, 39.0], trainer()) is None
@@ -29,6 +30,7 @@ def test_the_run_ends_after_so_many_validations_without_a_better_one():
     assert feed(EarlyStop(1), [float("nan"), 40.0, float("nan")], trainer()) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_counts_what_was_before():
     values = [50.0, 40.0, 41.0, 42.0, 43.0]
     for cut in range(1, 4):
@@ -38,6 +40,7 @@ def test_a_run_that_goes_on_counts_what_was_before():
         assert feed(second, values[cut:], run) == 5 - cut
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_after_its_last_validation_ends_at_once():
     stop, run = EarlyStop(1), trainer()
     stop.load_state_dict({"best": 40.0, "waited": 1})
@@ -45,6 +48,7 @@ def test_a_run_interrupted_after_its_last_validation_ends_at_once():
     assert run.should_stop
 
 
+@pytest.mark.slow
 def test_other_validations_do_not_count():
     stop, run = EarlyStop(1), trainer()
     run.state.fn = TrainerFn.VALIDATING

@@ -43,6 +43,7 @@ def loader():
     return torch.utils.data.DataLoader([0, 1, 2, 3], batch_size=2, collate_fn=clips)
 
 
+@pytest.mark.slow
 def test_each_epoch_is_one_line_that_counts_from_1(tmp_path, capsys):
     trainer = L.Trainer(
         accelerator="cpu", max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -69,6 +70,7 @@ def test_the_progress_bar_counts_from_1_and_shows_no_version(tmp_path):
     assert "v_num" not in bar.get_metrics(trainer, Module())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [40, 60, 66, 80, 100, 139, 140, 200])
 def test_the_progress_bar_fits_one_line_of_any_terminal(tmp_path, monkeypatch, width):
     console = Console(width=width, force_terminal=True, file=io.StringIO())

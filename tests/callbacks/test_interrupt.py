@@ -48,6 +48,7 @@ def test_the_folder_is_said_once():
     assert resume_line(argv, Path("/x/runs/b")) == "vidgn train batch=4 hydra.run.dir=/x/runs/b"
 
 
+@pytest.mark.slow
 def test_before_the_first_step_there_is_nothing_to_save():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == EXIT

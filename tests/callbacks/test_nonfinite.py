@@ -44,6 +44,7 @@ def fit(module, tmp_path, *callbacks, batches=5):
     trainer.fit(module, DataLoader(data, batch_size=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_the_run_stops_before_the_step_and_says_which(tmp_path, value):
     module = Module({3}, value)
@@ -57,6 +58,7 @@ def test_the_run_stops_before_the_step_and_says_which(tmp_path, value):
     assert torch.equal(state["state_dict"]["weight"], module.seen[3])
 
 
+@pytest.mark.slow
 def test_as_many_steps_as_allowed_are_left_out_whole(tmp_path, capsys):
     """Without its bad steps the run is the run on the other batches: no momentum, no decay from them."""
     module, clean = Module({1, 3}), Module(())
@@ -68,6 +70,7 @@ def test_as_many_steps_as_allowed_are_left_out_whole(tmp_path, capsys):
         fit(Module({1, 3}), tmp_path, NonFiniteGuard(tmp_path, video_name=str, skip=1))
 
 
+@pytest.mark.slow
 def test_a_buffer_that_is_spoilt_cannot_be_left_out(tmp_path):
     module = Module({2})
     module.register_buffer("running_mean", torch.tensor([float("nan")]))
@@ -97,6 +100,7 @@ def test_the_count_of_steps_left_out_is_carried(tmp_path):
     assert other.skipped == 2
 
 
+@pytest.mark.slow
 def test_without_checkpoints_a_stop_still_leaves_with_143(tmp_path):
     stop = Stop(None)
     module = Module(())

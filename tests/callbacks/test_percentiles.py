@@ -54,6 +54,7 @@ def test_large_outputs_are_thinned_evenly(trainer):
     )
 
 
+@pytest.mark.slow
 def test_a_stage_is_its_last_convolution():
     net = build_model("i3d_r50", num_classes=3, norm=make_norm("gn", num_groups=4), width=8)
     assert find_layer(net, "res5") is net.get_submodule("blocks.5.res_blocks.2.branch2.conv_c")
@@ -61,12 +62,14 @@ def test_a_stage_is_its_last_convolution():
     assert find_layer(net, "blocks.0") is net.blocks[0]
 
 
+@pytest.mark.slow
 def test_of_two_paths_the_slow_one_is_looked_at():
     net = build_model("slowfast_r50", num_classes=3, norm=make_norm("bn"), width=8)
     assert list(stage_convs(net)) == ["res2", "res3", "res4", "res5"]
     assert stage_convs(net)["res5"].out_channels == 256  # 32 x 8 channels; the fast path has an eighth
 
 
+@pytest.mark.slow
 def test_an_unknown_layer_is_refused_with_the_known_ones():
     net = build_model("i3d_r50", num_classes=3, norm=make_norm("bn"), width=8)
     said = r"log\.percentiles \(res6\) is not a layer of this net; use a stage \(res2, res3, res4, res5\)"

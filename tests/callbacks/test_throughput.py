@@ -103,6 +103,7 @@ def fit(clock, tmp_path, *, seconds, loggers=(), quarantine=None):
         return watch, list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_loop_that_waits_is_data_bound(clock, tmp_path, capsys):
     seen, quiet = Seen(), Quiet()
     watch, rows = fit(clock, tmp_path, seconds=3, loggers=(seen, quiet))
@@ -125,6 +126,7 @@ def test_a_loop_that_does_not_wait_is_model_bound(clock, tmp_path, capsys):
     assert "step 4: model-bound: 3.8 clips/s, waiting for data 5 % of the time\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_bad_videos_are_counted_and_named_once(clock, tmp_path, capsys):
     quarantine = Quarantine(tmp_path / "quarantine.jsonl", num_videos=10, max_share=1)
     quarantine.add(BadVideo("old.mp4", "cut", "train", 0, 0, 1.0, 1.7e9))
@@ -145,6 +147,7 @@ def test_bad_videos_are_counted_and_named_once(clock, tmp_path, capsys):
     assert "old.mp4" not in out  # a run before has said it
 
 
+@pytest.mark.slow
 def test_a_resumed_run_forgets_what_came_after_its_checkpoint(clock, tmp_path):
     _, rows = fit(clock, tmp_path, seconds=1)
     assert [int(row["step"]) for row in rows] == [4, 8, 12]
@@ -155,6 +158,7 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint(clock, tmp_path):
             assert list(csv.DictReader(file)) == rows[:left]
 
 
+@pytest.mark.slow
 def test_the_progress_bar_shows_it(tmp_path):
     watch = Pace(tmp_path / "pace.csv")
     assert watch.bar() == {}
@@ -163,6 +167,7 @@ def test_the_progress_bar_shows_it(tmp_path):
     assert trainer.progress_bar_callback.get_metrics(trainer, None)["waiting"] == "4%"
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_process_and_of_all_it_started():
     grandchild = "print(1, flush=True); input()"  # it speaks once it is more than a copy of its parent
     code = f"import subprocess as s, sys; s.Popen([sys.executable, '-Sc', {grandchild!r}]); input()"

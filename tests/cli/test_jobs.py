@@ -35,6 +35,7 @@ def test_training_and_testing_by_the_command(tiny, trained, tmp_path):
     assert (tmp_path / "eval" / "predictions.csv").read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_a_mistyped_option_is_answered(tmp_path):
     done = vidgn("train", "nrom=gn", cwd=tmp_path)
     assert done.returncode == 2
@@ -44,6 +45,7 @@ def test_a_mistyped_option_is_answered(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_help_shows_commands_and_options(tmp_path):
     done = vidgn("train", "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -51,6 +53,7 @@ def test_help_shows_commands_and_options(tmp_path):
     assert "data.opposites" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_group_decides_whose_options_are_listed():
     motions, folder = read_options("train"), read_options("train", ["data=folder", "batch=3"])
     assert "data.opposites" in {option.name for option in motions["data"]}

@@ -11,6 +11,7 @@ from vidgn.cli.main import app, main
 COMMANDS = sorted(typer.main.get_command(app).commands)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example_and_json(vidgn, command):
     status, out, _ = vidgn(command, "--help")
@@ -33,6 +34,7 @@ def test_importing_the_command_line_imports_no_torch():
     assert done.stdout.split() == ["False", "False"]
 
 
+@pytest.mark.slow
 def test_python_dash_m_is_the_command():
     words = [sys.executable, "-m", "vidgn", "predict", "/nowhere.mp4", "--ckpt", "/nowhere.ckpt"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
@@ -81,6 +83,7 @@ def mistakes(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

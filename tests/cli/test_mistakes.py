@@ -24,6 +24,7 @@ def test_a_folder_that_is_not_there(tmp_path):
         Manifest.from_folder(tmp_path / "gone", split="train")
 
 
+@pytest.mark.slow
 def test_torchcodec_without_ffmpeg_is_a_warning_with_what_to_do(monkeypatch):
     def fail(name):
         raise RuntimeError("Could not load libtorchcodec.\nLikely causes: FFmpeg is not installed")
@@ -36,6 +37,7 @@ def test_torchcodec_without_ffmpeg_is_a_warning_with_what_to_do(monkeypatch):
     assert found.advice == "install FFmpeg as shared libraries, or stay with PyAV"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ffmpeg", "status", "said"), [(None, "warn", "finds none that fits"), (7, "ok", "loads with FFmpeg 7")]
 )

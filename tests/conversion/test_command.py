@@ -37,6 +37,7 @@ def calls(monkeypatch, tmp_path):
     return recorded
 
 
+@pytest.mark.slow
 def test_without_options_the_checkpoint_decides(calls):
     output = io.StringIO()
     assert run_convert("runs/bn", [], output=output, **OPTIONS) == 0
@@ -46,6 +47,7 @@ def test_without_options_the_checkpoint_decides(calls):
     assert "top-1 is the batch-norm net's on 60.0 % of 8 clips of val (10.0 % with copied weights)" in output.getvalue()
 
 
+@pytest.mark.slow
 def test_fields_of_the_data_set_replace_those_of_the_checkpoint(calls):
     run_convert("runs/bn", ["data.root=/videos"], output=io.StringIO(), **OPTIONS)
     run_convert("runs/bn", ["data=folder", "data.root=/videos"], output=io.StringIO(), **OPTIONS)
@@ -53,6 +55,7 @@ def test_fields_of_the_data_set_replace_those_of_the_checkpoint(calls):
     assert DataSpec(**calls[1][1]["data"]) == DataSpec("folder", root="/videos")
 
 
+@pytest.mark.slow
 def test_image_weights_name_the_video_net_and_its_clip(calls):
     words = ["data=folder", "data.root=/videos", "model=i3d_r50", "model.width=16", "crop=112", "init_fresh=[res5]"]
     run_convert("resnet50.pth", words, output=io.StringIO(), **OPTIONS)
@@ -61,6 +64,7 @@ def test_image_weights_name_the_video_net_and_its_clip(calls):
     assert (options["sizes"], options["init_fresh"]) == ((32, 64, 112), ("res5",))
 
 
+@pytest.mark.slow
 def test_the_answer_is_json_where_that_is_asked_for(calls):
     output = io.StringIO()
     run_convert("runs/bn", [], output=output, as_json=True, **OPTIONS)
@@ -69,6 +73,7 @@ def test_the_answer_is_json_where_that_is_asked_for(calls):
     assert (answer["copied"], answer["converted"], answer["clips"]) == (10.0, 60.0, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -84,11 +89,13 @@ def test_options_that_do_not_belong_are_refused(calls, overrides, message):
     assert calls == []
 
 
+@pytest.mark.slow
 def test_a_distillation_of_no_steps_is_refused(calls):
     with pytest.raises(ValueError, match=r"--distill \(0\) must be 1 step or more"):
         run_convert("runs/bn", [], output=io.StringIO(), **{**OPTIONS, "distill": 0})
 
 
+@pytest.mark.slow
 def test_the_distillation_is_a_run_of_train_py(tmp_path):
     root = str(tmp_path / "it's, a {folder}")
     about = Description(
@@ -109,12 +116,14 @@ def test_the_distillation_is_a_run_of_train_py(tmp_path):
     assert shlex.split(words[-1])[0].endswith("gn.distill")
 
 
+@pytest.mark.slow
 def test_image_weights_have_no_classifier_to_imitate(calls):
     with pytest.raises(ValueError, match=r"--distill imitates what a classifier gives, and that of image weights"):
         run_convert("resnet50.pth", ["model=i3d_r50"], output=io.StringIO(), **{**OPTIONS, "distill": 9})
     assert calls == []
 
 
+@pytest.mark.slow
 def test_a_published_teacher_is_written_down_with_the_classes_that_were_given(calls, monkeypatch, tmp_path):
     source = tmp_path / "x3d.pyth"
     torch.save({"model_state": {"blocks.0.weight": torch.zeros(1)}}, source)
@@ -169,6 +178,7 @@ def test_the_command_converts_and_distills(teacher, tmp_path):
     assert (tmp_path / "gn.distill" / "metrics.csv").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["gn", "ln", "frozen_bn"])
 def test_the_result_is_evaluated_and_trained_on(norm, teacher, run, tmp_path):
     out = tmp_path / f"{norm}.ckpt"

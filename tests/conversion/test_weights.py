@@ -69,6 +69,7 @@ def difference(one, other):
     return float((one(x) - other(x)).square().mean() / other(x).var())
 
 
+@pytest.mark.slow
 def test_the_checkpoint_describes_a_group_norm_net(converted, teacher):
     checkpoint = read_checkpoint(converted.path)
     about, before = checkpoint.description, read_checkpoint(teacher).description
@@ -81,6 +82,7 @@ def test_the_checkpoint_describes_a_group_norm_net(converted, teacher):
     assert not any("running" in name for name in checkpoint.net)
 
 
+@pytest.mark.slow
 def test_every_layer_is_reported_in_the_order_of_the_forward_pass(converted):
     assert len(converted.fits) == 53
     assert converted.fits[0].name == "blocks.0.norm"
@@ -92,6 +94,7 @@ def test_every_layer_is_reported_in_the_order_of_the_forward_pass(converted):
     assert f"top-1 is the batch-norm net's on {converted.converted:.1f} % of 4 clips of val" in text
 
 
+@pytest.mark.slow
 def test_the_fitted_net_is_nearer_to_the_batch_norm_net_than_the_copied_one(converted, teacher):
     target, fitted = (restore(read_checkpoint(path)).net.eval() for path in (teacher, converted.path))
     copied = build_net(model=MODEL, norm=read_checkpoint(converted.path).description.norm, crop=32, num_classes=2)
@@ -99,10 +102,12 @@ def test_the_fitted_net_is_nearer_to_the_batch_norm_net_than_the_copied_one(conv
     assert difference(fitted, target) < difference(copied.eval(), target)
 
 
+@pytest.mark.slow
 def test_the_function_stands_in_the_front_door():
     assert vidgn.convert_weights is convert_weights
 
 
+@pytest.mark.slow
 def test_frozen_batch_norm_is_exact(teacher, tmp_path):
     done = convert_weights(teacher, out=tmp_path / "frozen.ckpt", norm="frozen_bn", clips=2, batch=2, device="cpu")
     assert (done.fits, done.converted) == ((), 100)
@@ -110,6 +115,7 @@ def test_frozen_batch_norm_is_exact(teacher, tmp_path):
     assert difference(frozen, target) < 1e-9
 
 
+@pytest.mark.slow
 def test_image_weights_are_inflated_and_calibrated_on_the_videos(videos, tmp_path):
     image = randomize(build_net(model={"name": "c2d_r50", "width": 8}, norm={"name": "bn"}, crop=32, num_classes=5))
     about = Description(
@@ -128,6 +134,7 @@ def test_image_weights_are_inflated_and_calibrated_on_the_videos(videos, tmp_pat
     assert "top-1" not in str(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -143,6 +150,7 @@ def test_what_cannot_be_is_refused(teacher, tmp_path, options, message):
     assert not (tmp_path / "gn.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_neither_the_source_nor_another_file_is_written_over(teacher, tmp_path):
     with pytest.raises(ValueError, match="is an input of this command"):
         convert_weights(teacher, out=teacher, device="cpu", overwrite=True)
@@ -151,11 +159,13 @@ def test_neither_the_source_nor_another_file_is_written_over(teacher, tmp_path):
         convert_weights(teacher, out=tmp_path / "mine.ckpt", device="cpu")
 
 
+@pytest.mark.slow
 def test_a_group_norm_checkpoint_is_refused(converted, tmp_path):
     with pytest.raises(ValueError, match="has norm=gn, which keeps no statistics; convert-weights takes"):
         convert_weights(converted.path, out=tmp_path / "twice.ckpt", device="cpu")
 
 
+@pytest.mark.slow
 def test_image_weights_need_the_videos(tmp_path):
     with pytest.raises(ValueError, match=r"image weights name no videos .* set data=folder data.root=DIR"):
         convert_weights("torchvision", out=tmp_path / "gn.ckpt", model=MODEL, device="cpu")

@@ -34,6 +34,7 @@ def pairs(twins):
     return [(twin.video, twin.other, twin.why, twin.sure) for twin in twins]
 
 
+@pytest.mark.slow
 def test_equal_bytes_under_other_names_are_certain(tmp_path):
     write(tmp_path / "a.mp4", seed=1)
     write(tmp_path / "b.mp4", seed=2)
@@ -43,6 +44,7 @@ def test_equal_bytes_under_other_names_are_certain(tmp_path):
     assert (found[0].split, found[0].other_split) == ("train", "test")
 
 
+@pytest.mark.slow
 def test_a_copy_of_another_size_and_quality_looks_the_same(tmp_path):
     for seed in range(6):
         write(tmp_path / f"{seed}.mp4", seed=seed)
@@ -113,6 +115,7 @@ def test_uneven_classes_are_shown_largest_first(tmp_path, counts, shown):
         assert "class_weights=balanced" in lines[-1]
 
 
+@pytest.mark.slow
 def test_a_whole_set_is_scanned_for_duplicates(tmp_path, capsys):
     from vidgn.cli.main import main
 

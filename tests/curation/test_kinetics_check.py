@@ -38,6 +38,7 @@ def findings(root):
     return {finding.about: finding for finding in check_copy(manifests, passport=None, sample=10)}
 
 
+@pytest.mark.slow
 def test_a_small_copy_is_not_comparable_and_every_finding_says_why(copy):
     status, text = say(f"data.root={copy}")
     assert status == 1
@@ -64,6 +65,7 @@ def facts(name, **changes):
     return row._replace(**changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("about", "change", "points", "words"),
     [
@@ -82,6 +84,7 @@ def test_files_that_differ_from_the_papers(copy, about, change, points, words):
     assert found.advice
 
 
+@pytest.mark.slow
 def test_a_single_odd_file_among_thousands_is_bounded(copy):
     rows = [facts(f"{n}.mp4", width=400 + n % 7, **({"fps": 15.0} if n == 0 else {})) for n in range(1000)]
     manifests = read_manifests(DataSpec(name="kinetics400", root=str(copy)))
@@ -90,6 +93,7 @@ def test_a_single_odd_file_among_thousands_is_bounded(copy):
     assert found["aspect"].points == 0.0
 
 
+@pytest.mark.slow
 def test_a_passport_is_believed(copy):
     names = [f"{split}/{split}{name}_000000_000010.mp4" for split in ("train", "val") for name in ("jump0", "run0")]
     broken = facts("val/valjump1_000000_000010.mp4", status="damaged")
@@ -101,6 +105,7 @@ def test_a_passport_is_believed(copy):
     assert found["short side"]["found"].startswith("all 4")
 
 
+@pytest.mark.slow
 def test_a_copy_like_the_papers_is_comparable(copy, monkeypatch):
     monkeypatch.setattr(kinetics_check, "ANNOTATED", {"train": 3, "val": 3})
     monkeypatch.setattr(kinetics_check, "_classes", lambda train: kinetics_check.Finding("classes", "400", 0.0))
@@ -115,6 +120,7 @@ def test_a_copy_like_the_papers_is_comparable(copy, monkeypatch):
     assert "comparable with Table 8: points of top-1 in the second column, 0.00 together" in text
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be_read_are_told(copy):
     for path in copy.rglob("*.mp4"):
         path.write_bytes(b"nothing")
@@ -145,11 +151,13 @@ def test_words_that_do_not_belong_here(words, message):
         say(*words)
 
 
+@pytest.mark.slow
 def test_a_sample_of_no_videos_is_refused(copy):
     with pytest.raises(ValueError, match=r"--sample \(0\) must be at least 1"):
         say(f"data.root={copy}", sample=0)
 
 
+@pytest.mark.slow
 def test_a_sample_is_spread_over_the_videos_that_are_there(copy):
     manifest = read_manifests(DataSpec(name="kinetics400", root=str(copy)))["train"]
     rows = sample_facts(manifest, count=2)

@@ -35,6 +35,7 @@ def write(path: Path, *, frames: int = 20, width: int = 96, height: int = 64) ->
     return path
 
 
+@pytest.mark.slow
 def test_a_prepared_file_has_the_frames_the_size_and_the_keys(tmp_path):
     source = write(tmp_path / "a.mp4")
     frames, psnr = prepare_file(source, tmp_path / "b.mp4", spec=SPEC)
@@ -46,6 +47,7 @@ def test_a_prepared_file_has_the_frames_the_size_and_the_keys(tmp_path):
     assert psnr > 30
 
 
+@pytest.mark.slow
 def test_nine_of_twelve_frames_of_a_prepared_file_can_be_passed_over(tmp_path):
     source = tmp_path / "a.mp4"
     texture = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8).repeat(8, 0).repeat(8, 1)
@@ -66,12 +68,14 @@ def test_nine_of_twelve_frames_of_a_prepared_file_can_be_passed_over(tmp_path):
         assert [frame.time for frame in container.decode(video=0)] == [0.0, 6 / 25, 11 / 25]
 
 
+@pytest.mark.slow
 def test_a_smaller_video_keeps_its_size(tmp_path):
     prepare_file(write(tmp_path / "a.mp4", width=40, height=32), tmp_path / "b.mp4", spec=SPEC)
     with open_video(tmp_path / "b.mp4") as video:
         assert (video.height, video.width) == (32, 40)
 
 
+@pytest.mark.slow
 def test_a_folder_is_prepared_once_and_a_bad_file_is_named(tmp_path, monkeypatch):
     write(tmp_path / "src/x/a.mp4")
     write(tmp_path / "src/y/b.avi")
@@ -101,6 +105,7 @@ def length(path: Path) -> int:
         return len(video)
 
 
+@pytest.mark.slow
 def test_two_processes_prepare_the_same_videos(tmp_path):
     for name in ("a", "b"):
         write(tmp_path / f"src/{name}.mp4")
@@ -112,6 +117,7 @@ def test_two_processes_prepare_the_same_videos(tmp_path):
         assert length(tmp_path / "one" / name) == length(tmp_path / "two" / name) == 20
 
 
+@pytest.mark.slow
 def test_a_file_that_fails_its_check_does_not_appear(tmp_path):
     source = write(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match=r"PSNR .* below 90"):
@@ -119,6 +125,7 @@ def test_a_file_that_fails_its_check_does_not_appear(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4"]
 
 
+@pytest.mark.slow
 def test_frames_that_were_not_written_are_noticed(tmp_path, monkeypatch):
     source = write(tmp_path / "a.mp4")
     short = write(tmp_path / "short.mp4", frames=19)
@@ -157,6 +164,7 @@ def test_numbers_out_of_range_are_refused(options, text):
         PrepareSpec(**options)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_fails_on_a_bad_file(tmp_path):
     write(tmp_path / "src/a.mp4", frames=70)
     out = io.StringIO()
@@ -176,6 +184,7 @@ def test_the_command_prints_the_table_and_fails_on_a_bad_file(tmp_path):
     assert told["source_mb"] > 0 < told["prepared"]
 
 
+@pytest.mark.slow
 def test_nothing_prepared_has_no_table():
     assert prepare_summary([Prepared("a", 0, 9, 0, 0.0, "a: bad")], ReadSpeed(0, 0.0, 0.0)).splitlines() == [
         "0 of 1 videos prepared, 0 frames", "failed: a: bad",
@@ -186,6 +195,7 @@ def crash(*words: object) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+@pytest.mark.slow
 def test_a_source_that_crashes_the_decoder_costs_one_video(tmp_path, monkeypatch):
     write(tmp_path / "src/a.mp4")
     monkeypatch.setattr(module, "_helper", Helper(crash))

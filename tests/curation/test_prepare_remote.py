@@ -29,6 +29,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServ
         yield server
 
 
+@pytest.mark.slow
 def test_an_address_is_prepared_as_a_folder_is(server, tmp_path):
     there = prepare(f"{server.url}/k/", tmp_path / "there", spec=SPEC)
     here = prepare(tmp_path / "k", tmp_path / "here", spec=SPEC)
@@ -45,6 +46,7 @@ def test_an_address_is_prepared_as_a_folder_is(server, tmp_path):
     assert server.bytes_sent == sent + len(b"no video")  # what failed is tried again
 
 
+@pytest.mark.slow
 def test_the_command_compares_clips_of_both_places(server, tmp_path):
     out = io.StringIO()
     assert run_prepare(f"{server.url}/k", str(tmp_path / "dst"), spec=SPEC, out=out, workers=1) == 1
@@ -52,6 +54,7 @@ def test_the_command_compares_clips_of_both_places(server, tmp_path):
     assert "from each of 1 videos" in out.getvalue()
 
 
+@pytest.mark.slow
 def test_what_the_network_lost_is_named_and_done_later(server, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("vidgn.curation.prepare._guarded", lose)

@@ -210,6 +210,7 @@ def run_out_of_memory(path: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decoder", "seconds", "status"),
     [

@@ -39,6 +39,7 @@ def plain(rows):
     return [row._replace(path="", mtime=0) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_scan_over_http_says_what_a_scan_here_says(folder, server, tmp_path):
     here, there = scan(folder, tmp_path / "here.jsonl"), scan(f"{server.url}/k/", tmp_path / "there.jsonl")
     assert [row.id for row in there] == ["jump/b.mkv", "jump/cut.mp4", "run/a #1.mp4"]
@@ -50,6 +51,7 @@ def test_a_scan_over_http_says_what_a_scan_here_says(folder, server, tmp_path):
     assert server.bytes_sent == sum(row.bytes for row in here)
 
 
+@pytest.mark.slow
 def test_verify_finds_a_flipped_bit_there(server, tmp_path):
     scan(f"{server.url}/k/run", tmp_path / "p.jsonl")
     assert verify(tmp_path / "p.jsonl") == []
@@ -60,6 +62,7 @@ def test_verify_finds_a_flipped_bit_there(server, tmp_path):
     assert [row.id for row in verify(tmp_path / "p.jsonl")] == ["a #1.mp4"]
 
 
+@pytest.mark.slow
 def test_what_the_network_lost_is_named_and_tried_again(server, tmp_path):
     server.faults = 10**6
     with pytest.raises(remote.RemoteError, match=r"listing it failed"):

@@ -19,6 +19,7 @@ def manifest(tmp_path_factory):
     return Manifest.from_folder(folder, split="train")
 
 
+@pytest.mark.slow
 def test_clips_are_a_function_of_seed_epoch_video_and_view(manifest):
     first, second = (AugmentedClips(manifest, augment=ALL, clips_per_video=2, **OPTIONS) for _ in range(2))
     second[0, 3]
@@ -31,6 +32,7 @@ def test_clips_are_a_function_of_seed_epoch_video_and_view(manifest):
     assert not torch.equal(first[1, 2].clips, turned)
 
 
+@pytest.mark.slow
 def test_without_augmentation_they_are_those_of_the_plain_data_set(manifest):
     plain = ClipDataset(manifest, **OPTIONS)[1, 2]
     off = AugmentedClips(manifest, augment=AugmentSpec(), **OPTIONS)[1, 2]

@@ -53,6 +53,7 @@ def test_however_many_are_held_no_two_share_memory():
     assert [set(array.tolist()) for array in held] == [{number} for number in range(9)]
 
 
+@pytest.mark.slow
 def test_each_thread_has_memory_of_its_own():
     pool, places = Buffers(), []
     places.append(place(pool.empty((8,))))

@@ -85,6 +85,7 @@ class TestClips:
         with pytest.raises(FileNotFoundError, match=r"missing\.mp4"):
             clips(tmp_path, "missing.mp4")[0, 0]
 
+    @pytest.mark.slow
     def test_a_broken_video_in_a_worker_is_an_error_that_names_it(self, tmp_path: Path) -> None:
         (tmp_path / "broken.mp4").write_bytes(b"no video")
         sampler = EpochSampler(1, batch=1, seed=0, shuffle=False)

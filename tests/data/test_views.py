@@ -196,6 +196,7 @@ class TestPieces:
         assert piece_bounds(3, clip_len=64) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clips/people_340x256_6fps.mp4", "clips/arm_wrestling_340x256_28fps.mp4"])
 def test_real_videos_give_ten_clips_of_three_crops(real_videos: Path, name: str) -> None:
     data = views(real_videos, name, clip=ClipSpec(), crop=CropSpec(56), num_clips=10)

@@ -4,11 +4,13 @@ import csv
 import io
 import json
 
+import pytest
 from PIL import Image
 
 from vidgn.detection.data import DrawnShapes
 
 
+@pytest.mark.slow
 def test_predict_finds_what_the_test_found(detected, vidgn, tmp_path):
     image = tmp_path / "a.png"
     Image.fromarray(DrawnShapes("test", size=3, seed=0)[0].image.permute(1, 2, 0).numpy()).save(image)
@@ -26,6 +28,7 @@ def test_predict_finds_what_the_test_found(detected, vidgn, tmp_path):
     assert "--num-clips and --num-crops are for videos" in err
 
 
+@pytest.mark.slow
 def test_a_report_has_the_table_and_the_images(detected, vidgn, tmp_path):
     status, out, err = vidgn("report", detected, "--out", tmp_path / "page", "--json")
     assert status == 0, err
@@ -40,6 +43,7 @@ def test_a_report_has_the_table_and_the_images(detected, vidgn, tmp_path):
     assert json.loads(out)["runs"][0]["box_ap"] == metrics["box_ap"]
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_named(detected, vidgn, tmp_path):
     for name in ("config.yaml", "metrics.json"):
         (tmp_path / name).write_bytes((detected / name).read_bytes())

@@ -34,6 +34,7 @@ def test_a_run_leaves_its_numbers_its_detections_and_a_checkpoint_that_describes
     assert any(row.get("val/box_ap") for row in logged)
 
 
+@pytest.mark.slow
 def test_its_checkpoint_scores_the_same_by_eval(detected, detect, tmp_path):
     last = detected  # of a run folder the last weights, which its own test scored
     words = ("logger=none", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false")
@@ -50,6 +51,7 @@ def test_its_checkpoint_scores_the_same_by_eval(detected, detect, tmp_path):
     assert "data=motions is not the checkpoint's data=shapes" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [4, 3])  # within the second epoch of three steps, at the end of the first
 def test_an_interrupted_run_goes_on_to_the_same_weights(detected, detect, small, tmp_path, steps):
     words = (*small, "data.val=null", "test=false", f"hydra.run.dir={tmp_path}", f"trainer.max_steps={steps}")
@@ -127,6 +129,7 @@ def test_a_recipe_out_of_range_is_named(options, message):
         detector_optim({"drops": [60_000], **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -147,6 +150,7 @@ def test_a_mistake_is_one_sentence(detect, tmp_path, words, message):
     assert message in err
 
 
+@pytest.mark.slow
 def test_a_dry_run_measures_and_trains_nothing(detect, small, tmp_path):
     status, out, err = detect("train", *small, "trainer=dry", "trainer.dry.gpus=2", f"hydra.run.dir={tmp_path}")
     assert status == 0, err
@@ -157,6 +161,7 @@ def test_a_dry_run_measures_and_trains_nothing(detect, small, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_training_and_scoring_from_python_are_the_commands(detected, small, tmp_path):
     words = [word for word in small if not word.startswith(("data.val", "task", "optim", "trainer"))]
     result = vidgn.train(

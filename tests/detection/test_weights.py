@@ -63,6 +63,7 @@ def write_detectron(path, values, **more):
     path.write_bytes(pickle.dumps({"blobs": {**blobs, **more}, "cfg": "MODEL: {}"}, protocol=2))
 
 
+@pytest.mark.slow
 def test_a_whole_detector_of_detectron_is_read(tmp_path):
     net = detector(**GN)
     values = random_values(net)
@@ -82,6 +83,7 @@ def test_a_whole_detector_of_detectron_is_read(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_detectron_file_of_other_classes_or_norms(tmp_path):
     net = detector(**GN)
     values = random_values(net)
@@ -155,6 +157,7 @@ def test_res5_of_a_c4_net_starts_from_the_resnets_last_stage(tmp_path):
     assert torch.equal(ours, values["layer4.2.conv3.weight"])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_task_detect_starts_another(detected):
     spec = DetectorSpec(name="mask_rcnn_r18_fpn", width=8, anchor=8, rois=8, proposals=10, **GN)
     net = build_detector(spec, num_classes=3)

@@ -73,6 +73,7 @@ def in_session(session):
     return found
 
 
+@pytest.mark.slow
 def test_a_training_step_is_finished_and_saved_and_the_same_command_goes_on(cache, tmp_path):
     status, said = train(tmp_path / "run", cache, number=signal.SIGTERM)
     assert status == 143, said

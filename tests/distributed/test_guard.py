@@ -24,6 +24,7 @@ def sentence(text):
     return found
 
 
+@pytest.mark.slow
 def test_both_ranks_stop_with_one_sentence_about_the_rank_at_fault(stopped):
     folder, ran = stopped
     assert ran.statuses == [2, 2], ran.says
@@ -38,12 +39,14 @@ def test_both_ranks_stop_with_one_sentence_about_the_rank_at_fault(stopped):
     assert (math.isnan(again.recorded), math.isfinite(again.loss), again.bad_gradients) == (True, True, ())
 
 
+@pytest.mark.slow
 def test_what_may_be_left_out_is_left_out_by_both_and_said_once(stopped):
     _, ran = stopped
     left_out = "loss nan on rank 1 of 2, .*; left out \\(1 of skip_nonfinite=1\\)"
     assert [len(re.findall(left_out, text)) for text in ran.says] == [1, 0]
 
 
+@pytest.mark.slow
 def test_neither_step_reaches_the_weights(stopped):
     """Checkpoints: last.1 after the first step, last after the second, which was left out; the third stopped."""
     folder, _ = stopped

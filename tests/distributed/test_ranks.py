@@ -43,6 +43,7 @@ def two(ranks, tmp_path_factory):
     return folder, ranks(2, folder, "batch=4", "keep_last=3")
 
 
+@pytest.mark.slow
 def test_two_ranks_of_batch_4_learn_as_one_of_batch_8(one, two):
     """Group norm: nothing depends on who is in the batch. 24 videos, three steps."""
     (folder, single), (other, double) = one, two
@@ -57,6 +58,7 @@ def test_two_ranks_of_batch_4_learn_as_one_of_batch_8(one, two):
         torch.testing.assert_close(weights(other)[name], value, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_rate_is_linear_in_the_clips_of_all_ranks(one, four, two):
     """optim=scratch: lr per lr_clips clips; 4 clips on one rank have half the rate of 4 on each of two."""
     single = four[1]
@@ -66,6 +68,7 @@ def test_the_rate_is_linear_in_the_clips_of_all_ranks(one, four, two):
     assert [len(rank) for rank in (single.steps[0], *two[1].steps)] == [6, 3, 3]
 
 
+@pytest.mark.slow
 def test_a_share_of_validation_may_be_smaller(ranks, cache, one, tmp_path):
     """13 videos: two ranks with batch 4 take 4 and 4, then 3 and 2; the mean is over videos, not over ranks."""
     root = tmp_path / "videos"
@@ -81,6 +84,7 @@ def test_a_share_of_validation_may_be_smaller(ranks, cache, one, tmp_path):
     assert wrong == pytest.approx(round(wrong), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_ends_the_other_and_the_next_start_goes_on(ranks, two, tmp_path):
     killed = ranks(2, tmp_path, "batch=4", at_step={1: (2, "SIGKILL")})
     assert killed.statuses == [2, -9]
@@ -93,6 +97,7 @@ def test_a_rank_that_is_killed_ends_the_other_and_the_next_start_goes_on(ranks, 
         assert torch.equal(weights(tmp_path)[name], value), name
 
 
+@pytest.mark.slow
 def test_weights_that_are_shared_out_go_on_to_the_same_bits(ranks, two, tmp_path):
     """trainer.strategy=fsdp: half of the weights on each rank, from the checkpoint of ddp to the one it would leave."""
     (tmp_path / "checkpoints").mkdir()
@@ -118,6 +123,7 @@ def test_weights_that_are_shared_out_go_on_to_the_same_bits(ranks, two, tmp_path
         assert torch.equal(momenta[0][number]["momentum_buffer"], state["momentum_buffer"]), number
 
 
+@pytest.mark.slow
 def test_the_rank_that_failed_first_is_named_with_its_fault(ranks, tmp_path):
     failed = ranks(2, tmp_path, "batch=4", at_step={1: (1, "raise")})
     assert failed.statuses == [2, 2]
@@ -125,12 +131,14 @@ def test_the_rank_that_failed_first_is_named_with_its_fault(ranks, tmp_path):
     assert "error: a fault of this rank alone" in failed.says[1]
 
 
+@pytest.mark.slow
 def test_a_rank_that_does_not_answer_is_waited_for_no_longer_than_allowed(ranks, tmp_path):
     silent = ranks(2, tmp_path, "batch=4", "rank_timeout_minutes=0.4", at_step={1: (1, "SIGSTOP")})
     assert silent.statuses == [2, -9]  # the nursery ends what stands still
     assert "Timed out waiting" in silent.says[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 def test_another_number_of_ranks_keeps_the_order_and_the_schedule(ranks, four, two, tmp_path, before, after):
     """Batch 4 on each: a step of two ranks takes what two steps of one do. Stopped after 16 of 24 videos."""
@@ -150,6 +158,7 @@ def test_another_number_of_ranks_keeps_the_order_and_the_schedule(ranks, four, t
     )
 
 
+@pytest.mark.slow
 def test_a_rest_smaller_than_a_batch_waits_for_the_next_epoch(ranks, tmp_path):
     """One rank stops after 20 of 24 videos; two of batch 4 would need 8: this epoch is validated, the next is whole."""
     words = ("batch=4", "epochs=2")
@@ -162,6 +171,7 @@ def test_a_rest_smaller_than_a_batch_waits_for_the_next_epoch(ranks, tmp_path):
     assert len(curve(tmp_path, "val/error")) == 2
 
 
+@pytest.mark.slow
 def test_another_number_of_reading_processes_changes_no_bit(ranks, one, tmp_path):
     first = ranks(1, tmp_path, "batch=8", "data.num_workers=2", at_step={0: (1, "SIGKILL")})
     second = ranks(1, tmp_path, "batch=8", "data.num_workers=1")

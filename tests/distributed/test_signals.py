@@ -26,6 +26,7 @@ def asked(folder):
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "says"),
     [
@@ -44,6 +45,7 @@ def test_preemption_saves_and_requeues_the_job(ranks, tmp_path, more, says):
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt").step == 2
 
 
+@pytest.mark.slow
 def test_preemption_of_two_tasks_of_srun_requeues_once(ranks, tmp_path):
     tools = scontrol(tmp_path / "bin")
     both = dict.fromkeys(range(2), (0, "SIGUSR1"))
@@ -53,6 +55,7 @@ def test_preemption_of_two_tasks_of_srun_requeues_once(ranks, tmp_path):
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt").step == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_cannot_be_requeued_is_saved_all_the_same(ranks, tmp_path):
     tools = scontrol(tmp_path / "bin", status=1)
     run = ranks(1, tmp_path / "run", "batch=8", at_step={0: (0, "SIGUSR1")}, environment=slurm(tools))
@@ -65,6 +68,7 @@ def test_a_job_that_cannot_be_requeued_is_saved_all_the_same(ranks, tmp_path):
     assert "scontrol requeue 77: failed ([Errno 2] No such file or directory: 'scontrol')" in run.says[0]
 
 
+@pytest.mark.slow
 def test_sigterm_under_slurm_is_no_reason_to_requeue(ranks, tmp_path):
     """SLURM itself puts back what it preempts with SIGTERM; scancel sends it too."""
     tools = scontrol(tmp_path / "bin")
@@ -73,6 +77,7 @@ def test_sigterm_under_slurm_is_no_reason_to_requeue(ranks, tmp_path):
     assert asked(tools) == []
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(ranks, tmp_path):
     run = ranks(1, tmp_path, "batch=8", at_step={0: (1, "SIGTERM wait SIGTERM")})
     assert run.statuses == [143], run.says
@@ -98,6 +103,7 @@ def test_the_echo_of_a_signal_is_no_second_one(monkeypatch):
     assert left == [143]
 
 
+@pytest.mark.slow
 def test_two_ranks_stop_together_where_only_one_is_asked(ranks, tmp_path):
     run = ranks(2, tmp_path, "batch=4", at_step={1: (0, "SIGTERM")})
     assert run.statuses == [143, 143], run.says
@@ -105,6 +111,7 @@ def test_two_ranks_stop_together_where_only_one_is_asked(ranks, tmp_path):
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").step == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_a_sentence_and_the_next_start_goes_on(ranks, tmp_path):
     """The second save has no room: the first stands, nothing is left beside it, and with room again all goes on."""
     run = ranks(1, tmp_path, "batch=8", at_step={0: (1, "full")})

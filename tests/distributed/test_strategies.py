@@ -22,6 +22,7 @@ def test_a_strategy_whose_state_does_not_fit_our_checkpoints_is_refused(strategy
         find_strategy(strategy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["auto", "ddp", "ddp_find_unused_parameters_true", "fsdp"])
 def test_processes_wait_as_long_as_asked(strategy):
     """The attribute is Lightning's own; this test tells when it goes."""

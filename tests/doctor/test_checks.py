@@ -32,6 +32,7 @@ def test_a_known_bad_set_is_found_by_name(changes, cudnn, name, broken):
     assert found.advice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "cudnn"),
     [

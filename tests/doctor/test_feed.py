@@ -40,6 +40,7 @@ def test_cores_are_rounded_up(rate, demand, cores):
     assert cores_for(rate, demand) == cores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -56,6 +57,7 @@ def test_the_advice_is_the_least_that_feeds_the_net(changes, expected):
     assert feed_advice(FEED._replace(**changes)) == expected
 
 
+@pytest.mark.slow
 def test_the_table_states_demand_rates_and_cores():
     assert feed_table(FEED).splitlines() == [
         "clips of 32 frames over 64, 224 px, from 4 videos; 16 usable cores",
@@ -67,6 +69,7 @@ def test_the_table_states_demand_rates_and_cores():
     assert feed_record(FEED)["cores_prepared"] == 4
 
 
+@pytest.mark.slow
 def test_a_stated_step_is_compared_with_reading_here(videos):
     out = io.StringIO()
     assert run_feed(str(videos), step_ms=8.0, batch=4, prepare=PREPARE, out=out, as_json=True) == 0
@@ -77,6 +80,7 @@ def test_a_stated_step_is_compared_with_reading_here(videos):
     assert told["cores_raw"] == cores_for(told["raw"], 500.0)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_stated_is_measured(videos, monkeypatch):
     rates = {("float32", torch.contiguous_format): 2.0, ("bfloat16", torch.channels_last_3d): 5.0}
     monkeypatch.setattr(feed, "training_rates", lambda job: rates)
@@ -87,6 +91,7 @@ def test_a_step_that_is_not_stated_is_measured(videos, monkeypatch):
     assert told["step"].endswith("clips, bfloat16")
 
 
+@pytest.mark.slow
 def test_a_large_video_is_read_and_not_prepared(videos, monkeypatch):
     monkeypatch.setattr(feed, "_MOST_BYTES", 0)
     out = io.StringIO()
@@ -95,12 +100,14 @@ def test_a_large_video_is_read_and_not_prepared(videos, monkeypatch):
     assert "  prepared " not in out.getvalue()
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_what_it_was(videos):
     before = torch.get_num_threads()
     run_feed(str(videos), step_ms=8.0, batch=4, prepare=PREPARE, out=io.StringIO())
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_impossible_requests_are_refused(videos, tmp_path):
     read = partial(run_feed, batch=1, prepare=PREPARE, out=io.StringIO())
     with pytest.raises(ValueError, match=r"--step-ms 0 must be above 0"):

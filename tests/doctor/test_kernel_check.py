@@ -37,6 +37,7 @@ def cache(monkeypatch, tmp_path):
     monkeypatch.setattr(kernel_check, "ROUNDS", 3)
 
 
+@pytest.mark.slow
 def test_interpreted_kernels_pass_and_a_wrong_one_fails():
     pytest.importorskip("triton", reason="Triton is not installed: its kernels cannot be interpreted")
     given = os.environ | {"PYTHONPATH": str(ROOT), "TRITON_INTERPRET": "1", "VIDGN_KERNELS": "on"}

@@ -27,6 +27,7 @@ def predictions(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_all_that_is_needed_and_gives_the_runs_own_numbers(run, ckpt, trained, tmp_path):
     outcome = run("eval", ckpt, f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
@@ -37,6 +38,7 @@ def test_a_checkpoint_is_all_that_is_needed_and_gives_the_runs_own_numbers(run, 
         assert ours[name] == theirs[name]
 
 
+@pytest.mark.slow
 def test_another_folder_another_protocol(run, ckpt, trained, split_videos, tmp_path):
     outcome = run(
         "eval", ckpt, "data=folder", f"data.root={split_videos}", "num_clips=3", "num_crops=3", "batch=5",
@@ -49,12 +51,14 @@ def test_another_folder_another_protocol(run, ckpt, trained, split_videos, tmp_p
     assert [row["label"] for row in rows] == [row["label"] for row in predictions(trained)]
 
 
+@pytest.mark.slow
 def test_the_full_frame_is_a_protocol(run, ckpt, tmp_path):
     outcome = run("eval", ckpt, "num_crops=full", "num_clips=1", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
     assert "1 clip (linspace) x the full frame" in outcome.out
 
 
+@pytest.mark.slow
 def test_broken_and_missing_videos_are_failed_and_wrong_and_listed(run, ckpt, trained, split_videos, tmp_path):
     """The accuracy over 12 videos, 2 of which cannot be read, is that of the other 10 over 12."""
     broken = sorted((split_videos / "val").rglob("*.mp4"))[:2]
@@ -77,6 +81,7 @@ def test_broken_and_missing_videos_are_failed_and_wrong_and_listed(run, ckpt, tr
     assert [rows[name]["score1"] for name in same] == [whole[name]["score1"] for name in same]
 
 
+@pytest.mark.slow
 def test_a_test_on_kinetics_needs_the_validation_list_alone(run, ckpt, trained, split_videos, tmp_path):
     shutil.rmtree(split_videos / "train")
     rows = [f"{row['video'].split('/', 1)[1]} {row['label']}" for row in predictions(trained)]
@@ -90,6 +95,7 @@ def test_a_test_on_kinetics_needs_the_validation_list_alone(run, ckpt, trained, 
     assert [row["score1"] for row in predictions(tmp_path / "run")] == [row["score1"] for row in predictions(trained)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["test", "val"])  # without test/, val/ is the test
 def test_a_test_on_a_folder_needs_the_folder_of_the_test_alone(run, ckpt, motions, trained, tmp_path, split):
     shutil.copytree(motions / "test", tmp_path / "videos" / split)
@@ -99,6 +105,7 @@ def test_a_test_on_a_folder_needs_the_folder_of_the_test_alone(run, ckpt, motion
     assert [row["score1"] for row in predictions(tmp_path / "run")] == [row["score1"] for row in predictions(trained)]
 
 
+@pytest.mark.slow
 def test_a_test_on_a_folder_of_training_videos_says_what_is_missing(run, ckpt, motions, tmp_path):
     shutil.copytree(motions / "test", tmp_path / "videos" / "train")
     outcome = run("eval", ckpt, "data=folder", f"data.root={tmp_path / 'videos'}", f"hydra.run.dir={tmp_path / 'run'}")
@@ -107,6 +114,7 @@ def test_a_test_on_a_folder_of_training_videos_says_what_is_missing(run, ckpt, m
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "scored"),
     [
@@ -127,6 +135,7 @@ def test_a_part_of_the_test_says_so(run, ckpt, tmp_path, option, scored):
     assert len(predictions(tmp_path)) == scored
 
 
+@pytest.mark.slow
 def test_a_limit_that_leaves_all_videos_is_a_whole_test(run, ckpt, trained, tmp_path):
     outcome = run("eval", ckpt, "trainer.limit_test_batches=12", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
@@ -161,6 +170,7 @@ def test_classes_that_differ_in_capitals_are_two_where_the_checkpoint_has_both()
     np.testing.assert_array_equal(matched.labels, [2, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -181,6 +191,7 @@ def test_a_mistake_is_one_sentence(run, ckpt, tmp_path, words, message):
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.slow
 def test_real_videos_are_scored_by_a_checkpoint(run, ckpt, real_videos, tmp_path):
     """Every ordinary and odd file is scored; every broken one is failed, named and wrong."""
     folders = ["clips", "odd", "broken"]

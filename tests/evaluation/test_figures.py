@@ -17,6 +17,7 @@ MANIFEST = Manifest.from_rows(
 )
 
 
+@pytest.mark.slow
 def test_figures_of_predictions():
     values = figures(PREDICTIONS, MANIFEST)
     assert values["mean_class"] == 50.0  # 50, 100, 0
@@ -36,6 +37,7 @@ def test_each_class_is_a_row():
     assert rows[3] == "sit,1,0,0,0.0000,,0.0000"
 
 
+@pytest.mark.slow
 def test_a_run_leaves_them_in_its_folder(trained):
     metrics = json.loads((trained / "metrics.json").read_text())
     with (trained / "classes.csv").open() as file:

@@ -84,6 +84,7 @@ def interrupt(monkeypatch, *, at, act):
     monkeypatch.setattr(VideoClassifier, "test_step", step)
 
 
+@pytest.mark.slow
 def test_an_interrupted_test_with_another_precision_begins_anew_and_says_so(run, trained, tmp_path, monkeypatch):
     words = ("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
     interrupt(monkeypatch, at=6, act=lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -95,6 +96,7 @@ def test_an_interrupted_test_with_another_precision_begins_anew_and_says_so(run,
     assert (tmp_path / "predictions.csv").read_bytes() == (trained / "predictions.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_disk_that_goes_away_ends_the_test_and_keeps_what_is_scored(run, trained, motions, tmp_path, monkeypatch):
     shutil.copytree(motions / "test", tmp_path / "disk" / "test")
     words = ("eval", f"ckpt={trained}/checkpoints/best.ckpt", "data=folder", f"data.root={tmp_path / 'disk'}",

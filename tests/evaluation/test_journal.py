@@ -25,6 +25,7 @@ def test_a_video_that_could_not_be_read_is_tried_again(tmp_path):
     assert list(journal.read()) == [5]
 
 
+@pytest.mark.slow
 def test_a_line_that_was_cut_off_is_mended(tmp_path):
     Journal(tmp_path, rank=0, key=KEY).add(GOOD)
     path = tmp_path / "predictions.rank0.jsonl"
@@ -35,6 +36,7 @@ def test_a_line_that_was_cut_off_is_mended(tmp_path):
     assert list(again.read()) == [3, 8]
 
 
+@pytest.mark.slow
 def test_a_video_in_part_is_no_prediction_and_the_one_with_most_views_counts(tmp_path):
     ranks = [Journal(tmp_path, rank=rank, key=KEY) for rank in range(2)]
     parts = [Begun(5, views, (0.1 * views, 1 / 3), 2, views) for views in (30, 10, 20)]
@@ -46,6 +48,7 @@ def test_a_video_in_part_is_no_prediction_and_the_one_with_most_views_counts(tmp
     assert Journal(tmp_path, rank=0, key={}).read_begun() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ['{"begun": [5, 1, [0.5], 1}', '{"begun": 3}', '{"begun": [1, 2]}'])
 def test_a_whole_line_that_is_no_video_in_part_is_named(tmp_path, line):
     journal = Journal(tmp_path, rank=0, key=KEY)
@@ -56,6 +59,7 @@ def test_a_whole_line_that_is_no_video_in_part_is_named(tmp_path, line):
         journal.read_begun()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["{", "[1]", "3", "[1, 2, 0.5, null]"])
 def test_a_whole_line_that_is_no_prediction_is_named(tmp_path, line):
     journal = Journal(tmp_path, rank=0, key=KEY)
@@ -65,6 +69,7 @@ def test_a_whole_line_that_is_no_prediction_is_named(tmp_path, line):
         journal.read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "{\n", "null\n", '{"key": 1}\n[3, 1, [1.0], null]\n', "\0\n"])
 def test_a_file_without_our_key_does_not_count(tmp_path, content):
     (tmp_path / "predictions.rank0.jsonl").write_text(content)
@@ -83,6 +88,7 @@ def test_a_video_whose_file_changed_is_scored_again(tmp_path):
     assert list(again.read_begun()) == [3, 5]
 
 
+@pytest.mark.slow
 def test_what_differs_from_a_journal_that_lies_there_is_told(tmp_path):
     Journal(tmp_path, rank=0, key={"clips": 10, "quantize": None}).add(GOOD)
     assert Journal(tmp_path, rank=0, key={"clips": 10, "quantize": None}).others() == {}

@@ -68,6 +68,7 @@ def caffe2_name(name):
     return f"res{ {'1': 2, '3': 3, '4': 4, '5': 5}[stage] }_{block}_branch{place}_{kind}"
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_published_checkpoint_is_evaluated_directly(run, theirs, i3d, videos, tmp_path):
     words = ("data=folder", f"data.root={videos}", *SMALL, f"hydra.run.dir={tmp_path}")
@@ -92,6 +93,7 @@ def test_a_published_checkpoint_is_evaluated_directly(run, theirs, i3d, videos, 
         np.testing.assert_allclose(found, best.numpy(), rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_file_with_non_local_blocks_is_read_with_all_of_them(tmp_path):
     net = build_model("i3d_r50_8x8", num_classes=400, norm=make_norm("bn"), nonlocal_blocks=5)
     torch.save({"model_state": net.state_dict()}, tmp_path / "I3D_NLN_8x8_R50.pyth")
@@ -162,6 +164,7 @@ def test_what_nobody_published_is_refused(name, content, message, tmp_path):
         open_checkpoint(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_pictures_and_unknown_tensors_are_refused(tmp_path):
     torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
     with pytest.raises(
@@ -183,6 +186,7 @@ def test_names_that_two_classes_share_stay_as_they_are():
     assert respell(["a_b"], ["a_b", "a b"]) == ("a_b",)
 
 
+@pytest.mark.slow
 def test_a_network_it_is_not_and_embedded_videos_are_one_sentence(run, x3d, tmp_path):
     (tmp_path / "classes.txt").write_text("run\njump\nsit\n")
     words = (f"ckpt={x3d}", f"classes={tmp_path / 'classes.txt'}", f"hydra.run.dir={tmp_path / 'run'}")

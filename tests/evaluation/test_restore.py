@@ -42,6 +42,7 @@ def test_a_whole_checkpoint_gives_its_net(tmp_path):
     assert classifier.net.state_dict()["blocks.0.conv.weight"].shape[0] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -63,6 +64,7 @@ def test_a_net_that_is_not_that_of_the_weights_is_one_sentence(tmp_path, changes
     assert len(str(caught.value)) < 700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -81,6 +83,7 @@ def test_no_command_takes_weights_that_are_not_finite(tmp_path, capsys, words):
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_nothing_of_the_machine_is_pushed(tmp_path, capsys):
     pytest.importorskip("safetensors")
     with pytest.raises(SystemExit, match="0"):

@@ -37,6 +37,7 @@ def test_correlations_are_numpys():
     assert got == pytest.approx([1, np.corrcoef(a, b)[0, 1], 1], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_published_weights_without_layer4_are_compared(videos, tmp_path, capsys):
     torch.manual_seed(0)
     weights = tmp_path / "weights.pth"
@@ -50,6 +51,7 @@ def test_published_weights_without_layer4_are_compared(videos, tmp_path, capsys)
     assert "copy  layer1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named(videos, tmp_path):
     state = convert.Trunk().state_dict()
     del state["layer3.5.bn3.bias"]
@@ -87,6 +89,7 @@ def started(monkeypatch, tmp_path):
     return commands
 
 
+@pytest.mark.slow
 def test_motions_go_on_where_they_stopped(started, tmp_path):
     options = ["motions", "--seeds", "3", "--work", str(tmp_path / "work"), "--results", str(tmp_path)]
     with pytest.raises(RuntimeError, match="interrupted"):

@@ -79,6 +79,7 @@ def test_accumulated_gradients_of_group_norm_are_those_of_two_processes(steps, t
     assert_equal(gradients(net), expected)
 
 
+@pytest.mark.slow
 def test_sub_bn_has_the_gradients_and_each_process_its_statistics(tmp_path):
     expected, buffers = of_two_processes(tmp_path, make_norm("bn"))
     net = build(make_norm("sub_bn", num_splits=RANKS))
@@ -90,6 +91,7 @@ def test_sub_bn_has_the_gradients_and_each_process_its_statistics(tmp_path):
         assert_equal({name: value[rank] for name, value in parts.items()}, {n: buffers[rank][n] for n in parts})
 
 
+@pytest.mark.slow
 def test_batch_norm_too_has_them_one_process_after_the_other_and_not_with_all_clips_at_once(tmp_path):
     expected, _ = of_two_processes(tmp_path, make_norm("bn"))
     in_turn, at_once = build(make_norm("bn")), build(make_norm("bn"))

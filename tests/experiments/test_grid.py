@@ -14,6 +14,7 @@ def test_the_readme_shows_the_numbers_of_the_files():
     assert place(text, render(read_results(RESULTS), read_starts(RESULTS))) == text, "run: python -m experiments.tables"
 
 
+@pytest.mark.slow
 def test_every_result_is_of_the_setting_that_the_code_has():
     runs = read_results(RESULTS)
     assert runs
@@ -74,6 +75,7 @@ def test_tables_need_their_place_in_the_text():
     assert place(f"a\n{BEGIN}old\n{END}b\n", "new\n") == f"a\n{BEGIN}new\n{END}b\n"
 
 
+@pytest.mark.slow
 def test_tables_compare_runs_of_the_same_seed():
     def run(cell, seed, top1, plain):
         tests = {"plain": {"video_top1": plain}, "precise": {"video_top1": top1}}

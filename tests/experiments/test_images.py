@@ -31,6 +31,7 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_grid_writes_its_rates_and_its_runs(finished):
     results = finished / "results"
     names = {path.name for path in results.iterdir()}
@@ -82,6 +83,7 @@ def test_the_cells_are_those_of_the_paper():
     assert any("parametrizations" in name for name, _ in net.named_parameters()) is False
 
 
+@pytest.mark.slow
 def test_the_smoke_option_leaves_nothing(capsys):
     main(["--smoke"])
     assert "gn_ws_b4_s0: " in capsys.readouterr().out

@@ -55,6 +55,7 @@ def test_an_interval_over_recordings_is_wider_than_one_over_clips():
     assert high - low > 1.5 * (apart[1] - apart[0])
 
 
+@pytest.mark.slow
 def test_descriptors_are_computed_once_per_clip(tmp_path):
     folder = tmp_path / "train"
     for number in range(2):

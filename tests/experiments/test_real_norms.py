@@ -31,6 +31,7 @@ def drawn_clips(num_recordings=8, seed=0):
     return Clips(features, labels, np.array([f"g{number}" for number in range(num_recordings)]))
 
 
+@pytest.mark.slow
 def test_group_norm_blocks_imitate_batch_norm_and_only_one_standardizes(blocks):
     features = torch.rand(16, 128, 2, 3, 3, generator=torch.Generator().manual_seed(0))
     tails = real_norms.convert_tails(blocks[1], list(features.split(8)))
@@ -44,6 +45,7 @@ def test_group_norm_blocks_imitate_batch_norm_and_only_one_standardizes(blocks):
     assert standardized == [False, True]
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_leaves_the_start_as_it_was(blocks, monkeypatch):
     monkeypatch.setattr(real_norms, "AUTOCAST", False)  # some processors have wrong bfloat16 gradients
     before = {name: tensor.clone() for name, tensor in blocks[1].state_dict().items()}
@@ -57,6 +59,7 @@ def test_a_run_learns_and_leaves_the_start_as_it_was(blocks, monkeypatch):
     assert all(torch.equal(before[name], tensor) for name, tensor in blocks[1].state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_grid_takes_the_rates_of_tune_and_runs_a_cell_once(blocks, tmp_path, monkeypatch):
     monkeypatch.setattr(real_norms, "EPOCHS", 1)
     monkeypatch.setattr(real_norms, "BATCHES", (4,))
@@ -81,6 +84,7 @@ def test_the_grid_takes_the_rates_of_tune_and_runs_a_cell_once(blocks, tmp_path,
     assert (tmp_path / "gn_short_b4_s1.json").read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_fine_tuning_adds_its_cells_to_those_of_the_head(blocks, tmp_path, monkeypatch):
     monkeypatch.setattr(real, "CLIPS", (2, None))
     monkeypatch.setattr(real, "FINE_TUNE_EPOCHS", 1)
@@ -100,6 +104,7 @@ def test_fine_tuning_adds_its_cells_to_those_of_the_head(blocks, tmp_path, monke
     assert cells["fine-tuning_all_s2"]["norm"] == "bn"
 
 
+@pytest.mark.slow
 def test_features_are_computed_once_per_view(blocks, tmp_path, monkeypatch):
     for split in ("train", "val"):
         path = tmp_path / split / "move_up" / "x_g1_c1.mp4"

@@ -30,6 +30,7 @@ BN, GN = COMPARED[:2]
 TINY = replace(SETUP, videos=replace(SETUP.videos, classes=SETUP.videos.classes[:2], train=2, val=1), epochs=1)
 
 
+@pytest.mark.slow
 def test_every_method_meets_every_regularizer_at_both_batches_with_its_own_rate():
     todo = list(runs(SETUP, RATES))
     assert len({run.file_name for run in todo}) == len(todo) == 3 * 11 * 2 * 3
@@ -42,6 +43,7 @@ def test_a_rate_for_each_method_is_asked_for(texts):
         read_rates(texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["none", "mixup", "randaugment", "erasing", "label_smoothing"])
 def test_an_augmentation_changes_what_the_net_sees_and_nothing_else_does(name):
     videos = make_videos(replace(TINY.videos, train=8), seed=0, split="train")
@@ -74,12 +76,14 @@ def test_a_run_is_done_once_and_differs_from_the_plain_one(tmp_path, name):
     assert 0 <= numbers["val_error"] <= 100
 
 
+@pytest.mark.slow
 def test_the_result_is_a_function_of_the_run():
     setup = replace(TINY, clip_len=8, span=16)
     run = Run(GN, "mixup+drop_path", 2, 0, 0.1)
     assert train(run, setup=setup) == train(run, setup=setup)
 
 
+@pytest.mark.slow
 def test_the_table_compares_runs_of_the_same_seed(tmp_path):
     for seed, (without, with_it) in enumerate(((50.0, 40.0), (60.0, 52.0))):
         for name, error in (("none", without), ("mixup", with_it)):

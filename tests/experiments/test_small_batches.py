@@ -28,6 +28,7 @@ def write(run, folder, **numbers):
     write_json(folder / run.file_name, {"method": run.method.name, "batch": run.batch, "seed": run.seed, **numbers})
 
 
+@pytest.mark.slow
 def test_every_method_is_tuned_with_the_same_runs_on_seeds_of_its_own():
     runs = list(tuning_runs(SETUP))
     assert Counter(run.method.name for run in runs) == dict.fromkeys(("bn", "gn", "gn_ws", "bcn_ws"), len(SETUP.rates))
@@ -35,6 +36,7 @@ def test_every_method_is_tuned_with_the_same_runs_on_seeds_of_its_own():
     assert {run.batch for run in runs} == {8}
 
 
+@pytest.mark.slow
 def test_the_rate_with_the_least_error_is_compared_and_of_equal_ones_the_lower(tmp_path):
     errors = {"bn": (30, 20, 10), "gn": (20, 10, 10), "gn_ws": (10, 10, 10), "bcn_ws": (5, 6, 7)}
     for run in tuning_runs(THREE_RATES):
@@ -48,6 +50,7 @@ def test_the_rate_with_the_least_error_is_compared_and_of_equal_ones_the_lower(t
     assert all(run.rate == rates[run.method.name] for run in runs)
 
 
+@pytest.mark.slow
 def test_the_table_has_mean_interval_and_number_of_seeds_and_compares_equal_seeds(tmp_path):
     for seed, (bn, standardized) in enumerate(((60.0, 70.0), (64.0, 76.0))):
         write(Run(METHODS[0], 8, seed, 0.1), tmp_path, video_top1=bn)
@@ -69,6 +72,7 @@ def test_the_page_shows_the_table_of_the_results():
     assert table(RESULTS, SETUP) in (RESULTS.parents[1] / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_results_of_another_setup_are_refused(tmp_path):
     run = Run(METHODS[0], 8, 0, 0.12)
     write(run, tmp_path, setup=plain(replace(SETUP, width=16)))

@@ -19,6 +19,7 @@ def finished(tmp_path_factory):
     return folder, smoke(folder)
 
 
+@pytest.mark.slow
 def test_the_smoke_run_goes_the_whole_way(finished):
     folder, tables = finished
     results = read_results(folder / "results")
@@ -34,6 +35,7 @@ def test_the_smoke_run_goes_the_whole_way(finished):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_says_all_that_the_tables_and_pictures_need(finished):
     runs = {(run["cell"], run["seed"]): run for run in read_results(finished[0] / "results")}
     batch, group = runs["bn_t32_b4", 0], runs["gn_t32_b4", 1]
@@ -49,6 +51,7 @@ def test_a_run_says_all_that_the_tables_and_pictures_need(finished):
     assert batch["versions"].keys() == {"python", "vidgn", "torch", "lightning", "numpy"}
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again_and_what_is_lost_comes_out_the_same(finished, monkeypatch):
     folder, _ = finished
     lost = folder / "results" / "gn_t32_b4_s1.json"
@@ -90,12 +93,14 @@ def test_scores_are_averaged_over_the_clips_of_a_video():
     assert found == {"video_top1": 50.0, "video_top5": 100.0, "clip_top1": 25.0}
 
 
+@pytest.mark.slow
 def test_the_smoke_word_prints_tables_and_leaves_nothing(monkeypatch, capsys):
     monkeypatch.setattr(table8, "smoke", lambda folder: f"tables of {folder.exists()}")
     main(["--smoke"])
     assert capsys.readouterr().out == "tables of True\n"
 
 
+@pytest.mark.slow
 def test_other_words_choose_folder_and_seeds(monkeypatch, tmp_path):
     called = {}
     monkeypatch.setattr(table8, "run_grid", lambda todo, **rest: called.update(rest, count=len(todo)))

@@ -41,6 +41,7 @@ def test_a_shiver_stays_in_place_and_only_moves_along_its_axis():
     assert 0.11 < np.ptp(poses.x) < 0.21  # twice an amplitude of 0.06 to 0.1
 
 
+@pytest.mark.slow
 def test_noise_and_contrast_are_those_of_the_spec():
     still = VideoSpec(num_frames=40, contrast=0.0, noise=10.0)
     pixels = draw_video("move_up", spec=still, key=(0, 0, 0)).astype(float)

@@ -109,6 +109,7 @@ def test_what_hydra_writes_first_is_not_the_users(tmp_path):
     assert (tmp_path / MARKER).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "name"),
     [("init", "checkpoints/best.ckpt"), ("data.intersect", "predictions.csv"), ("data.classes", "config.yaml")],

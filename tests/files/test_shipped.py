@@ -55,12 +55,14 @@ def test_the_sum_beside_the_file_is_that_of_the_file():
     assert checkpoint_of("motions") == path
 
 
+@pytest.mark.slow
 def test_it_names_videos_that_it_has_not_seen():
     model = vidgn.load("motions", device="cpu")
     labels = ["move_left", "rotate_clockwise"]
     assert [model.predict(drawn(label), top=1)[0].name for label in labels] == labels
 
 
+@pytest.mark.slow
 def test_predict_takes_it_by_name(tmp_path, capsys):
     write_video(tmp_path / "a.mp4", drawn("zoom_in"))
     words = ["predict", str(tmp_path / "a.mp4"), "--ckpt", "motions", "--device", "cpu", "--json", "--num-clips", "2"]
@@ -69,6 +71,7 @@ def test_predict_takes_it_by_name(tmp_path, capsys):
     assert '"zoom_in"' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_model_is_created_with_its_weights_and_its_options():
     net = vidgn.create_model("i3d_r50", num_classes=12, weights="motions").eval()
     clip = torch.from_numpy(drawn("orbit_clockwise")[:64:2].astype(np.float32)).permute(3, 0, 1, 2)[
@@ -79,6 +82,7 @@ def test_a_model_is_created_with_its_weights_and_its_options():
         torch.testing.assert_close(net(clip), vidgn.load("motions", device="cpu").net(clip), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_other_classes_get_a_new_classifier_on_the_same_trunk():
     torch.manual_seed(0)
     net = vidgn.create_model("i3d_r50", num_classes=3, weights="motions")
@@ -87,6 +91,7 @@ def test_other_classes_get_a_new_classifier_on_the_same_trunk():
     assert net(torch.zeros(1, 3, 8, 32, 32)).shape == (1, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -100,6 +105,7 @@ def test_another_net_than_that_of_the_weights_is_refused(options, message):
         vidgn.create_model(**options, weights="motions")
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_it(run, tiny, tmp_path):
     words = [word for word in tiny if not word.startswith("model.width")]
     done = run(

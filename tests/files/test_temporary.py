@@ -19,6 +19,7 @@ with temporary_folder() as folder:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
 def test_a_signal_leaves_no_folder(tmp_path, number, status):
     process = subprocess.Popen(
@@ -51,6 +52,7 @@ def test_an_error_leaves_no_folder_and_the_signal_as_it_was(request):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.slow
 def test_another_thread_has_its_folder_too():
     seen = []
 

@@ -20,6 +20,7 @@ def device(tmp_path, monkeypatch):
     return (tmp_path / "a.mp4").rename(tmp_path / "video0")
 
 
+@pytest.mark.slow
 def test_a_camera_has_the_scores_of_a_file_with_its_frames(vidgn, device, trained):
     """60 frames are three windows of 16 and a rest; the timeline of the same file is the oracle."""
     status, out, _ = vidgn("predict", "--camera", "0", "--ckpt", trained, "--json", "--top", "1", "--device", "cpu")
@@ -32,6 +33,7 @@ def test_a_camera_has_the_scores_of_a_file_with_its_frames(vidgn, device, traine
     assert [item["top"][0]["score"] for item in told] == pytest.approx(wanted, abs=2e-6)
 
 
+@pytest.mark.slow
 def test_lines_are_for_people_and_the_time_ends_it(vidgn, device, trained):
     status, out, err = vidgn("predict", "--camera", "0", "--ckpt", trained, "--top", "2", "--seconds", "1")
     assert status == 0
@@ -57,6 +59,7 @@ def test_a_window_never_spans_frames_that_were_dropped():
     assert found[0].clip[0, :, 0, 0].tolist() == [20, 22, 24, 26]
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_an_ordinary_end(vidgn, device, trained, monkeypatch):
     def stop(*args, **options):
         raise KeyboardInterrupt

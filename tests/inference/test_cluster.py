@@ -109,6 +109,7 @@ def test_rows_that_are_lost_or_doubled_are_an_error(target):
         make_parts(job, NAMES, target, part_size=0, engine="local")
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_predict(trained, folder, target):
     out = io.StringIO()
     job = partial(predict_job, ckpt=str(trained), num_clips=2, num_crops=1, device="cpu")
@@ -133,6 +134,7 @@ def test_predictions_are_those_of_predict(trained, folder, target):
         assert rows[name]["score"] == pytest.approx(score, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_features_are_those_of_features(trained, folder, target):
     out = io.StringIO()
     job = partial(features_job, ckpt=str(trained), layer="res4", stride=8, device="cpu")
@@ -149,6 +151,7 @@ def test_features_are_those_of_features(trained, folder, target):
     assert broken["error"] is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

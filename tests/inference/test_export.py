@@ -31,6 +31,7 @@ def video(tmp_path):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["onnx", "torch-export", "safetensors"])
 def test_the_exported_net_gives_the_same_scores(vidgn, trained, video, tmp_path, to):
     if to == "onnx":
@@ -49,6 +50,7 @@ def test_without_videos_random_clips_are_compared(vidgn, trained, tmp_path):
     assert "largest difference of a score 0.0e+00, top-1 agrees on 4 of 4 random clips" in out
 
 
+@pytest.mark.slow
 def test_the_file_says_what_a_runner_must_know(vidgn, trained, tmp_path):
     from safetensors import safe_open
 
@@ -61,6 +63,7 @@ def test_the_file_says_what_a_runner_must_know(vidgn, trained, tmp_path):
     assert json.loads(told["normalize"])["mean"] == [0.45] * 3
 
 
+@pytest.mark.slow
 def test_the_example_runs_the_onnx_file_on_its_own(vidgn, trained, video, tmp_path):
     need_onnx()
     status, _, _ = vidgn("export", "--ckpt", trained, "--to", "onnx", "--out", tmp_path / "net.onnx")
@@ -75,6 +78,7 @@ def test_the_example_runs_the_onnx_file_on_its_own(vidgn, trained, video, tmp_pa
     assert set(open_model(trained, device="cpu").classes) >= {line.split()[-1] for line in lines}
 
 
+@pytest.mark.slow
 def test_another_net_is_noticed(trained):
     model = open_model(trained, device="cpu")
     net = Exported(model.classifier.normalize, model.classifier.net).eval()
@@ -89,6 +93,7 @@ def test_another_net_is_noticed(trained):
         compare_outputs(net, lambda clips: right, [clip])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -103,6 +108,7 @@ def test_a_mistake_is_one_sentence(vidgn, trained, words, said):
     assert said in err
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named(vidgn, trained, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     status, _, err = vidgn("export", "--ckpt", trained, "--to", "onnx", "--out", tmp_path / "net.onnx")

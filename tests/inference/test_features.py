@@ -13,6 +13,7 @@ from vidgn.models.registry import build_model
 from vidgn.norms import make_norm
 
 
+@pytest.mark.slow
 def test_windows_have_features_scores_and_times(vidgn, trained, video, tmp_path):
     status, out, _ = vidgn(
         "features", video, "--ckpt", trained, "--layer", "res4", "--window", "16", "--stride", "20", "--out", tmp_path
@@ -29,6 +30,7 @@ def test_windows_have_features_scores_and_times(vidgn, trained, video, tmp_path)
         assert float(file["fps"]) == 25.0
 
 
+@pytest.mark.slow
 def test_windows_of_an_uneven_video_have_the_seconds_at_which_frames_are_shown(trained, tmp_path):
     shown = np.concatenate([np.arange(30) / 30, 1 + np.arange(31) / 2])  # mean rate: 2.8 frames per second
     path = tmp_path / "uneven.mp4"
@@ -41,6 +43,7 @@ def test_windows_of_an_uneven_video_have_the_seconds_at_which_frames_are_shown(t
     assert float(arrays["fps"]) == pytest.approx(60 / 16, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_classifier_on_pooled_res5_gives_the_logits(trained, video):
     """With a map of one window (the whole clip) the head is a linear layer of the mean of res5."""
     model = open_model(trained, device="cpu")
@@ -54,6 +57,7 @@ def test_the_classifier_on_pooled_res5_gives_the_logits(trained, video):
     np.testing.assert_allclose(scores.numpy(), arrays["scores"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_json_lists_files_and_a_broken_video_is_status_1(vidgn, trained, video, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"")
     status, out, _ = vidgn("features", tmp_path, "--ckpt", trained, "--out", tmp_path / "f", "--json")
@@ -64,6 +68,7 @@ def test_json_lists_files_and_a_broken_video_is_status_1(vidgn, trained, video, 
     assert [path.name for path in (tmp_path / "f").iterdir()] == ["noise.npz"]
 
 
+@pytest.mark.slow
 def test_equal_names_in_two_folders_make_two_files(vidgn, trained, video, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / "v" / folder).mkdir(parents=True)
@@ -90,6 +95,7 @@ def test_a_mistake_is_one_sentence(vidgn, trained, video, tmp_path, words, said)
     assert said in err
 
 
+@pytest.mark.slow
 def test_a_net_without_stages_is_refused(trained, video):
     model = open_model(trained, device="cpu")
     model.classifier.net.blocks = nn.ModuleList([nn.Identity()])
@@ -99,6 +105,7 @@ def test_a_net_without_stages_is_refused(trained, video):
 
 # What each stage puts out for a clip of 16 frames at 32 px, from the tables of the articles: channels, frames and
 # rows of res2 and of res5. SlowFast: the channels of both paths (res2 with the slow path's lateral ones), slow frames.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "res2", "res5"),
     [
@@ -121,6 +128,7 @@ def test_every_network_has_features_and_heat(name, res2, res5):
     assert 0 <= heat.min() <= heat.max() <= 1
 
 
+@pytest.mark.slow
 def test_real_videos_have_features(vidgn, trained, real_videos, tmp_path):
     status, out, _ = vidgn("features", real_videos / "clips", "--ckpt", trained, "--out", tmp_path)
     assert status == 0

@@ -92,6 +92,7 @@ def assert_same(one, other):
     assert all(torch.equal(one.net[key], other.net[key]) for key in one.net)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_through_a_folder_and_back(vidgn, trained, tmp_path):
     status, out, _ = vidgn("push", "me/clips", "--ckpt", trained, "--folder", tmp_path / "shared", "--json")
     assert status == 0
@@ -106,6 +107,7 @@ def test_a_checkpoint_goes_through_a_folder_and_back(vidgn, trained, tmp_path):
     assert find_metrics(tmp_path / "run" / "checkpoints" / "best.ckpt")["video_top1"] is not None
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_through_the_hub_and_back(vidgn, hub, trained, tmp_path):
     status, out, _ = vidgn("push", "me/clips", "--ckpt", trained, "--private")
     assert status == 0
@@ -117,6 +119,7 @@ def test_a_checkpoint_goes_through_the_hub_and_back(vidgn, hub, trained, tmp_pat
     assert (tmp_path / "run" / "README.md").read_bytes() == hub["README.md"]
 
 
+@pytest.mark.slow
 def test_a_repository_that_is_not_there_is_one_sentence(vidgn, hub, tmp_path):
     status, _, err = vidgn("pull", "you/none", "--out", tmp_path / "run")
     assert (status, err) == (
@@ -124,6 +127,7 @@ def test_a_repository_that_is_not_there_is_one_sentence(vidgn, hub, tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_one_sentence(vidgn, trained, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
@@ -133,6 +137,7 @@ def test_a_hub_that_does_not_answer_is_one_sentence(vidgn, trained, monkeypatch)
     assert re.search(r"me/clips: the hub did not answer as hoped \(.*refused.*\); try again later\.", err)
 
 
+@pytest.mark.slow
 def test_nothing_that_is_shared_names_this_machine(trained):
     checkpoint = read_checkpoint(find_checkpoint(trained))
     text = json.dumps([checkpoint.description.shared().to_plain(), find_metrics(checkpoint.path)])
@@ -141,6 +146,7 @@ def test_nothing_that_is_shared_names_this_machine(trained):
     assert "hydra" not in text
 
 
+@pytest.mark.slow
 def test_metrics_of_another_checkpoint_are_not_given_to_this(trained):
     assert find_metrics(trained / "checkpoints" / "best.ckpt") is not None
     assert find_metrics(trained / "checkpoints" / "last.ckpt") is None
@@ -188,6 +194,7 @@ def test_the_card_without_a_test_claims_nothing():
     assert "and 10 more in `vidgn.json`" in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -14,6 +14,7 @@ from vidgn.inference.overlay import draw_label
 from vidgn.inference.predict import Segment, WindowAnswer, segments
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_eval(vidgn, trained, motions):
     """`trained/predictions.csv` was written by the test at the end of train.py, which is eval.py's."""
     status, out, _ = vidgn("predict", motions / "test", "--ckpt", trained, "--csv")
@@ -28,6 +29,7 @@ def test_the_numbers_are_those_of_eval(vidgn, trained, motions):
         assert [mine[f"score{k}"] for k in range(1, 6)] == [row[f"score{k}"] for k in range(1, 6)]
 
 
+@pytest.mark.slow
 def test_json_names_checkpoint_protocol_and_the_best_classes(vidgn, trained, video):
     status, out, _ = vidgn("predict", video, "--ckpt", trained, "--json", "--top", "3", "--num-clips", "1")
     told = json.loads(out)
@@ -42,6 +44,7 @@ def test_json_names_checkpoint_protocol_and_the_best_classes(vidgn, trained, vid
     assert len(scores) == 3
 
 
+@pytest.mark.slow
 def test_a_broken_video_is_told_and_the_others_are_scored(vidgn, trained, video, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"")
     status, out, _ = vidgn("predict", tmp_path, "--ckpt", trained, "--top", "1")
@@ -50,6 +53,7 @@ def test_a_broken_video_is_told_and_the_others_are_scored(vidgn, trained, video,
     assert re.search(r"1 scored / 1 failed; 2 clips \(\w+\) x 1 crop of 37", out)
 
 
+@pytest.mark.slow
 def test_real_files_are_scored_or_named(vidgn, trained, real_videos):
     status, out, _ = vidgn("predict", real_videos, "--ckpt", trained, "--json", "--num-clips", "1")
     answers = {answer["video"].rpartition("/")[2]: answer for answer in json.loads(out)["videos"]}
@@ -60,6 +64,7 @@ def test_real_files_are_scored_or_named(vidgn, trained, real_videos):
     assert len(answers) == 21
 
 
+@pytest.mark.slow
 def test_the_timeline_covers_the_video_once(vidgn, trained, video):
     status, out, _ = vidgn("predict", video, "--ckpt", trained, "--timeline", "--json", "--stride", "8")
     assert status == 0
@@ -70,6 +75,7 @@ def test_the_timeline_covers_the_video_once(vidgn, trained, video):
     assert all(one["end"] == other["start"] for one, other in pairwise(found))
 
 
+@pytest.mark.slow
 def test_the_timeline_is_text_and_csv_too(vidgn, trained, video, tmp_path):
     status, out, _ = vidgn("predict", video, "--ckpt", trained, "--timeline")
     assert status == 0
@@ -81,6 +87,7 @@ def test_the_timeline_is_text_and_csv_too(vidgn, trained, video, tmp_path):
     assert [row["error"] != "" for row in rows if row["video"].endswith("cut.mp4")] == [True]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(vidgn, trained, tmp_path):
     """3,000 frames of 320x240 are 690 MB; the growth from a first, short video is less than 200 MB."""
     short, long = tmp_path / "short.mp4", tmp_path / "long.mp4"
@@ -122,6 +129,7 @@ def test_the_label_is_drawn_at_the_top_and_nowhere_else():
     assert (frame == 128).all()
 
 
+@pytest.mark.slow
 def test_the_overlay_has_every_frame_and_even_sides(vidgn, trained, tmp_path):
     path = tmp_path / "odd.mkv"
     write_video(path, np.full((20, 46, 62, 3), 200, np.uint8))
@@ -133,6 +141,7 @@ def test_the_overlay_has_every_frame_and_even_sides(vidgn, trained, tmp_path):
         assert next(iter(reader.frames([10])))[1][:9].min() < 50  # the bar
 
 
+@pytest.mark.slow
 def test_an_overlay_is_an_mp4_file(vidgn, video, tmp_path):
     status, _, err = vidgn("predict", video, "--ckpt", tmp_path / "net.ckpt", "--overlay", tmp_path / "out.avi")
     assert status == 2

@@ -57,6 +57,7 @@ def test_the_page_needs_nothing_from_elsewhere(address):
     assert b"https://" not in page
 
 
+@pytest.mark.slow
 def test_an_upload_is_answered_with_the_numbers_of_predict(address, video, trained, capsys, tmp_path):
     reply, content = ask(address, "POST", "/predict", video.read_bytes(), Content_Type="video/mp4")
     assert reply.status == 200, content
@@ -220,6 +221,7 @@ def browser(tmp_path):
     found.close()
 
 
+@pytest.mark.slow
 def test_a_person_drops_a_video_and_sees_the_answer(address, browser, video):
     browser.open("http://{}:{}/".format(*address))
     root = browser.call("DOM.getDocument")["root"]["nodeId"]
@@ -237,6 +239,7 @@ def test_a_person_drops_a_video_and_sees_the_answer(address, browser, video):
             assert picture.width == width
 
 
+@pytest.mark.slow
 def test_the_camera_is_recorded_and_scored(address, browser):
     """Chromium's own fake camera: a pattern with a clock."""
     browser.open("http://{}:{}/".format(*address))

@@ -34,6 +34,7 @@ def ramp(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_window_holds_the_frames_it_says(ramp):
     with open_video(ramp) as reader:
         found = list(read_windows(reader, clip=ClipSpec(4, 8), side=16, starts=[0, 4, 32]))
@@ -44,6 +45,7 @@ def test_a_window_holds_the_frames_it_says(ramp):
         np.testing.assert_allclose(means, [6 * (first + k) for k in (0, 2, 4, 6)], atol=3)
 
 
+@pytest.mark.slow
 def test_a_short_video_loops_to_its_start(ramp):
     with open_video(ramp) as reader:
         (window,) = read_windows(reader, clip=ClipSpec(8, 64), side=16, starts=[0])

@@ -21,6 +21,7 @@ def test_a_branch_is_left_out_where_its_draw_is_below_the_rate():
     assert add(torch.tensor([10.0]), torch.tensor([3.0])).tolist() == [13.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["i3d_r50", "slowfast_r50", "r2plus1d_r50", "csn_r101", "x3d_s"])
 def test_every_residual_net_has_rates_that_grow_to_that_of_the_last_block(name):
     model = net(name)
@@ -33,6 +34,7 @@ def test_every_residual_net_has_rates_that_grow_to_that_of_the_last_block(name):
     assert list(model.state_dict()) == keys
 
 
+@pytest.mark.slow
 def test_the_net_is_another_in_training_alone_also_when_fused():
     clips = torch.randn(2, 3, 2, 32, 32)
     plain, dropped = net(), net()
@@ -48,12 +50,14 @@ def test_the_net_is_another_in_training_alone_also_when_fused():
     assert torch.allclose(dropped.eval()(clips), plain.eval()(clips), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_a_rate_is_a_probability(rate):
     with pytest.raises(ValueError, match=rf"drop_path \({rate}\) must be in \[0, 1\)"):
         add_drop_path(net(), rate)
 
 
+@pytest.mark.slow
 def test_a_net_without_residual_blocks_is_refused():
     with pytest.raises(ValueError, match=r"drop_path \(0.1\) needs residual blocks"):
         add_drop_path(net("vgg16"), 0.1)

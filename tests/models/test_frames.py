@@ -13,6 +13,7 @@ def frames_net(**options):
     return build_model("frames_r50", num_classes=3, norm=make_norm("bn"), **options).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride_1x1", [False, True])
 def test_every_frame_gives_what_torchvisions_resnet_gives(tmp_path, stride_1x1):
     torch.manual_seed(0)
@@ -44,6 +45,7 @@ def test_descriptors_are_means_and_maxima_and_their_deviations_over_time():
     torch.testing.assert_close(head(clip[:, :, :1])[0, 0], torch.tensor([1.0, 2.0, 0.0, 0.0]), atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_net_that_ends_with_res4_has_five_stages():
     net = frames_net(last="res4", width=8)
     assert list(stages(net)) == ["stem", "res2", "res3", "res4", "head"]
@@ -53,6 +55,7 @@ def test_a_net_that_ends_with_res4_has_five_stages():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_options_of_the_frames_net_are_checked():
     with pytest.raises(ValueError, match=r"model\.last \(res3\) must be one of res4, res5"):
         frames_net(last="res3", width=8)

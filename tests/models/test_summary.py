@@ -52,6 +52,7 @@ def test_a_standard_net_stands_beside_the_published_numbers(vidgn):
 
 # 1e9 multiply-adds as pytorchvideo's docs/source/model_zoo.md and torchvision's weights print them, at the clip they
 # were counted with. fvcore counts norms and squeezes, too, which this does not: up to 2.5 %, and 8 % for X3D.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words", "parameters", "macs", "below"),
     [
@@ -84,6 +85,7 @@ def test_numbers_of_another_clip_say_so_and_another_width_has_none(vidgn):
     assert "published" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "groups"),
     [
@@ -121,6 +123,7 @@ def test_a_mistake_is_one_sentence(vidgn, words, said):
     assert said in err
 
 
+@pytest.mark.slow
 def test_it_takes_seconds_and_little_memory():
     """Shapes alone are computed: a 64-frame clip needs no gigabytes."""
     script = (

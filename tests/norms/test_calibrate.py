@@ -239,6 +239,7 @@ def test_kernels_are_fitted_to_what_the_layers_before_give(monkeypatch):
     assert torch.equal(net[0].weight, teacher[0].weight)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("options", [{}, {"scales": "fit"}, {"kernels": "fit"}], ids=["lines", "scales", "kernels"])
 def test_part_by_part_gives_what_the_whole_net_gives(options, monkeypatch):

@@ -59,6 +59,7 @@ def test_a_net_that_is_no_chain_has_none():
     assert chain_of(nn.Sequential(Between(), nn.BatchNorm1d(4)), torch.randn(2, 4)) == ("0", "1")
 
 
+@pytest.mark.slow
 def test_the_residual_blocks_of_a_video_net_are_the_parts():
     model = {"name": "i3d_r50", "width": 8, "dropout": 0.0, "pool1": "nonlocal"}
     net = build_net(model=model, norm={"name": "bn"}, crop=32, num_classes=2)

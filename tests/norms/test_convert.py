@@ -44,6 +44,7 @@ def vgg16_bn(num_classes):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "shape", "count"),
     [
@@ -80,6 +81,7 @@ def targets():
 
 
 # Version 1 has norms in the backbone only; version 2 in the pyramid and the heads too, as in tables 4 to 7.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "parts"),
     [
@@ -109,6 +111,7 @@ def test_mask_rcnn_trains_and_detects_with_group_norm(build, parts):
         assert set(model.eval()([torch.rand(3, 64, 64)])[0]) == {"boxes", "labels", "scores", "masks"}
 
 
+@pytest.mark.slow
 def test_r2plus1d_trains_with_the_nearest_groups():
     torch.manual_seed(0)
     model = torchvision.models.video.r2plus1d_18(num_classes=5)
@@ -123,6 +126,7 @@ def test_r2plus1d_trains_with_the_nearest_groups():
     train_one_step(model, torch.randn(1, 3, 4, 32, 32))
 
 
+@pytest.mark.slow
 def test_slowfast_trains_with_group_norm():
     from pytorchvideo.models.slowfast import create_slowfast
 
@@ -141,6 +145,7 @@ def test_slowfast_trains_with_group_norm():
     train_one_step(model, [clip[:, :, ::4], clip])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_statistics", ["copy", "fold"])
 @torch.no_grad()
 def test_frozen_batch_norm_is_the_net_in_evaluation(keep_statistics):
@@ -174,6 +179,7 @@ def test_a_group_norm_net_becomes_a_batch_norm_net():
     assert list(model.state_dict()) == list(torchvision.models.resnet18().state_dict())
 
 
+@pytest.mark.slow
 def test_weight_normalization_normalizes_every_kernel():
     model = torchvision.models.resnet18(num_classes=5)
     convert_norm(model, "wn")

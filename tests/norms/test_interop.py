@@ -110,6 +110,7 @@ def test_the_page_has_a_row_for_every_norm_and_a_column_for_every_use():
     assert all(list(row) == list(COLUMNS) for row in rows.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", COLUMNS)
 @pytest.mark.parametrize("name", NORMS)
 def test_a_norm_supports_what_the_page_says(name, use):

@@ -30,6 +30,7 @@ def test_moments_are_normalized_as_torchs_group_norm_normalizes_values(num_group
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_a_line_per_channel_is_numpys_least_squares():
     x, t = drawn()
     line = fitted(x, t, num_groups=4)
@@ -45,6 +46,7 @@ def test_a_line_per_channel_is_numpys_least_squares():
     assert line.r2 == pytest.approx(1 - left / total)
 
 
+@pytest.mark.slow
 def test_batches_of_any_size_give_one_fit():
     x, t = drawn(clips=6)
     parts = Sums()
@@ -53,6 +55,7 @@ def test_batches_of_any_size_give_one_fit():
     torch.testing.assert_close(parts.fit().weight, fitted(x, t, num_groups=2).weight)
 
 
+@pytest.mark.slow
 def test_a_constant_channel_gets_its_value_as_shift():
     x, t = drawn()
     x[:, 0] = 0
@@ -61,17 +64,20 @@ def test_a_constant_channel_gets_its_value_as_shift():
     assert float(line.bias[0]) == pytest.approx(float(t[:, 0].mean()))
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_constant_is_explained():
     x, t = drawn()
     assert fitted(x, torch.ones_like(t), num_groups=2).r2 == 1
 
 
+@pytest.mark.slow
 def test_features_without_positions_are_fitted_too():
     x, t = drawn(clips=40)
     x, t = x[..., 0, 0, 0], t[..., 0, 0, 0]
     assert 0 < fitted(x, t, num_groups=2).r2 < 1
 
 
+@pytest.mark.slow
 def test_fitting_the_scale_explains_more_and_keeps_the_mean_of_its_logarithm():
     x, _ = drawn(clips=20)
     x = x * (torch.rand(20, 8, 1, 1, 1, dtype=torch.float64) + 0.2)  # some channels change more from clip to clip
@@ -87,6 +93,7 @@ def test_fitting_the_scale_explains_more_and_keeps_the_mean_of_its_logarithm():
     torch.testing.assert_close(scale.log().view(2, 4).mean(1), torch.zeros(2, dtype=torch.float64))
 
 
+@pytest.mark.slow
 def test_no_clips_and_infinite_values_are_refused():
     with pytest.raises(ValueError, match="calibrate gave no batch; give at least one clip"):
         Sums().fit()

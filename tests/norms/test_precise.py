@@ -44,6 +44,7 @@ def reference_inputs(net, clips):
     return [torch.cat(inputs).detach() for inputs in seen]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["bn", "sync_bn"])
 def test_statistics_are_those_of_all_batches_together(norm):
     net = tiny_net(norm)
@@ -56,6 +57,7 @@ def test_statistics_are_those_of_all_batches_together(norm):
     assert found["1.running_mean"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_sub_batch_norm_gets_the_statistics_of_each_part():
     net = tiny_net("sub_bn", num_splits=2)
     found = measure(net, batches())
@@ -66,6 +68,7 @@ def test_sub_batch_norm_gets_the_statistics_of_each_part():
         torch.testing.assert_close(found["1.running_var"][part].double(), variance, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_mean_far_from_zero_leaves_the_variance_exact():
     net = nn.Sequential(nn.BatchNorm3d(1)).train()
     generator = torch.Generator().manual_seed(0)
@@ -74,6 +77,7 @@ def test_a_mean_far_from_zero_leaves_the_variance_exact():
     assert measure(net, clips)["0.running_var"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["bn", "sync_bn", "sub_bn"])
 def test_measuring_changes_nothing(norm):
     net = tiny_net(norm, momentum=0.3)
@@ -85,6 +89,7 @@ def test_measuring_changes_nothing(norm):
     assert not net[1]._forward_pre_hooks
 
 
+@pytest.mark.slow
 def test_an_error_in_a_batch_leaves_the_net_as_it_was():
     net = tiny_net()
     net[1].momentum = None  # a cumulative average
@@ -95,6 +100,7 @@ def test_an_error_in_a_batch_leaves_the_net_as_it_was():
     assert not net[1]._forward_pre_hooks
 
 
+@pytest.mark.slow
 def test_devices_are_averaged_once_for_all_layers():
     calls = []
 
@@ -115,6 +121,7 @@ def test_devices_are_averaged_once_for_all_layers():
     assert calls == [2 * (4 + 6)]
 
 
+@pytest.mark.slow
 def test_a_layer_that_saw_nothing_is_left_out():
     net = tiny_net()
     assert Moments(statistics_layers(net)).statistics() == {}

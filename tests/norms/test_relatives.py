@@ -240,6 +240,7 @@ def test_fused_and_exported_nets_give_the_same(norm):
         torch.testing.assert_close(fuse(made)(clip), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NAMES)
 def test_layers_are_traced_whole_by_torchs_compiler(norm):
     """In training, but for mabn, whose training counts steps and is refused."""

@@ -50,6 +50,7 @@ def test_batch_renorm_is_algorithm_1_forward_and_backward():
         torch.testing.assert_close(norm.running_var.double(), sigma**2 - EPS, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_wide_limits_make_training_agree_with_evaluation():
     norm = BatchRenorm3d(6, r_max=1e6, d_max=1e6, **OPEN)
     for x in batches(3):

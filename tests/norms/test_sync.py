@@ -55,6 +55,7 @@ def process(rank, folder, momentum):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("momentum", [0.1, None])  # None: the mean of all steps
 def test_two_processes_have_the_statistics_and_gradients_of_one_with_the_joint_batch(momentum, tmp_path):
     context = multiprocessing.get_context("fork")
@@ -96,6 +97,7 @@ def test_an_input_without_channels_is_refused():
         SyncBatchNorm3d(4)(torch.zeros(4))
 
 
+@pytest.mark.slow
 def test_torchs_own_layer_refuses_the_cpu(tmp_path):
     """Why there is one of ours: with a process group torch's needs an accelerator."""
     context = multiprocessing.get_context("fork")

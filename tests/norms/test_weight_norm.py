@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -56,6 +57,7 @@ def test_transposed_convolutions_have_a_length_per_output_channel():
     assert layer[0].parametrizations.weight.original0.shape == (1, 5, 1, 1)
 
 
+@pytest.mark.slow
 def test_a_copy_by_state_dict_is_the_same_net():
     source, copy = small_net(), small_net()
     for parameter in source.parameters():

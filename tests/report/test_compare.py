@@ -20,6 +20,7 @@ def runs(tmp_path):
     return write(tmp_path / "one", first), write(tmp_path / "two", second)
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_on_the_videos_that_both_tested(runs):
     result = compare_runs(*runs)
     assert (result.first, result.second, result.difference) == (25.0, 70.0, 45.0)
@@ -31,6 +32,7 @@ def test_two_runs_are_compared_on_the_videos_that_both_tested(runs):
     assert (back.difference, back.p) == (-45.0, result.p)
 
 
+@pytest.mark.slow
 def test_the_command_prints_it(runs):
     out = io.StringIO()
     assert run_compare(*map(str, runs), out=out) == 0
@@ -46,6 +48,7 @@ def test_a_run_compared_with_itself_is_no_better(runs):
     assert (result.difference, result.p, result.interval) == (0.0, 1.0, (0.0, 0.0))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_said(runs, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no predictions.csv; give a run folder"):
         compare_runs(runs[0], tmp_path)

@@ -71,6 +71,7 @@ DAMAGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "content", "message"), DAMAGE)
 def test_damage_is_one_sentence_that_names_the_file(folder, name, content, message):
     data = content if isinstance(content, bytes) else content.encode()
@@ -90,6 +91,7 @@ def test_short_and_long_rows_are_read(folder):
     assert (run.train, run.loss) == ({1: 50.0}, [(2, 0.5)])
 
 
+@pytest.mark.slow
 def test_many_class_names_make_no_matrix_of_their_square(folder, tmp_path):
     rows = "".join(f"{n}.mp4,class {n},class {n},0.5,\n" for n in range(3_000))
     (folder / "predictions.csv").write_text(HEAD + rows)
@@ -118,11 +120,13 @@ def test_frames_of_a_place_that_the_folder_names_are_not_shown(folder, private):
     assert "Frames are shown with --videos DIR" in (private / "page" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_frames_come_from_below_the_folder_that_i_name(folder, private):
     assert report(folder, private / "page", videos=str(private / "private")) == 0
     assert "run1-strip1.png" in strips(private / "page")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../private/sit/b.mp4", "ROOT/private/sit/b.mp4", "link.mp4"])
 def test_no_path_leaves_the_folder_that_i_name(folder, private, name):
     (private / "public" / "link.mp4").symlink_to(private / "private" / "sit" / "b.mp4")

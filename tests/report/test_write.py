@@ -22,6 +22,7 @@ def page(trained, tmp_path_factory):
     return folder, json.loads(out.getvalue())
 
 
+@pytest.mark.slow
 def test_a_run_becomes_one_page_that_needs_nothing_beside_it(page):
     folder, told = page
     assert told["page"] == f"{folder}/index.html"
@@ -35,6 +36,7 @@ def test_a_run_becomes_one_page_that_needs_nothing_beside_it(page):
     assert any(name.startswith("run1-strip") for name in names)
 
 
+@pytest.mark.slow
 def test_bn_stands_left_of_gn_on_one_axis(vidgn, trained, tmp_path):
     for name in ("gn", "bn"):
         shutil.copytree(trained, tmp_path / name, ignore=shutil.ignore_patterns("predictions.csv", "metrics.json"))
@@ -47,6 +49,7 @@ def test_bn_stands_left_of_gn_on_one_axis(vidgn, trained, tmp_path):
     assert page.index("error curves of BN") < page.index("error curves of GN")
 
 
+@pytest.mark.slow
 def test_json_has_the_numbers(trained, page):
     (run,) = page[1]["runs"]
     metrics = json.loads((trained / "metrics.json").read_text())
@@ -55,6 +58,7 @@ def test_json_has_the_numbers(trained, page):
     assert len(run["worst"]) == 10
 
 
+@pytest.mark.slow
 def test_videos_that_are_elsewhere_are_said(vidgn, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("VIDGN_CACHE", str(tmp_path / "empty"))
     status, _, _ = vidgn("report", trained, "--out", tmp_path / "page")
@@ -62,6 +66,7 @@ def test_videos_that_are_elsewhere_are_said(vidgn, trained, tmp_path, monkeypatc
     assert "The videos of this run are not below" in (tmp_path / "page" / "index.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -102,6 +107,7 @@ def test_the_calibration_error_is_the_weighted_gap():
     assert reliability([]) == ([], 0.0)
 
 
+@pytest.mark.slow
 def test_table_8_is_the_papers_and_takes_only_runs_on_kinetics(trained):
     assert TABLE_8["gn", 64, 4] == (74.5, 91.7)
     assert TABLE_8["bn", 32, 4] == (72.1, 90.0)
@@ -115,6 +121,7 @@ def test_table_8_is_the_papers_and_takes_only_runs_on_kinetics(trained):
     assert "72.9" not in table_8([motions, Run(run.folder, {**kinetics.config, "batch": 4}, {}, {}, {}, ())])
 
 
+@pytest.mark.slow
 def test_a_folder_of_runs_is_all_of_its_runs(vidgn, trained, tmp_path):
     for name in ("b", "a"):
         shutil.copytree(trained, tmp_path / "runs" / name, ignore=shutil.ignore_patterns("predictions.csv", "*.ckpt"))
@@ -124,6 +131,7 @@ def test_a_folder_of_runs_is_all_of_its_runs(vidgn, trained, tmp_path):
     assert [run["folder"] for run in json.loads(out)["runs"]] == [f"{tmp_path}/runs/a", f"{tmp_path}/runs/b"]
 
 
+@pytest.mark.slow
 def test_two_runs_have_two_colours(trained):
     run = read_run(trained)
     figure = curves.curves([run, run], top=100.0)
@@ -131,6 +139,7 @@ def test_two_runs_have_two_colours(trained):
     assert len(set(drawn)) == 2
 
 
+@pytest.mark.slow
 def test_a_run_draws_its_curves_as_it_goes(trained):
     with Image.open(trained / "curves.png") as picture:
         assert picture.width == 1120
@@ -138,6 +147,7 @@ def test_a_run_draws_its_curves_as_it_goes(trained):
     assert not (trained / "curves.png.part").exists()
 
 
+@pytest.mark.slow
 def test_the_percentiles_of_figure_6_are_recorded_and_drawn(trained, page):
     run = read_run(trained)
     assert run.layer == "res5"
@@ -147,6 +157,7 @@ def test_the_percentiles_of_figure_6_are_recorded_and_drawn(trained, page):
     assert "the last convolution of res5" in (page[0] / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_what_was_not_recorded_is_said(trained):
     run = replace(read_run(trained), pace={"pace/memory_gb": [(10, 1.5)]}, percentiles={})
     drawn = []
@@ -155,6 +166,7 @@ def test_what_was_not_recorded_is_said(trained):
     assert section.parts[-1] == "<p>not recorded: throughput (clips/s), waiting for data (%)</p>"
 
 
+@pytest.mark.slow
 def test_speed_over_the_steps_is_drawn(tmp_path, trained):
     run = replace(read_run(trained), pace={name: [(10, 4.0), (20, 6.0)] for name in PACE})
     for name, label in PACE.items():

@@ -29,6 +29,7 @@ print(give_back_memory(), (resident() - start) >> 20)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GLIBC, reason="the allocator here is not glibc's")
 def test_kept_memory_is_used_again_and_then_given_back():
     run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)

@@ -25,6 +25,7 @@ TABLE_8 = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "norm", "clip_len", "batch", "top1", "top5"), TABLE_8)
 def test_a_preset_is_a_cell_of_table_8(name, norm, clip_len, batch, top1, top5):
     config = composed(f"preset={name}", "data.root=/k400")
@@ -58,6 +59,7 @@ def test_every_preset_is_tested():
     assert GROUPS["preset"] == sorted(["bit_i1k", *(name for name, *_ in TABLE_8)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "word", [f"{group}={choice}" for group, choices in GROUPS.items() for choice in choices if choice != "checkpoint"]
 )
@@ -91,6 +93,7 @@ def test_every_plain_argument_of_the_trainer_is_a_word():
     assert arguments - objects - words == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -115,6 +118,7 @@ def test_a_typo_is_answered_with_the_choices(words, message):
         check_words("train", words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -16,6 +16,7 @@ def ckpt(trained):
     return f"ckpt={trained}/checkpoints/best.ckpt"
 
 
+@pytest.mark.slow
 def test_a_test_on_the_intersection_says_so(run, ckpt, motions, tmp_path):
     videos = sorted(path.relative_to(motions).as_posix() for path in (motions / "test").rglob("*.mp4"))
     (tmp_path / "theirs.txt").write_text("\n".join([*videos[:3], "test/other/x.mp4"]))
@@ -30,6 +31,7 @@ def test_a_test_on_the_intersection_says_so(run, ckpt, motions, tmp_path):
     assert metrics["videos_expected"] == metrics["videos_scored"] == 3
 
 
+@pytest.mark.slow
 def test_training_leaves_out_what_a_passport_calls_broken(run, motions, tiny, tmp_path, capsys):
     shutil.copytree(motions, tmp_path / "set")
     broken = sorted((tmp_path / "set/train").rglob("*.mp4"))[0]
@@ -46,6 +48,7 @@ def test_training_leaves_out_what_a_passport_calls_broken(run, motions, tiny, tm
     assert "23 train" in outcome.out
 
 
+@pytest.mark.slow
 def test_tars_give_the_numbers_of_the_files(run, ckpt, trained, motions, tmp_path):
     pack(motions, tmp_path / "tars", megabytes=0.02)
     words = ("data=shards", f"data.shards={tmp_path / 'tars'}", "data.num_workers=0", "trainer.accelerator=cpu")
@@ -57,6 +60,7 @@ def test_tars_give_the_numbers_of_the_files(run, ckpt, trained, motions, tmp_pat
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "status", "text"),
     [
@@ -77,6 +81,7 @@ def test_a_mistake_is_one_sentence(words, status, text, capsys, tmp_path, monkey
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_prepare_scan_and_compare_are_commands(motions, tmp_path, capsys):
     source = tmp_path / "source"
     for label in ("a", "b"):

@@ -34,6 +34,7 @@ def test_every_row_says_a_clip_whose_frames_divide_its_span():
     assert all(row.clip.span % row.clip.clip_len == 0 for row in MODELS.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "clip"),
     [
@@ -74,6 +75,7 @@ def test_the_recipe_of_pictures_is_the_papers():
     assert (narrow.optim.decay_norms, narrow.model.name) == (False, "vgg16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "standardized", "lr"),
     [

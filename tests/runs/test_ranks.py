@@ -34,6 +34,7 @@ def test_ranks_batches_and_interruptions_change_no_bit(trained, cache, tmp_path)
     assert json.loads(done.stdout.splitlines()[-1]) == counts
 
 
+@pytest.mark.slow
 def test_a_video_that_no_rank_reads_ends_the_test(run, trained, tmp_path, monkeypatch):
     real = ShardSampler.__iter__
     monkeypatch.setattr(ShardSampler, "__iter__", lambda self: (item for item in real(self) if item != 7))
@@ -43,6 +44,7 @@ def test_a_video_that_no_rank_reads_ends_the_test(run, trained, tmp_path, monkey
     assert not (tmp_path / "predictions.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_video_that_is_read_twice_ends_the_test(run, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(ShardSampler, "__iter__", lambda self: iter([7, *range(11)]))
     outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
@@ -51,6 +53,7 @@ def test_a_video_that_is_read_twice_ends_the_test(run, trained, tmp_path, monkey
     assert not (tmp_path / "predictions.csv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("views", "message"),
     [
@@ -67,6 +70,7 @@ def test_a_view_that_is_missing_or_double_ends_the_test(run, trained, tmp_path, 
     assert not (tmp_path / "predictions.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_test_in_pieces_gives_the_same_bits_and_goes_on_between_them(run, trained, tmp_path, monkeypatch):
     """Three clips of eight frames: one piece, or three of them; interrupted in the third piece of the fourth video."""
     words = (f"ckpt={trained}/checkpoints/best.ckpt", "num_clips=3", "num_crops=3", "view_batch=2")
@@ -94,6 +98,7 @@ def test_a_test_in_pieces_gives_the_same_bits_and_goes_on_between_them(run, trai
     assert not list((tmp_path / "pieces").glob("*.jsonl"))
 
 
+@pytest.mark.slow
 def test_a_video_of_the_journal_that_lacks_views_ends_the_test(run, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(Journal, "read", lambda self: {0: Prediction(0, 0, (1.0,) * 12, None, 1)})
     outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")

@@ -84,6 +84,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(run, remains
     assert remains.digest(tmp_path / "stopped") == remains.digest(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, 4])  # at the end of the first epoch of three steps, within the second
 def test_a_run_cut_by_max_steps_goes_on_to_the_same_end(run, remains, tiny, tmp_path, steps):
     words = (*tiny, *STEPS, "optim.schedule=constant")  # others depend on the number of steps
@@ -97,6 +98,7 @@ def test_a_run_cut_by_max_steps_goes_on_to_the_same_end(run, remains, tiny, tmp_
     assert remains.digest(tmp_path / "cut") == remains.digest(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_sigusr1_in_a_validation_saves_and_validates_again(run, remains, tiny, whole, tmp_path, monkeypatch):
     words = (*tiny, *STEPS)
     from vidgn.classifier import VideoClassifier
@@ -116,6 +118,7 @@ def test_sigusr1_in_a_validation_saves_and_validates_again(run, remains, tiny, w
     assert remains.digest(tmp_path / "stopped") == remains.digest(whole)
 
 
+@pytest.mark.slow
 def test_a_test_that_is_interrupted_goes_on_from_its_journal(run, trained, tmp_path, monkeypatch):
     from vidgn.classifier import VideoClassifier
 
@@ -140,6 +143,7 @@ def test_a_test_that_is_interrupted_goes_on_from_its_journal(run, trained, tmp_p
     assert not list(tmp_path.glob("*.jsonl"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_the_batch_changes_no_bit_of_the_predictions(run, trained, tmp_path, batch):
     outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"batch={batch}", f"hydra.run.dir={tmp_path}")
@@ -147,6 +151,7 @@ def test_the_batch_changes_no_bit_of_the_predictions(run, trained, tmp_path, bat
     assert (tmp_path / "predictions.csv").read_bytes() == (trained / "predictions.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_another_job_is_refused_with_what_differs_unless_forced(run, tiny, tmp_path):
     words = (*tiny, "trainer.max_steps=1", "test=false", f"hydra.run.dir={tmp_path}")
     assert run("train", *words).status == 0
@@ -160,6 +165,7 @@ def test_another_job_is_refused_with_what_differs_unless_forced(run, tiny, tmp_p
     assert "warning: resume.force: resuming another job" in outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
@@ -222,6 +228,7 @@ def test_what_a_run_starts_from_is_known_by_its_content(tmp_path):
     assert (init_content("torchvision"), init_content(None)) == ("torchvision", None)
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_and_say_what_happens_to_the_rate(run, tiny, tmp_path):
     words = (*tiny, "test=false", f"hydra.run.dir={tmp_path}", "optim.schedule=cosine", "optim.warmup=0")
     assert run("train", *words).status == 0
@@ -236,6 +243,7 @@ def test_more_epochs_go_on_and_say_what_happens_to_the_rate(run, tiny, tmp_path)
     assert "belongs to another job: clip_len 8 -> 16" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run, tiny, tmp_path):
     words = (*tiny, "epochs=2", "test=false", f"hydra.run.dir={tmp_path}")
     assert run("train", *words).status == 0
@@ -249,6 +257,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(run, ti
     assert "last.1.ckpt, the newest that is whole" in outcome.out
 
 
+@pytest.mark.slow
 def test_nan_stops_with_a_dump_that_replays(run, tiny, tmp_path):
     outcome = run("train", *tiny, "optim.lr=1e30", "optim.warmup=0", "batch=4", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 2

@@ -62,6 +62,7 @@ def trained_on(folder):
     return json.loads((folder / "metrics.json").read_text())["trained_on"]
 
 
+@pytest.mark.slow
 def test_predict_says_which_videos_the_checkpoint_was_trained_on(vidgn, trained_on_own, tmp_path):
     parts = parts_of(trained_on_own)
     copies = fill(tmp_path / "elsewhere", [*sorted(parts), "run/new.mp4"])
@@ -73,6 +74,7 @@ def test_predict_says_which_videos_the_checkpoint_was_trained_on(vidgn, trained_
     assert f"note: the checkpoint was trained on {count} of the 17 videos (" in err
 
 
+@pytest.mark.slow
 def test_a_report_counts_test_videos_that_were_trained_on(vidgn, trained_on_own, tmp_path):
     """The number comes from the split of the run, also where the metrics do not know it."""
     status, out, err = vidgn("report", trained_on_own, "--out", tmp_path / "honest", "--json")
@@ -94,6 +96,7 @@ def test_a_report_counts_test_videos_that_were_trained_on(vidgn, trained_on_own,
     assert f"WARNING: 1 of the {len(test)} test videos were trained on" in page
 
 
+@pytest.mark.slow
 def test_eval_init_and_resume_keep_to_the_split_of_the_run(run, videos, trained_on_own, tmp_path):
     parts = parts_of(trained_on_own)
     test = {name for name in parts if parts[name] == "test"}
@@ -124,6 +127,7 @@ def test_eval_init_and_resume_keep_to_the_split_of_the_run(run, videos, trained_
     assert parts_of(again) == parts
 
 
+@pytest.mark.slow
 def test_eval_refuses_another_seed_of_the_split(run, videos, trained_on_own, tmp_path):
     outcome = run("eval", f"ckpt={trained_on_own}/checkpoints/last.ckpt", "data=folder", f"data.root={videos}",
                   "data.seed=4", f"hydra.run.dir={tmp_path / 'eval'}")  # fmt: skip
@@ -131,6 +135,7 @@ def test_eval_refuses_another_seed_of_the_split(run, videos, trained_on_own, tmp
     assert "data.seed (4) must be the checkpoint's (5)" in outcome.err
 
 
+@pytest.mark.slow
 def test_videos_that_were_trained_on_and_are_tested_are_counted_and_named(run, videos, trained_on_own, tmp_path):
     parts = parts_of(trained_on_own)
     train = sorted(name for name in parts if parts[name] == "train")
@@ -147,6 +152,7 @@ def test_videos_that_were_trained_on_and_are_tested_are_counted_and_named(run, v
     assert trained_on(tmp_path / "eval") == len(train)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_record_says_so(run, videos, trained_on_own, tmp_path):
     state = torch.load(trained_on_own / "checkpoints" / "last.ckpt", weights_only=True)
     assert described_split(Description.from_plain(state["vidgn"])).seed == 5
@@ -160,6 +166,7 @@ def test_a_checkpoint_without_a_record_says_so(run, videos, trained_on_own, tmp_
     assert trained_on(tmp_path / "eval") is None
 
 
+@pytest.mark.slow
 def test_the_names_of_a_manifest_are_its_record(trained_on_own, videos):
     record = described_split(read_checkpoint(trained_on_own / "checkpoints" / "last.ckpt").description)
     for part in ("train", "val", "test"):

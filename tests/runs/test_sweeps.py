@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 QUICK = ("trainer.max_steps=1", "test=false", "logger=none")
 
 
+@pytest.mark.slow
 def test_words_are_a_name_of_one_folder_and_two_stay_two():
     assert folder_name("batch=4,norm=gn,optim.lr=1e-3") == "batch=4,norm=gn,optim.lr=1e-3"
     names = [folder_name(words) for words in ("init=a/b", "init=a_b", "init=a b", "init='a'", "init=..\\b", "init=ä/b")]
@@ -35,6 +36,7 @@ def test_every_value_is_in_a_job_that_is_checked():
         combinations(["--multirun", "norm=("])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -50,6 +52,7 @@ def test_a_mistake_in_a_sweep_is_told_before_the_first_job(run, tmp_path, words,
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_every_combination_in_its_folder(run, tiny, cache, tmp_path):
     words = [word for word in tiny if not word.startswith("data.num_workers")]
     outcome = run(

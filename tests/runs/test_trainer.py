@@ -15,6 +15,7 @@ def test_another_precision_is_refused_by_name(precision):
         check_precision(precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
 def test_eval_refuses_it_in_one_sentence(run, trained, tmp_path, precision):
     outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", f"trainer.precision={precision}",

@@ -84,6 +84,7 @@ def test_a_dollar_in_a_picture_is_a_dollar():
         assert as_png(worst_classes([(name, 50.0, 2) for name in FORMULAS])).startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_film_strip_may_be_of_any_class():
     from vidgn.inference.explain import Explanation, strip_png
     from vidgn.inference.windows import Window

@@ -39,6 +39,7 @@ def test_what_is_no_path_and_what_is_quoted_already_stays():
     assert quote_paths(["hydra.run.dir=~/a b"]) == [f"hydra.run.dir='{Path.home()}/a b'"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -62,6 +63,7 @@ def check(name, words):
     check_complete(check_words(name, words))
 
 
+@pytest.mark.slow
 def test_what_is_right_passes():
     check("train", ["save_every_minutes=0.5", "data.deadline_seconds=1.5", "num_crops=full", "optim.lr=1"])
     check("train", ["trainer=dry", "data=folder"])  # makes its own videos

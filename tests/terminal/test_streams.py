@@ -21,6 +21,7 @@ open(sys.argv[1], "w").write("done")
 """
 
 
+@pytest.mark.slow
 def test_a_program_whose_reader_is_gone_goes_on_to_its_end(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "end")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -32,6 +33,7 @@ def test_a_program_whose_reader_is_gone_goes_on_to_its_end(tmp_path):
     assert (tmp_path / "end").read_text() == "done"
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_does_not_end_it(tmp_path):
     program = f"import os, signal\nfrom vidgn.terminal.streams import outlive_terminal\noutlive_terminal()\n{KILL}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

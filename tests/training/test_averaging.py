@@ -50,6 +50,7 @@ def test_a_killed_run_ends_with_the_same_average_and_eval_chooses(run, tiny, tmp
     assert json.loads((tmp_path / "averaged" / "metrics.json").read_text())["videos_scored"] == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -39,6 +39,7 @@ def test_the_options_of_the_command_line_are_a_distillation():
     assert "distill" in TRAINING  # a run with another teacher is another job
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_teacher_with_the_classes_in_the_order_of_the_run(teacher):
     found = find_teacher(DistillSpec(str(teacher), weight=1.0), classes=["c", "b 1"])  # `_` stands for a space
     clips = torch.randint(0, 256, (2, 3, 8, 32, 32), dtype=torch.uint8)
@@ -51,6 +52,7 @@ def test_a_checkpoint_becomes_a_teacher_with_the_classes_in_the_order_of_the_run
     assert loss.item() == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_there_is_no_teacher_and_other_classes_are_one_sentence(teacher):
     assert find_teacher(DistillSpec(), classes=["a"]) is None
     with pytest.raises(ValueError, match=r"distill: the teacher does not know 1 of 2 classes \(z\)"):

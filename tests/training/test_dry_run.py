@@ -32,6 +32,7 @@ def say(monkeypatch, tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_a_preset_runs_dry_without_data(say):
     record, text = say("preset=bn_t64_b4", *TINY, "trainer.dry.gpu=H100-80GB", "trainer.dry.gpus=4")
     assert record["job"]["train_clips"] == 104 * 246_535
@@ -47,6 +48,7 @@ def test_a_preset_runs_dry_without_data(say):
     assert "limit: reading" in text
 
 
+@pytest.mark.slow
 def test_the_counts_are_those_of_the_full_size_net(say, monkeypatch):
     # The net is counted at full size; what would take long here is not run.
     found = dry_run_module.Measured("none", 1.0, 0.1, 1.0, 0.05, 0.02, 30, 6.0)
@@ -60,6 +62,7 @@ def test_the_counts_are_those_of_the_full_size_net(say, monkeypatch):
     assert "limit: the net (40 cores read as fast as the net)" in text  # 791.96 clips/s x 0.05 s
 
 
+@pytest.mark.slow
 def test_a_net_too_large_for_the_gpu_is_told(say, monkeypatch):
     found = dry_run_module.Measured("none", 1.0, 0.1, 1.0, 0.05, 0.02, 30, 6.0)
     monkeypatch.setattr(dry_run_module, "_measure", lambda config, dry, videos: found)
@@ -67,6 +70,7 @@ def test_a_net_too_large_for_the_gpu_is_told(say, monkeypatch):
     assert "does NOT fit into a RTX4090-24GB: take a smaller batch" in text
 
 
+@pytest.mark.slow
 def test_a_dry_run_takes_the_videos_that_are_there(say, tmp_path):
     sizes = ("data.train=1", "data.val=1", "data.test=1", "epochs=3")
     record, _ = say(f"data.root={tmp_path}", *sizes, *TINY)
@@ -74,6 +78,7 @@ def test_a_dry_run_takes_the_videos_that_are_there(say, tmp_path):
     assert record["job"]["test_views"] == 12 * 2  # data=motions has one crop
 
 
+@pytest.mark.slow
 def test_videos_that_cannot_be_read_stop_it(say, tmp_path):
     for path in (tmp_path / split / label / "0.mp4" for split in ("train", "val") for label in ("one", "two")):
         path.parent.mkdir(parents=True)
@@ -82,11 +87,13 @@ def test_videos_that_cannot_be_read_stop_it(say, tmp_path):
         say("data=folder", f"data.root={tmp_path}", "trainer.dry.steps=1", *TINY)
 
 
+@pytest.mark.slow
 def test_no_steps_are_refused(say):
     with pytest.raises(ValueError, match=r"trainer\.dry\.steps \(0\) must be at least 1; 2 are enough"):
         say("preset=gn_t32_b4", "trainer.dry.steps=0", *TINY)
 
 
+@pytest.mark.slow
 def test_pictures_are_refused_before_they_are_drawn(say):
     with pytest.raises(ValueError, match=r"trainer=dry measures videos; task=image has none: leave out trainer=dry\."):
         say("task=image")

@@ -77,6 +77,7 @@ SMALL = (
 NARROW = ("model=frames_r50", "model.width=8", "norm=gn", "clip_len=4", "span=8", "crop=32", "num_clips=2")
 
 
+@pytest.mark.slow
 def test_a_fitted_run_is_an_ordinary_run(run, own_videos, tmp_path):
     words = (*SMALL, *NARROW, "fit_head=true", "num_crops=full", f"data.root={own_videos}")
     folder = tmp_path / "run"
@@ -100,6 +101,7 @@ def test_a_fitted_run_is_an_ordinary_run(run, own_videos, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -221,6 +223,7 @@ def test_without_image_weights_the_net_of_the_package_is_fine_tuned(run, own_vid
     assert "as the checkpoint's run chose" in outcome.out
 
 
+@pytest.mark.slow
 def test_a_missing_file_of_weights_is_named(run, own_videos, tmp_path, monkeypatch):
     monkeypatch.setenv("VIDGN_WEIGHTS", "/nowhere.pth")
     outcome = run("train", *SMALL, f"data.root={own_videos}", f"hydra.run.dir={tmp_path}")

@@ -41,6 +41,7 @@ def told(folder):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["vidgn"]
 
 
+@pytest.mark.slow
 def test_pictures_are_trained_with_the_papers_recipe(pictures):
     out = (pictures / "stdout.txt").read_text()
     assert "5 classes; clips 1 frames x stride 1, crop 32, batch 4" in out
@@ -51,6 +52,7 @@ def test_pictures_are_trained_with_the_papers_recipe(pictures):
     assert (describe["clip"], describe["data"]["name"]) == ({"clip_len": 1, "span": 1}, "exposures")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_on_pictures_goes_on_to_the_same_weights(run, tmp_path):
     words = (*TINY, "test=false")
     for folder, more in (("whole", ()), ("parts", ("trainer.max_steps=6",)), ("parts", ())):
@@ -66,6 +68,7 @@ def test_an_interrupted_run_on_pictures_goes_on_to_the_same_weights(run, tmp_pat
     ] == []
 
 
+@pytest.mark.slow
 def test_its_checkpoint_is_evaluated_as_pictures(run, pictures, tmp_path):
     outcome = run("eval", f"ckpt={pictures}/checkpoints/best.ckpt", "data.num_workers=0", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
@@ -73,6 +76,7 @@ def test_its_checkpoint_is_evaluated_as_pictures(run, pictures, tmp_path):
     assert (ours["video_top1"], ours["protocol"]) == (theirs["video_top1"], theirs["protocol"])
 
 
+@pytest.mark.slow
 def test_bad_pictures_of_a_folder_are_replaced_written_down_and_wrong_in_the_test(run, tmp_path):
     for split, count in (("train", 6), ("val", 2)):
         for index, label in enumerate(("cat", "dog")):
@@ -106,6 +110,7 @@ def test_bad_pictures_of_a_folder_are_replaced_written_down_and_wrong_in_the_tes
     assert not (tmp_path / "strict" / "quarantine.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_an_i3d_starts_from_it_inflated(run, pictures, tiny, tmp_path):
     words = [word for word in tiny if not word.startswith("model.width")]
     outcome = run(
@@ -121,6 +126,7 @@ def test_an_i3d_starts_from_it_inflated(run, pictures, tiny, tmp_path):
     assert describe["clip"] == {"clip_len": 8, "span": 16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

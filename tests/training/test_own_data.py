@@ -94,6 +94,7 @@ def train(run, options, root, folder, monkeypatch):
     return json.loads((folder / "metrics.json").read_text()), outcome.out
 
 
+@pytest.mark.slow
 def test_a_folder_per_class(run, clips, tmp_path, monkeypatch):
     (options,) = commands("A folder per class")
     metrics, out = train(run, options, clips, tmp_path, monkeypatch)
@@ -101,6 +102,7 @@ def test_a_folder_per_class(run, clips, tmp_path, monkeypatch):
     assert "8 train, 2 val, 2 test videos, 2 classes" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "table"), [(0, "videos.csv"), (1, "named.csv"), (2, None)])
 def test_a_table(run, clips, tmp_path, monkeypatch, number, table):
     options = [option.replace("videos.csv", table or "") for option in commands("A table")[number]]
@@ -109,6 +111,7 @@ def test_a_table(run, clips, tmp_path, monkeypatch, number, table):
     assert "8 train, 2 val, 2 test videos, 2 classes" in out
 
 
+@pytest.mark.slow
 def test_segments_of_long_videos(run, clips, tmp_path, monkeypatch):
     (options,) = commands("Segments of long videos")
     metrics, out = train(run, options, clips, tmp_path, monkeypatch)
@@ -144,6 +147,7 @@ def test_folders_of_images(run, folders, tmp_path, monkeypatch, number):
     assert "8 train, 2 val, 2 test videos, 2 classes" in out
 
 
+@pytest.mark.slow
 def test_folders_of_images_give_the_clips_of_the_files(clips, folders):
     files = read_manifests(DataSpec("csv", file=str(clips / "videos.csv")))["train"]
     images = read_manifests(DataSpec("frames", file=str(folders / "folders.csv")))["train"]
@@ -153,6 +157,7 @@ def test_folders_of_images_give_the_clips_of_the_files(clips, folders):
         assert all(torch.equal(one[2, video].clips, other[2, video].clips) for video in range(len(files)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "says"), [(0, "resampled to 15 fps"), (1, "8 frames one of each equal part")])
 def test_time(run, clips, tmp_path, monkeypatch, number, says):
     metrics, _ = train(run, commands("Time")[number], clips, tmp_path, monkeypatch)

@@ -115,6 +115,7 @@ def test_a_run_is_that_of_the_rate_typed_by_hand_and_keeps_it(run, tiny, tmp_pat
     assert f"(optim.lr {float(rate):g} is for 64 clips)" in outcome.out
 
 
+@pytest.mark.slow
 def test_several_processes_do_not_measure(run, tiny, tmp_path):
     outcome = run("train", *tiny, "optim.lr=auto", "trainer.devices=2", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 2

@@ -39,6 +39,7 @@ def replay(capsys, *words):
     return stop.value.code, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_step_whose_weights_are_spoilt_is_not_finite(dump, capsys):
     status, out = replay(capsys, dump(spoilt=True))
     assert status == 1
@@ -48,6 +49,7 @@ def test_a_step_whose_weights_are_spoilt_is_not_finite(dump, capsys):
     assert (status, json.loads(out)["loss"], json.loads(out)["recorded"]) == (1, "nan", 2.5)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_finite_says_so(dump, capsys):
     status, out = replay(capsys, dump(spoilt=False))
     assert status == 0
@@ -55,6 +57,7 @@ def test_a_step_that_is_finite_says_so(dump, capsys):
     assert "parameters whose gradient is not finite: none" in out
 
 
+@pytest.mark.slow
 def test_a_step_with_drop_path_leaves_out_the_branches_that_it_left_out(dump, capsys):
     losses = {}
     for draw in (0.0, 0.99):  # all branches of both clips are left out, or none
@@ -71,6 +74,7 @@ def test_a_step_with_drop_path_leaves_out_the_branches_that_it_left_out(dump, ca
     assert losses[0.99, 1.0] != losses[0.99, 9.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "targets"),
     [

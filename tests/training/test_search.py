@@ -78,6 +78,7 @@ def test_a_search_needs_a_trial(tmp_path):
         run_search(["norm=gn,ln"], folder=str(tmp_path), trials=0, prune=True, seed=0, out=io.StringIO())
 
 
+@pytest.mark.slow
 def test_trials_are_trained_recorded_and_added_to(vidgn, cache, tmp_path):
     words = [*WORDS, "epochs=1", RATE, "norm=gn,ln", "--out", tmp_path / "s", "--json"]
     status, out, err = vidgn("search", *words, "--trials", 2)
@@ -139,6 +140,7 @@ def test_an_interrupted_trial_continues_in_its_folder(cache, tmp_path, monkeypat
     assert (folder / "trial-000" / "metrics.csv").read_bytes() == (whole / "trial-000" / "metrics.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_trials_below_the_median_are_pruned_and_diverged_ones_count(cache, tmp_path, monkeypatch):
     """Runs stand in for training: the error of each trial at its first validation is given."""
     errors = iter([10.0, 20.0, 30.0, 40.0, 5.0, 90.0, None])
@@ -188,6 +190,7 @@ def test_a_foreign_table_is_not_replaced(tmp_path):
     assert (tmp_path / "trials.csv").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_folder_has_one_search_at_a_time(tmp_path):
     program = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, 2); print(1, flush=True); input()"
     with subprocess.Popen(

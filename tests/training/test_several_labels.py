@@ -96,6 +96,7 @@ def test_a_run_with_several_labels(run, table, tmp_path):
     assert "but several classes in the checkpoint; leave data.label_separator" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_run_with_two_heads(run, table, tmp_path):
     words = ["data=csv", f"data.file={table}", *FAST, *HEADS, f"hydra.run.dir={tmp_path}"]
     outcome = run("train", *words)
@@ -125,6 +126,7 @@ def test_a_run_with_two_heads(run, table, tmp_path):
         run_timeline([video], ckpt=str(tmp_path), out=out, stride=None, device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "word", "message"),
     [

@@ -83,6 +83,7 @@ def test_what_cannot_be_a_number_of_clips_is_refused(capsys, options, message):
         chosen(capsys, **options)
 
 
+@pytest.mark.slow
 def test_a_run_on_few_videos_keeps_its_number_when_it_is_resumed(run, tiny, tmp_path):
     words = [*tiny, "val_clips=null", "batch=4", "test=false", f"hydra.run.dir={tmp_path}"]
     first = run("train", *words)
@@ -99,6 +100,7 @@ def test_a_run_on_few_videos_keeps_its_number_when_it_is_resumed(run, tiny, tmp_
     assert "belongs to another job: val_clips 5 -> 2" in other.err
 
 
+@pytest.mark.slow
 def test_a_run_that_began_with_one_clip_keeps_one(run, tiny, tmp_path):
     words = [*tiny, "test=false", f"hydra.run.dir={tmp_path}"]
     assert run("train", *words).status == 0

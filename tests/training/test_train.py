@@ -60,6 +60,7 @@ def test_a_checkpoint_holds_tensors_and_plain_values_only(trained):
         assert "clip_len: 8" in told["config"]
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_loss_curve_whatever_the_workers(run, tiny, tmp_path):
     losses = []
     for number, workers in enumerate((0, 0, 2)):
@@ -75,6 +76,7 @@ def test_one_seed_gives_one_loss_curve_whatever_the_workers(run, tiny, tmp_path)
     assert losses[0] == losses[1] == losses[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["bn", "ln", "in"])
 def test_every_norm_trains(run, tiny, tmp_path, norm):
     outcome = run("train", *tiny, f"norm={norm}", "test=false", "trainer.max_steps=1", f"hydra.run.dir={tmp_path}")
@@ -83,6 +85,7 @@ def test_every_norm_trains(run, tiny, tmp_path, norm):
 
 
 # Frames of a raw span, as pytorchvideo's model zoo prints them (32x2 for SlowFast's fast path).
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "frames", "stride"),
     [
@@ -110,6 +113,7 @@ def test_other_networks_train_with_their_own_clip(run, tiny, tmp_path, model, fr
         assert ours["clip_top1"] == theirs["clip_top1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -127,12 +131,14 @@ def test_a_clip_or_shape_that_a_network_cannot_have_is_one_sentence(run, tiny, t
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.slow
 def test_precise_statistics_are_a_word(run, tiny, tmp_path):
     outcome = run("train", *tiny, "norm=bn", "precise_bn=2", "test=false", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
     assert "precise_bn" in torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_groups_are_set_by_number_or_by_their_channels(run, tiny, tmp_path):
     for word, message in [
         ("norm.num_groups=3", r"num_groups (3) must divide num_features (8)"),
@@ -147,6 +153,7 @@ def test_groups_are_set_by_number_or_by_their_channels(run, tiny, tmp_path):
     assert outcome.status == 0, outcome.err
 
 
+@pytest.mark.slow
 def test_a_run_of_two_steps_ends_with_a_test_too(run, tiny, tmp_path):
     outcome = run("train", *tiny, "trainer.max_steps=2", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 0, outcome.err
@@ -171,6 +178,7 @@ def test_own_videos_start_from_a_checkpoint_and_take_its_shape(run, trained, own
     assert "lr: 0.16" in told["config"]  # optim=finetune by default
 
 
+@pytest.mark.slow
 def test_another_shape_than_the_checkpoints_is_refused(run, trained, own_videos, tmp_path):
     words = (*OWN, f"data.root={own_videos}", f"init={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
     outcome = run("train", *words, "model.width=16")
@@ -182,6 +190,7 @@ def test_another_shape_than_the_checkpoints_is_refused(run, trained, own_videos,
     assert "has no batch-norm statistics" in outcome.err
 
 
+@pytest.mark.slow
 def test_stages_stay_fresh_beside_weights_to_start_from(run, trained, own_videos, tmp_path):
     words = (*OWN, f"data.root={own_videos}", "init_fresh=[res5]", "test=false", "trainer.max_steps=1")
     outcome = run("train", *words, f"init={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path / 'one'}")
@@ -192,6 +201,7 @@ def test_stages_stay_fresh_beside_weights_to_start_from(run, trained, own_videos
     assert "init_fresh (res5) needs weights for the other stages; set init=FILE." in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "note"),
     [
@@ -206,6 +216,7 @@ def test_a_recipe_that_does_not_fit_the_start_says_so(run, tiny, trained, tmp_pa
     assert note in outcome.out
 
 
+@pytest.mark.slow
 def test_missing_videos_are_reported_before_training_with_the_first_names(run, own_videos, tmp_path):
     (tmp_path / "videos").mkdir()
     for label in ("move_up", "move_down"):
@@ -230,6 +241,7 @@ def test_missing_videos_are_reported_before_training_with_the_first_names(run, o
     assert list(metrics["failures"]) == ["move_up/lost.mp4"]
 
 
+@pytest.mark.slow
 def test_a_broken_training_video_is_an_error_that_names_it(run, own_videos, tmp_path):
     shutil.copytree(own_videos, tmp_path / "videos")
     for path in (tmp_path / "videos").rglob("*.mp4"):
@@ -242,6 +254,7 @@ def test_a_broken_training_video_is_an_error_that_names_it(run, own_videos, tmp_
     assert (tmp_path / "run" / "error.log").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -34,6 +34,7 @@ def weights(folder):
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 def test_frozen_stages_keep_their_weights_and_their_statistics(run, tiny, tmp_path):
     words = [*tiny, "norm=bn", "trainer.limit_val_batches=1", "test=false", "optim=adamw", "optim.layer_decay=0.75"]
     for name, extra in (("start", ["trainer.max_steps=1", "train_only=head"]), ("end", ["freeze=[stem,res2]"])):
@@ -46,6 +47,7 @@ def test_frozen_stages_keep_their_weights_and_their_statistics(run, tiny, tmp_pa
     assert "net.blocks.3.res_blocks.0.branch2.norm_a.running_mean" in moved
 
 
+@pytest.mark.slow
 def test_a_run_with_all_of_them_ends_early_and_another_job_is_refused(run, tiny, tmp_path):
     words = [
         *tiny, "epochs=4", "label_smoothing=0.1", "drop_path=0.2", "class_weights=balanced", "balanced=true",
@@ -62,6 +64,7 @@ def test_a_run_with_all_of_them_ends_early_and_another_job_is_refused(run, tiny,
     assert "belongs to another job: label_smoothing 0.1 -> 0.2; give its" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -81,6 +84,7 @@ def test_a_wrong_value_is_one_sentence(run, tiny, tmp_path, word, message):
     assert message in outcome.err
 
 
+@pytest.mark.slow
 def test_what_is_dropped_depends_on_the_video_and_not_on_its_company():
     class Batch:
         def __init__(self, videos):
@@ -100,6 +104,7 @@ def test_what_is_dropped_depends_on_the_video_and_not_on_its_company():
     assert len(set(together.flatten().tolist())) == 8
 
 
+@pytest.mark.slow
 def test_a_run_with_mixed_clips_learns_from_soft_labels_and_draws_its_first_batch(run, tiny, tmp_path):
     words = [
         *tiny, "mixup=0.8", "cutmix=1", "randaugment=5", "erasing=0.5", "color_jitter=0.4", "resized_crop=0.3",

@@ -15,6 +15,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_batches", "epochs"), [(2, [[0], [1]]), (7, [[0, 1, 2], [1, 2, 3]])])
 def test_validation_sees_the_statistics_of_its_weights_over_training_batches(num_batches, epochs, tmp_path, lab):
     module = lab.Module()
@@ -31,6 +32,7 @@ def test_validation_sees_the_statistics_of_its_weights_over_training_batches(num
             torch.testing.assert_close(found[1].double(), var, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["bn", "sync_bn", "sub_bn"])
 def test_training_goes_on_exactly_as_without(norm, tmp_path, lab):
     runs = []
@@ -47,6 +49,7 @@ def test_training_goes_on_exactly_as_without(norm, tmp_path, lab):
     assert not lab.same(plain.validated[1], precise.validated[1])
 
 
+@pytest.mark.slow
 def test_layers_that_training_freezes_keep_their_statistics(tmp_path, lab):
     class Frozen(lab.Module):
         def on_train_epoch_start(self):
@@ -58,6 +61,7 @@ def test_layers_that_training_freezes_keep_their_statistics(tmp_path, lab):
     assert not torch.equal(module.validated[-1]["net.4.running_mean"], torch.zeros(4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["gn", "frozen_bn", "batch_renorm", "none"])
 def test_norms_without_running_averages_to_replace_are_left_alone_and_it_is_said_once(norm, tmp_path, caplog, lab):
     options = {"num_groups": 2} if norm == "gn" else {}
@@ -72,6 +76,7 @@ def test_norms_without_running_averages_to_replace_are_left_alone_and_it_is_said
     assert lab.same(module.state_dict(), plain.state_dict())
 
 
+@pytest.mark.slow
 def test_a_shuffling_loader_of_torch_keeps_its_order(tmp_path, lab):
     def shuffled():
         clips = TensorDataset(torch.randn(12, 1, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1)))
@@ -87,6 +92,7 @@ def test_a_shuffling_loader_of_torch_keeps_its_order(tmp_path, lab):
     assert not lab.same(module.validated[-1], plain.validated[-1])
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_read_twice_is_refused(tmp_path, lab):
     class Stream(torch.utils.data.IterableDataset):
         def __iter__(self):

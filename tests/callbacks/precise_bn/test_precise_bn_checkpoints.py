@@ -15,6 +15,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_precise_statistics_and_the_averages_to_go_on_with(tmp_path, lab):
     keep = ModelCheckpoint(tmp_path / "ckpt", save_last=True, monitor=None)
     averages = lab.Averages()
@@ -27,6 +28,7 @@ def test_a_checkpoint_has_precise_statistics_and_the_averages_to_go_on_with(tmp_
     assert lab.same(module.state_dict(), module.validated[-1])  # the net at hand, too, is tested with them
 
 
+@pytest.mark.slow
 def test_a_checkpoint_between_validations_is_precise_and_does_not_disturb(tmp_path, lab):
     keep = ModelCheckpoint(tmp_path / "ckpt", every_n_train_steps=2, save_top_k=-1, filename="{step}")
     module, plain = lab.Module(), lab.Module()
@@ -43,6 +45,7 @@ def test_a_checkpoint_between_validations_is_precise_and_does_not_disturb(tmp_pa
     assert not torch.equal(saved[KEY]["net.4.running_mean"], saved["state_dict"]["net.4.running_mean"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_averages_of_one_that_went_on(tmp_path, lab):
     whole, averages = lab.Module("batch_renorm", warmup_steps=0, r_ramp_end=0, d_ramp_end=0), lab.Averages()
     whole.net[2].p = 0.0
@@ -63,6 +66,7 @@ def test_a_resumed_run_has_the_averages_of_one_that_went_on(tmp_path, lab):
     assert all(map(lab.same, averages.states, parts))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_being_stopped_saves_its_averages_at_once(tmp_path, monkeypatch, lab):
     module = lab.Module()
     averages = lab.Averages()
@@ -91,6 +95,7 @@ class SaveAtStart(Callback):
             trainer.save_checkpoint(self.folder / f"step{trainer.global_step}.ckpt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_a_checkpoint_saved_at_the_start_of_a_step_does_not_disturb_it(first, tmp_path, lab):
     precise = PreciseBN(num_batches=3)
@@ -116,6 +121,7 @@ def test_a_checkpoint_that_is_only_to_go_on_from_costs_nothing(tmp_path, monkeyp
     assert KEY not in torch.load(tmp_path / "step2.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_one_measurement_serves_a_validation_and_its_checkpoint(tmp_path, lab):
     batches = []
 

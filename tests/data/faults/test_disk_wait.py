@@ -14,6 +14,7 @@ DOING = {"read": ("import os; os.read(0, 1)", True), "sleep": ("import time; tim
          "compute": ("while True: pass", False)}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", DOING)
 def test_only_a_read_that_does_not_return_is_a_wait_for_the_disk(what):
     code, waits = DOING[what]

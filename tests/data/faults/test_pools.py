@@ -41,6 +41,7 @@ def children_of(script, number):
         return process.wait(), pids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_no_process_outlives_the_one_that_made_it(tmp_path, number):
     (tmp_path / "busy.py").write_text(BUSY)
@@ -63,6 +64,7 @@ def test_a_pool_gives_results_and_errors():
         list(pool.map(abs, ["x"]))
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_a_process_that_the_pool_does_not_know_yet():
     process = get_context("spawn").Process(target=time.sleep, args=(1000,))
 

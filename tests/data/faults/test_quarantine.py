@@ -47,6 +47,7 @@ def fill(folder, first):
         ledger(folder, max_share=1).add(bad(f"{number}.mp4", row=number))
 
 
+@pytest.mark.slow
 def test_processes_write_at_the_same_time(tmp_path):
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=fill, args=(tmp_path, first)) for first in (0, 10)]

@@ -94,6 +94,7 @@ def test_validation_and_test_see_the_centre(folder):
     assert (item.label, item.video, item.num_views, item.error) == (1, 4, 1, None)
 
 
+@pytest.mark.slow
 def test_without_a_quarantine_a_bad_picture_stops_training_and_is_a_failed_one_in_the_test(folder):
     (folder / "train" / "cat" / "1.png").write_bytes(b"")
     (folder / "val" / "cat" / "1.png").write_bytes(b"")

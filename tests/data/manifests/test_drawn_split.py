@@ -31,6 +31,7 @@ def test_every_class_gets_its_share_of_each_part():
     assert counts == {"a": [14, 3, 3], "b": [70, 15, 15], "c": [1, 1, 1], "d": [2, 1, 1]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [10, 37, 200])
 def test_removing_a_video_moves_at_most_one_other_across_each_border(count):
     names = videos(a=count)

@@ -27,6 +27,7 @@ def read(file: Path, text: str, words: tuple[str, ...] | None = None) -> tuple[o
     return rows, dict(found.splits), errors, [] if errors else sorted(names)  # a file with errors is refused
 
 
+@pytest.mark.slow
 def test_ordinary_rows_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Annotations, "_read_singly", None)
     text = (
@@ -40,6 +41,7 @@ def test_ordinary_rows_are_read_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     )
 
 
+@pytest.mark.slow
 def test_a_row_that_is_not_ordinary_keeps_its_place(tmp_path: Path) -> None:
     lines = [f"class {i % 9},v{i:05d},{i % 50},60,val" for i in range(3000)]
     lines[1000] = " class 1\t, v01000 ,10.0,6e1,val"
@@ -53,6 +55,7 @@ def test_a_row_that_is_not_ordinary_keeps_its_place(tmp_path: Path) -> None:
     assert rows == expected
 
 
+@pytest.mark.slow
 def test_a_header_after_blank_rows_is_the_header(tmp_path: Path) -> None:
     assert read(tmp_path / "a.csv", f"\n \n{HEADER}\na,b,1,2,val\n")[0] == [("a", "b_000001_000002", 4)]
 
@@ -95,6 +98,7 @@ ROWS = st.lists(st.lists(FIELDS, min_size=4, max_size=6).map(",".join), max_size
 GOOD = st.builds("run,{},{},{},val".format, st.sampled_from("xyz"), st.integers(0, 9), st.integers(0, 99))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(ROWS, st.lists(st.one_of(GOOD, GOOD, ROWS.map("\n".join)), max_size=6)), st.sampled_from(["\n", "\r\n"])

@@ -175,6 +175,7 @@ def test_a_list_must_be_a_file(tmp_path: Path) -> None:
         Manifest.from_list("/dev/zero", root=tmp_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     names=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n/"), min_size=1), min_size=1),
@@ -202,6 +203,7 @@ def test_blocks_and_single_rows_are_read_alike(tmp_path: Path, separator: str) -
 
 
 class TestClassesFile:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "text"),
         [
@@ -218,6 +220,7 @@ class TestClassesFile:
         assert manifest.classes == ("riding a bike", "abseiling")
         assert rows(manifest) == [("a.mp4", 1), ("b.mp4", 0)]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "data", "message"),
         [

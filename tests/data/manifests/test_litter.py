@@ -67,6 +67,7 @@ def test_a_level_too_many_is_shown_and_no_part_is_dropped(tmp_path):
     assert "the root you mean" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_folders_of_frames_are_told_from_videos(tmp_path):
     fill(tmp_path, *(f"{label}/clip/{number:05d}.jpg" for label in ("run", "sit") for number in range(3)))
     with pytest.raises(ValueError, match=r"it holds images: .* ffmpeg -framerate 25"):

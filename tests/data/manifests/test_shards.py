@@ -50,6 +50,7 @@ def names(manifest: Manifest) -> list[str]:
     return [manifest.video_id(row) for row in range(len(manifest))]
 
 
+@pytest.mark.slow
 def test_every_video_is_in_one_tar_with_its_label_and_frames(source: Path, tars: Path) -> None:
     packed, plain = read_shards(str(tars), split="train"), Manifest.from_folder(source, split="train")
     assert len(packed.shards) > 2
@@ -70,6 +71,7 @@ def test_the_tars_are_webdataset(tars: Path) -> None:
         assert tar.extractfile("000000001.cls").read() == str(["jump", "run"].index(told["label"])).encode()  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_packing_again_keeps_what_is_there_and_gives_the_same_bytes(source: Path, tars: Path, tmp_path: Path) -> None:
     times = {tar.name: tar.stat().st_mtime_ns for tar in tars.glob("*.tar")}
     pack(source, tars, megabytes=0.01)
@@ -79,6 +81,7 @@ def test_packing_again_keeps_what_is_there_and_gives_the_same_bytes(source: Path
     assert not list((tmp_path / "new").glob("*part*"))
 
 
+@pytest.mark.slow
 def test_an_index_is_the_headers(tars: Path, tmp_path: Path) -> None:
     for tar in tars.glob("*.tar"):
         (tmp_path / tar.name).write_bytes(tar.read_bytes())
@@ -91,6 +94,7 @@ def test_an_index_is_the_headers(tars: Path, tmp_path: Path) -> None:
     assert read_shards(str(tmp_path), split="train", classes_file=tmp_path / "classes.txt").classes == ("jump", "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [1, 3])
 def test_each_video_comes_once_per_epoch_whatever_the_ranks_and_workers(tars: Path, world_size: int) -> None:
     manifest = read_shards(str(tars), split="train")
@@ -112,6 +116,7 @@ def test_each_video_comes_once_per_epoch_whatever_the_ranks_and_workers(tars: Pa
 ORDERS = ["8 3 7 9 2 6 5 4 0 1", "5 3 1 2 7 4 8 9 6 0"]
 
 
+@pytest.mark.slow
 def test_an_epoch_goes_on_in_its_middle(tars: Path) -> None:
     manifest = read_shards(str(tars), split="train")
     data = ClipDataset(manifest, clip=ClipSpec(2, 4), crop=CropSpec(16), seed=1, flip=False, stream="train")
@@ -128,6 +133,7 @@ def test_an_epoch_goes_on_in_its_middle(tars: Path) -> None:
         assert mine.videos.tolist() == theirs.videos.tolist()
 
 
+@pytest.mark.slow
 def test_tars_are_read_over_http_in_pieces(tars: Path) -> None:
     pytest.importorskip("aiohttp")
     with serving(tars) as server:
@@ -141,6 +147,7 @@ def test_tars_are_read_over_http_in_pieces(tars: Path) -> None:
         assert len(read_shards(braces, split="train").shards) == 2
 
 
+@pytest.mark.slow
 def test_without_a_test_the_test_is_val_and_rows_can_be_chosen(tars: Path) -> None:
     found = read_manifests(DataSpec("shards", shards=str(tars)))
     assert names(found["test"]) == names(found["val"])
@@ -151,6 +158,7 @@ def test_without_a_test_the_test_is_val_and_rows_can_be_chosen(tars: Path) -> No
     assert part.missing() == []
 
 
+@pytest.mark.slow
 def test_a_piece_travels_and_names_its_tar(tars: Path) -> None:
     piece = read_shards(str(tars), split="val").path(0)
     again = pickle.loads(pickle.dumps(piece))
@@ -173,6 +181,7 @@ def tar_of(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_tars_of_others_are_read(source: Path, tmp_path: Path) -> None:
     video = (source / "val/run/run.0.mp4").read_bytes()
     files = {
@@ -191,6 +200,7 @@ def test_tars_of_others_are_read(source: Path, tmp_path: Path) -> None:
         assert len(frames) == 12
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_tars_is_said(source: Path, tars: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data=shards needs the tars; set data\.shards=DIR"):
         read_manifests(DataSpec("shards"))
@@ -212,6 +222,7 @@ def test_what_is_wrong_with_tars_is_said(source: Path, tars: Path, tmp_path: Pat
         pack(source, tmp_path, megabytes=0)
 
 
+@pytest.mark.slow
 def test_an_index_of_other_tars_is_refused(tars: Path, tmp_path: Path) -> None:
     (tmp_path / "train-index.npz").write_bytes((tars / "train-index.npz").read_bytes())
     (tmp_path / "train-000000.tar").write_bytes((tars / "train-000001.tar").read_bytes() + bytes(512))
@@ -225,6 +236,7 @@ def test_an_index_of_other_tars_is_refused(tars: Path, tmp_path: Path) -> None:
         read_shards(str(tmp_path), split="train")
 
 
+@pytest.mark.slow
 def test_class_names_must_fit(tars: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("jump\nwalk\n")
     with pytest.raises(ValueError, match=r"data\.classes names other classes than the tars"):
@@ -234,6 +246,7 @@ def test_class_names_must_fit(tars: Path, tmp_path: Path) -> None:
         read_shards(str(tmp_path), split="train", classes_file=tmp_path / "classes.txt")
 
 
+@pytest.mark.slow
 def test_the_command_says_how_to_train_on_them(source: Path) -> None:
     out = io.StringIO()
     run_pack(str(source), megabytes=1000, out=out)

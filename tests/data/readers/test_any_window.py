@@ -54,6 +54,7 @@ def crafted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("windows")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_any_windows_of_a_crafted_file(name, crafted):
     path = crafted / name

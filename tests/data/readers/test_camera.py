@@ -19,6 +19,7 @@ def devices(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_frames_come_in_order_with_their_seconds(devices):
     with Camera(0) as device:
         assert device.fps == 10.0
@@ -28,6 +29,7 @@ def test_frames_come_in_order_with_their_seconds(devices):
     assert [abs(float(frame.mean()) - 8 * number) < 4 for number, (_, frame) in enumerate(found)] == [True] * 30
 
 
+@pytest.mark.slow
 def test_a_camera_that_is_not_there_is_told_with_those_that_are(devices):
     with pytest.raises(FileNotFoundError, match=r"--camera 3 needs .*video3, which is not there; there are: 0\."):
         Camera(3)
@@ -42,12 +44,14 @@ def test_what_gives_no_pictures_is_told(devices):
         Camera(1)
 
 
+@pytest.mark.slow
 def test_a_device_with_sound_only_is_told(devices, real_videos):
     (devices / "video2").write_bytes((real_videos / "broken" / "audio_only.wav").read_bytes())
     with pytest.raises(OSError, match="gives no pictures; try another number"):
         Camera(2)
 
 
+@pytest.mark.slow
 def test_a_device_that_may_not_be_read_is_told(devices, monkeypatch):
     def refuse(*args, **options):
         raise PermissionError(13, "Permission denied")

@@ -249,6 +249,7 @@ def test_a_failed_opening_leaves_no_file_open(craft, monkeypatch):
     assert [file.closed for file in opened] == [True]
 
 
+@pytest.mark.slow
 def test_no_picture_and_no_reader_waits_for_the_garbage_collector(craft, remux):
     whole = craft("whole.mp4", options=NO_B, rotation=90)
     spoiled = remux(whole, "spoiled.mp4", change=spoil(14))

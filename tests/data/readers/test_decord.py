@@ -28,6 +28,7 @@ ORDINARY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ORDINARY)
 def test_ordinary_files_give_the_same_frames_as_pyav(name, craft):
     path = craft(name, **ORDINARY[name])
@@ -42,6 +43,7 @@ def test_ordinary_files_give_the_same_frames_as_pyav(name, craft):
             np.testing.assert_array_equal(*parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

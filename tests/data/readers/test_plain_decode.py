@@ -12,6 +12,7 @@ from .test_times_that_mislead import B_FRAMES, retimed
 OPEN = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=12:min-keyint=12:scenecut=0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -26,6 +27,7 @@ def test_random_accesses_equal_a_plain_decode(name, options, craft):
         assert check_order(video) == Checked(36, 0)
 
 
+@pytest.mark.slow
 def test_frames_that_are_hidden_or_left_out_are_no_frames(craft, tmp_path):
     edited = craft("v.mp4", frames=60, options=B_FRAMES, container_options={"video_track_timescale": "12800"})
     with open_video(with_edits(edited, (13, 20))) as video:
@@ -43,6 +45,7 @@ def test_times_that_mislead_are_settled_first(craft, tmp_path):
         assert not video.is_timed
 
 
+@pytest.mark.slow
 def test_an_index_in_another_order_is_an_error(craft, monkeypatch):
     with open_video(craft("v.mp4", options={"bf": "0"})) as video:
         order = [*range(12), 13, 12, *range(14, 36)]
@@ -53,6 +56,7 @@ def test_an_index_in_another_order_is_an_error(craft, monkeypatch):
             check_order(video)
 
 
+@pytest.mark.slow
 def test_other_pixels_are_an_error(craft, monkeypatch):
     with open_video(craft("v.mp4", options={"bf": "0"})) as video:
         decode_run = video.decode_run

@@ -25,11 +25,13 @@ def playlist(tmp_path):
     return tmp_path / "both.mp4"
 
 
+@pytest.mark.slow
 def test_pyav_reads_such_a_file_as_the_mp4_that_it_holds(playlist):
     with open_video(playlist) as video, open_video(playlist.with_name("plain.mp4")) as plain:
         assert (video.read(range(36)) == plain.read(range(36))).all()
 
 
+@pytest.mark.slow
 def test_decord_would_open_the_file_that_the_playlist_names(playlist):
     decord = pytest.importorskip("decord", reason="decord has no wheel for this machine")
     playlist.with_name("other.ts").unlink()
@@ -37,6 +39,7 @@ def test_decord_would_open_the_file_that_the_playlist_names(playlist):
         decord.VideoReader(str(playlist))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["decord", "torchcodec"])
 def test_a_playlist_inside_is_refused(backend, playlist, monkeypatch):
     if backend == "decord":
@@ -48,6 +51,7 @@ def test_a_playlist_inside_is_refused(backend, playlist, monkeypatch):
         open_video(playlist, backend=backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.webm"])
 def test_ordinary_files_begin_as_they_should(name, tmp_path):
     write_video(tmp_path / name, frames=2, codec="libvpx-vp9" if name == "a.webm" else "libx264")

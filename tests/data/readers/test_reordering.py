@@ -14,6 +14,7 @@ from ..conftest import plain_decode
 PYRAMID = {"bf": "3", "b_strategy": "0", "b-pyramid": "normal", "preset": "ultrafast", "x264-params": "scenecut=0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "movflags"),
     [("v.mp4", ""), ("v.mov", ""), ("fragments.mp4", "frag_keyframe+empty_moov"), ("v.mkv", ""), ("v.ts", "")],
@@ -44,6 +45,7 @@ def test_pictures_have_the_size_of_the_stream_where_the_table_states_another(cra
         assert np.array_equal(video.read(np.arange(12)), np.stack(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "words"),
     [

@@ -100,6 +100,7 @@ def test_the_order_of_vp9_is_that_of_the_file(craft, tmp_path):
 LATER = {"equal": 0, "13 ms": 0.013, "20 ms": 0.02, "500 ms": 0.5, "earlier": -0.7, "after": 0.96, "an hour": 3600}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", LATER.values(), ids=LATER)
 @pytest.mark.parametrize("options", [B_FRAMES, {"bf": "0"}], ids=["B", "no B"])
 def test_transport_streams_that_are_joined(options, seconds, craft, tmp_path):

@@ -97,6 +97,7 @@ FRAGMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAGMENTS)
 def test_of_fragments_only_tables_and_the_clip_are_read(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,6 +113,7 @@ def test_of_fragments_only_tables_and_the_clip_are_read(
         assert same([frame.copy() for _, frame in video.frames(range(96))], oracle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "3"}])
 def test_of_a_file_too_large_to_keep_only_the_clip_is_read(
     options: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -25,6 +25,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_folder_is_listed_and_of_a_video_only_the_clip_is_read(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "BLOCK", 4096)
     data = video.read_bytes()
@@ -38,6 +39,7 @@ def test_a_folder_is_listed_and_of_a_video_only_the_clip_is_read(video: Path, mo
         assert sum(last + 1 - first for first, last in bucket.ranges) < 0.3 * len(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [1, 7])  # gcsfs asks six times, and is asked again
 def test_a_busy_store_is_asked_again(faults: int, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
@@ -48,6 +50,7 @@ def test_a_busy_store_is_asked_again(faults: int, video: Path, monkeypatch: pyte
         assert bucket.faults == 0
 
 
+@pytest.mark.slow
 def test_a_store_that_stays_busy_is_named_and_no_bad_video(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
     with gs({"v.mp4": video.read_bytes()}, monkeypatch) as bucket:

@@ -49,6 +49,7 @@ def test_a_blur_lies_along_the_way():
     assert 0.85 < down_over_across("still") < 1.15
 
 
+@pytest.mark.slow
 def test_the_data_set_is_written_once_and_read_as_folders(tmp_path):
     seen = []
     folder = prepare_exposures(tmp_path, spec=TINY, progress=lambda done, total: seen.append((done, total)))

@@ -98,6 +98,7 @@ def test_orbits_turn_one_way_on_the_screen(label, sign):
     assert (np.sign(turn) == sign).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["x", "y", "angle", "scale"])
 def test_the_pose_of_a_single_frame_has_one_distribution_in_every_class(field):
     """Deciles of the pose at one frame, modulo what the eye cannot see, agree between the classes."""
@@ -112,6 +113,7 @@ def test_the_pose_of_a_single_frame_has_one_distribution_in_every_class(field):
     assert spread.max() < 0.12  # 1500 draws: three standard errors of a decile are 0.04 of the range, each way
 
 
+@pytest.mark.slow
 def test_the_cache_is_whole_or_not_there_and_is_continued(tmp_path, monkeypatch):
     spec = MotionsSpec(train=6, val=1, test=1, num_frames=8, side=16)  # 96 videos, far more than are written ahead
     calls = []
@@ -159,6 +161,7 @@ def test_a_written_video_has_the_frames_it_was_given(tmp_path):
     assert np.abs(read.astype(int) - frames).mean() < 8  # lossy, halved colour
 
 
+@pytest.mark.slow
 def test_motion_tells_the_class_and_a_single_frame_does_not():
     """One linear classifier, on what a frame shows and on how the frame's quarters shift.
 

@@ -42,6 +42,7 @@ def names(manifest):
     return [manifest.video_id(row) for row in range(len(manifest))]
 
 
+@pytest.mark.slow
 def test_ucf101(tmp_path, monkeypatch):
     def name(label, group, clip):
         return f"{label}/v_{label}_g{group:02d}_c{clip:02d}.avi"
@@ -60,6 +61,7 @@ def test_ucf101(tmp_path, monkeypatch):
     assert not sides[0] & sides[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "folder", "videos"),
     [("hmdb51", "testTrainMulti_7030_splits", "hmdb51"), ("jhmdb", "splits", "JHMDB_video/ReCompress_Videos")],
@@ -76,6 +78,7 @@ def test_lists_of_each_class(tmp_path, monkeypatch, recipe, folder, videos):
     assert names(found["test"])[0] == "brush_hair/Film2_brush_hair_u_nm_np1_ba_goo_4.avi"
 
 
+@pytest.mark.slow
 def test_kinetics700(tmp_path, monkeypatch):
     for split in ("train", "val"):
         rows = [f"{label},abcdefghij{n},10,20,{split}" for n, label in enumerate(("run", "sit"))]
@@ -86,6 +89,7 @@ def test_kinetics700(tmp_path, monkeypatch):
     assert counts(manifests("kinetics700", tmp_path, monkeypatch)) == [2, 2, 2]
 
 
+@pytest.mark.slow
 def test_something_something(tmp_path, monkeypatch):
     labels = ["Holding [something]", "Pushing [something] from left to right"]
     for split in ("train", "validation"):
@@ -102,6 +106,7 @@ def test_something_something(tmp_path, monkeypatch):
     assert found["train"].images.fps == 12
 
 
+@pytest.mark.slow
 def test_jester(tmp_path, monkeypatch):
     for split in ("train", "validation"):
         write(tmp_path, f"jester-v1-{split}.csv", "34870;Drumming Fingers\n56557;Sliding Two Fingers Right\n")
@@ -110,6 +115,7 @@ def test_jester(tmp_path, monkeypatch):
     assert found["train"].path(0) == str(tmp_path / "20bn-jester-v1/34870")
 
 
+@pytest.mark.slow
 def test_diving48(tmp_path, monkeypatch):
     rows = [{"vid_name": f"a_{n:05d}", "label": n % 12, "start_frame": 0, "end_frame": 99} for n in range(240)]
     write(tmp_path, "Diving48_V2_train.json", json.dumps(rows))
@@ -120,6 +126,7 @@ def test_diving48(tmp_path, monkeypatch):
     assert found["train"].classes == tuple(map(str, range(12)))
 
 
+@pytest.mark.slow
 def test_epic_kitchens(tmp_path, monkeypatch):
     header = (
         "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,start_frame,stop_frame,"
@@ -140,6 +147,7 @@ def test_epic_kitchens(tmp_path, monkeypatch):
     assert found["val"].group(0) == "P01_01.MP4"
 
 
+@pytest.mark.slow
 def test_charades(tmp_path, monkeypatch):
     header = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"
     for split in ("train", "test"):
@@ -163,6 +171,7 @@ def test_moments_in_time(tmp_path, monkeypatch):
     assert counts(manifests("moments_in_time", tmp_path, monkeypatch)) == [2, 2, 2]
 
 
+@pytest.mark.slow
 def test_kth(tmp_path, monkeypatch):
     for person in range(1, 26):
         for label in ("boxing", "walking"):
@@ -172,6 +181,7 @@ def test_kth(tmp_path, monkeypatch):
     assert sum(map(len, people)) == 25
 
 
+@pytest.mark.slow
 def test_weizmann(tmp_path, monkeypatch):
     people = ("daria", "denis", "eli", "ido", "ira", "lena", "lyova", "moshe", "shahar")
     for person in people:

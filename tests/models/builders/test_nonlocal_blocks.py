@@ -71,6 +71,7 @@ def test_a_block_computes_what_pytorchvideos_does():
     assert (ours(x) - x).abs().max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @torch.no_grad()
 def test_fresh_blocks_change_nothing_with_any_norm(norm):

@@ -45,6 +45,7 @@ def test_the_papers_pool_does_not_change_the_parameters():
 
 
 # Multiply-adds of convolutions and classifier, by shape arithmetic: sum of O*I*kt*kh*kw * T'*H'*W'.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frames", "side", "spec", "multiply_adds"),
     [
@@ -120,6 +121,7 @@ def test_every_stage_has_the_size_of_the_table(pool1, frames, side, sizes):
     assert found == sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "window", "positions"),
     [
@@ -212,6 +214,7 @@ def test_a_fresh_block_starts_as_its_shortcut(norm):
     assert sum("branch1_norm" in name for name in other) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_norm_of_the_table_trains_from_blocks_that_add_nothing(norm):
     torch.manual_seed(0)
@@ -298,6 +301,7 @@ def test_groups_that_do_not_fit_the_width_are_refused():
         build_i3d(I3DSpec(num_classes=5, width=16), norm=make_norm("gn"))
 
 
+@pytest.mark.slow
 def test_importing_the_model_warns_of_nothing():
     code = "import vidgn.models.builders"
     run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)

@@ -38,6 +38,7 @@ def test_the_shift_is_that_of_the_authors(channels, frames, parts):
     assert torch.equal(shift_channels(x, parts=parts), authors_shift(x, parts))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_2d_weights_give_the_mean_of_torchvisions_frames(tmp_path):
     import torchvision
@@ -81,6 +82,7 @@ def test_the_order_of_frames_counts_for_tsm_alone():
     assert (tsm(clip) - tsm(backwards)).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_any_norm_trains(norm):
     net = narrow("tsm_r50", norm).train()

@@ -51,6 +51,7 @@ def narrowed(theirs, ours):
     return theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_norm_of_the_table_trains_one_step(norm):
     torch.manual_seed(0)

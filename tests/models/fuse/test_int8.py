@@ -93,6 +93,7 @@ def test_parameters_keep_their_names_and_values(net):
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+@pytest.mark.slow
 def test_it_compiles_whole_and_stays_in_bfloat16_under_autocast():
     torch.manual_seed(0)
     net = fuse(nn.Sequential(nn.Conv3d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 4, 1))).eval()
@@ -136,6 +137,7 @@ def test_a_convolution_of_one_pixel_stays_as_it_is():
     assert [type(layer) for layer in net] == [Int8Conv3d, nn.AdaptiveAvgPool3d, ViewConv3d]
 
 
+@pytest.mark.slow
 def test_a_net_that_trains_is_refused(net):
     with pytest.raises(ValueError, match=r"training, and eight-bit weights are never updated; call net.eval\(\) first"):
         quantize(fuse(net).train(), clips(1))

@@ -60,6 +60,7 @@ def plain():
     return build()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_fused_net_gives_the_same_logits(name):
     net = build(name)
@@ -153,6 +154,7 @@ def test_weight_normalized_convolutions_stay_as_they_are():
     assert torch.allclose(fuse(net)(clips()), wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])  # the stride of an axis of size 1 may be any, and torch's pools look at it
 def test_no_activation_is_copied_to_another_layout(plain, batch):
     net = fuse(copy.deepcopy(plain)).eval()
@@ -243,6 +245,7 @@ def test_a_net_in_bfloat16_keeps_its_statistics_in_float32():
     assert str(norm).endswith(", relu=True)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["i3d_r50", "c2d_r50", "slow_r50", "slowfast_r50", "r2plus1d_r50", "x3d_s"])
 def test_a_fused_net_is_one_graph(name):
     net, x = fuse(shortened(build(name))), clips(FRAMES[name])
@@ -253,6 +256,7 @@ def test_a_fused_net_is_one_graph(name):
         assert torch.allclose(compiled(x), net(x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_compiled_net_has_the_same_gradients(plain):
     net = fuse(shortened(copy.deepcopy(plain)).double(), memory="low")
     wanted = gradients(net, clips().double())
@@ -272,6 +276,7 @@ def test_compile_net_compiles_what_a_test_calls(plain, monkeypatch):
     assert all(options["fullgraph"] for _, options in asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize(
     ("name", "norm"),

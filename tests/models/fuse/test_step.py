@@ -47,6 +47,7 @@ def spied(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["normal", "low"])
 def test_blocks_and_stem_of_a_training_net_are_one_node_each(plain, monkeypatch, memory):
     seen = spied(monkeypatch)
@@ -56,6 +57,7 @@ def test_blocks_and_stem_of_a_training_net_are_one_node_each(plain, monkeypatch,
     assert all((got[name] - wanted[name]).norm() <= 1e-9 * wanted[name].norm() for name in wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [16, 32])  # below 32 channels the stem is contiguous
 def test_the_stem_has_the_gradients_of_its_parts(width):
     torch.manual_seed(0)
@@ -64,12 +66,14 @@ def test_the_stem_has_the_gradients_of_its_parts(width):
     assert all((got[name] - wanted[name]).norm() <= 1e-4 * wanted[name].norm() for name in wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [False, True])
 def test_low_memory_gives_the_same_bits(plain, half):
     normal, low = (gradients(fuse(copy.deepcopy(plain), memory=m), clips(), half=half) for m in ("normal", "low"))
     assert all(torch.equal(normal[name], low[name]) for name in normal)
 
 
+@pytest.mark.slow
 def test_bfloat16_gradients_are_those_of_torchs_autocast(plain):
     wanted = gradients(copy.deepcopy(plain).double(), clips(torch.float64))
     torchs = gradients(copy.deepcopy(plain), clips(), half=True)
@@ -84,6 +88,7 @@ def test_bfloat16_gradients_are_those_of_torchs_autocast(plain):
     assert all(errors[n] < 1.05 * known[n] for n in sane)
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_from_block_to_block(plain):
     with torch.autocast("cpu", torch.bfloat16):
         y = fuse(copy.deepcopy(plain))(clips())
@@ -91,6 +96,7 @@ def test_bfloat16_stays_from_block_to_block(plain):
     assert y.is_contiguous(memory_format=torch.channels_last_3d)
 
 
+@pytest.mark.slow
 def test_a_hook_on_a_part_is_called(plain, monkeypatch):
     seen, shapes = spied(monkeypatch), []
     net = fuse(copy.deepcopy(plain))
@@ -103,6 +109,7 @@ def test_a_hook_on_a_part_is_called(plain, monkeypatch):
     assert all((got[name] - wanted[name]).norm() <= 1e-4 * wanted[name].norm() for name in wanted)
 
 
+@pytest.mark.slow
 def test_a_clip_that_needs_a_gradient_gets_one(plain):
     x, exact = clips().requires_grad_(), clips(torch.float64).requires_grad_()
     gradients(fuse(copy.deepcopy(plain)), x)
@@ -110,6 +117,7 @@ def test_a_clip_that_needs_a_gradient_gets_one(plain):
     assert (x.grad - exact.grad).norm() < 1e-4 * exact.grad.norm()
 
 
+@pytest.mark.slow
 def test_frozen_weights_and_no_gradient_are_left_to_the_parts(plain, monkeypatch):
     seen = spied(monkeypatch)
     net = fuse(copy.deepcopy(plain))
@@ -122,6 +130,7 @@ def test_frozen_weights_and_no_gradient_are_left_to_the_parts(plain, monkeypatch
     assert net[1].branch2.conv_b.weight.grad is not None
 
 
+@pytest.mark.slow
 def test_weights_that_changed_before_the_backward_pass_are_noticed(plain):
     net = fuse(copy.deepcopy(plain))
     loss = net(clips()).sum()
@@ -131,6 +140,7 @@ def test_weights_that_changed_before_the_backward_pass_are_noticed(plain):
         loss.backward()
 
 
+@pytest.mark.slow
 def test_gradients_cannot_be_differentiated_again(plain):
     net = fuse(copy.deepcopy(plain))
     weight = net[0].norm.weight

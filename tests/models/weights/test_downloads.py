@@ -34,6 +34,7 @@ def test_torchvision_downloads_the_weights_of_the_nets_depth(torchvision_state, 
     assert asked[1][0] == "resnet101-63fe2227.pth"
 
 
+@pytest.mark.slow
 def test_timm_downloads_its_group_norm_net(timm_state, monkeypatch):
     class Downloaded:
         def state_dict(self):
@@ -48,6 +49,7 @@ def test_timm_downloads_its_group_norm_net(timm_state, monkeypatch):
     assert (report.source_format, report.loaded) == ("timm", 159)
 
 
+@pytest.mark.slow
 def test_an_unreachable_network_is_said(monkeypatch):
     def unreachable(*args, **options):
         raise URLError("no route")
@@ -71,6 +73,7 @@ def test_timm_not_installed_is_said(monkeypatch):
         load_weights(net(), "timm")
 
 
+@pytest.mark.slow
 def test_another_net_than_a_resnet_has_no_downloads():
     target = build_model("x3d_s", num_classes=3, norm=make_norm("bn"), width=8)
     with pytest.raises(ValueError, match="init=torchvision has ResNets of 50 or 101 layers, which this net is not"):

@@ -69,11 +69,13 @@ def test_an_i3d_in_other_names_is_known_with_its_stem(source, model, pool1, fram
     assert found.classes is None  # nine are not Kinetics'
 
 
+@pytest.mark.slow
 def test_group_norm_is_told_from_batch_norm(tmp_path):
     state = empty_state(lambda: build_model("slow_r50", num_classes=7, norm=make_norm("gn")))
     assert identify(saved(state, tmp_path))[:3] == ("slow_r50", "gn", 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "count"), [("i3d_r50_8x8", 5), ("i3d_r50_8x8", 10), ("i3d_r101", 5)])
 def test_non_local_blocks_are_counted(model, count, tmp_path):
     options = {"num_classes": 7, "norm": make_norm("bn"), "nonlocal_blocks": count}

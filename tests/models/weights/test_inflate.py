@@ -124,6 +124,7 @@ def pictures_of(name, tmp_path, *, num_classes=3, classes=("a", "b", "c"), norm=
     return net, tmp_path / "pictures.ckpt"
 
 
+@pytest.mark.slow
 def test_our_own_picture_net_is_inflated_by_the_i3d(tmp_path):
     pictures, path = pictures_of("c2d_r50", tmp_path)
     net = build_model("i3d_r50", num_classes=2, norm=make_norm("gn", num_groups=4), width=8, crop=32)
@@ -145,6 +146,7 @@ def test_our_own_picture_net_is_inflated_by_the_i3d(tmp_path):
     )
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_inflated_slow_net_sees_the_picture(tmp_path):
     """With batch norm, whose stored statistics look at no border: the middle of 19 still frames is the picture."""
@@ -158,6 +160,7 @@ def test_the_inflated_slow_net_sees_the_picture(tmp_path):
     torch.testing.assert_close(found[:, :, 9], expected[:, :, 0], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_picture_nets_classes_stay_where_they_are_the_same(tmp_path):
     pictures, path = pictures_of("c2d_r50", tmp_path)
     net = build_model("c2d_r50", num_classes=3, norm=make_norm("gn", num_groups=4), width=8, crop=32)
@@ -166,6 +169,7 @@ def test_a_picture_nets_classes_stay_where_they_are_the_same(tmp_path):
     assert torch.equal(net.blocks[-1].proj.weight, pictures.blocks[-1].proj.weight[[2, 0, 1]])
 
 
+@pytest.mark.slow
 def test_a_clip_kernel_is_never_inflated(tmp_path):
     """A checkpoint of videos whose kernels look at one frame is C2D on videos, and no picture net."""
     _, path = pictures_of("c2d_r50", tmp_path)

@@ -56,6 +56,7 @@ def test_torchvision_weights_land_where_they_belong(torchvision_state, tmp_path)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["flat", "state_dict", "model_state", "module"])
 def test_containers_are_opened(container, timm_state, tmp_path):
     content = {
@@ -230,6 +231,7 @@ def test_class_names_must_match_the_nets_outputs(tmp_path):
         load_weights(net(), path, classes=("run", "sit"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("norm", "loaded"), [("frozen_bn", 267), ("sub_bn", 267), ("sync_bn", 320), ("batch_renorm", 320)]
 )

@@ -190,6 +190,7 @@ def test_numeric_gradients_agree():
     assert torch.autograd.gradcheck(lambda x, w, b, r: group_norm_act(x, w, b, 3, 1e-5, r, True), inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # opcheck's own look
 @pytest.mark.parametrize("residual", [False, True])
 def test_the_operation_is_registered_as_torch_wants(residual):
@@ -207,6 +208,7 @@ def test_the_backward_pass_keeps_x_and_the_statistics(layout):
     assert sorted(t.numel() for t in kept) == [8, 8, 12, 12, x.numel()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_compiled_graph_computes_the_same_without_a_break(layout, dtype):
@@ -239,6 +241,7 @@ def test_on_refuses_where_the_kernels_cannot_run(monkeypatch):
         group_norm_act(torch.zeros(SHAPE), None, None, 4)
 
 
+@pytest.mark.slow
 def test_an_unknown_mode_is_refused_at_import():
     command = [sys.executable, "-c", "import vidgn.norms.kernels.operation"]
     environment = os.environ | {"VIDGN_KERNELS": "fast", "PYTHONPATH": str(ROOT)}

@@ -104,6 +104,7 @@ def test_a_stream_may_change_what_it_says_of_its_pictures(tmp_path, warnings):
     assert [said for said in warnings if said[1] != "swscaler"] == []  # which calls yuvj420p deprecated
 
 
+@pytest.mark.slow
 def test_parts_of_real_files_are_those_of_the_whole(real_videos):
     files = sorted(real_videos.glob("clips/*")) + sorted(real_videos.glob("odd/*"))
     assert len(files) == 17

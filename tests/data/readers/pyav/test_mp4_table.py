@@ -222,6 +222,7 @@ def outcome(path):
         return "refused"
 
 
+@pytest.mark.slow
 def test_damaged_tables_give_what_reading_all_packets_gives(craft, tmp_path, monkeypatch):
     data = craft("v.mp4", frames=24, container_options={"movflags": "faststart"}).read_bytes()
     kinds = (b"ctts", b"stss", b"stsz", b"stco", b"stsc", b"stts", b"elst", b"tkhd", b"stsd", b"avcC")

@@ -50,6 +50,7 @@ CRAFTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 1 << 24], ids=["read again", "kept"])  # bytes of packets kept from the first pass
 @pytest.mark.parametrize("name", CRAFTED)
 def test_any_frame_in_any_order_equals_a_plain_decode(name, kept, craft, decode_all, monkeypatch):
@@ -100,6 +101,7 @@ REAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_real_files_are_read_exactly(name, real_videos, decode_all):
     num_frames, height, width, fps = REAL[name]
