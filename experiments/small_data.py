@@ -5,23 +5,24 @@
     python -m experiments.small_data test --cache DIR --weights FILE [--stride-1x1]     resumes
     python -m experiments.small_data table
 
-Settings, written down before the first run:
+Settings, written down before any accuracy was seen (a first, larger grid was cut for its cost after one run):
 
     net        that of experiments/real_norms.py: stem to the fourth block of res4 of an I3D R50 frozen for every recipe
-               and computed once, its last two blocks and a fresh classifier trained; batch norm, 8 clips per step, short
-               clips of 80 px, 4 epochs for every recipe
+               and computed once, its last two blocks and a fresh classifier trained; batch norm, 8 clips per step,
+               short clips of 80 px, 4 epochs for every recipe
     plain      `optim=finetune` as it is shipped; and "tuned", the same with its rate chosen by the search
     folds      the training recordings in three parts of whole recordings; a recipe is trained on two and validated on
                the third. 647 clips are validated in all, one seed each
-    round 1    fold 0: rates of sgd and adamw, the classifier's rate 1, 3 or 10 times that of the blocks, and the
+    round 1    fold 0: rates of sgd and adamw, the classifier's rate 1 or 10 times that of the blocks, and the
                classifier alone (`FIRST`)
-    round 2    all folds: the three lowest errors of round 1 and the three rates of plain fine-tuning
-    round 3    all folds: the best so far with one regularizer each (`REGULARIZERS`)
-    round 4    all folds: the best so far with every regularizer that had a lower error in round 3, and with the best two
+    round 2    all folds: the two lowest errors of round 1, plain fine-tuning, and its best rate of round 1
+    round 3    all folds: the best so far with one regularizer each (`REGULARIZERS`). The average of `ema` changes
+               nothing in a training, so that one run scores both kinds of weights
+    round 4    all folds: the best so far with every regularizer that had a lower error in round 3
     chosen     the lowest validation error over all folds of rounds 2 to 4; of equal ones, the lower loss without
-               label smoothing. Plain's rate: the lowest error of the three
-    test       trained on all 647 training clips, and on 10 clips per class; seeds 0 to 4: classifier, order, views,
-               and which 10. Every test clip once, after the last epoch
+               label smoothing. "tuned" is the best of plain fine-tuning in round 2
+    test       trained on all 647 training clips, and on 10 clips per class; seeds 0 to 4, as many as were run:
+               classifier, order, views, and which 10. Every test clip once, after the last epoch
     interval   95 % of the difference to plain fine-tuning of the mean over seeds: 10000 bootstrap samples of test
                recordings, both recipes on the same ones
 """
@@ -92,19 +93,18 @@ def _adamw(head_rate: float, ratio: float) -> Recipe:
     return recipe._replace(optim={"name": "adamw", "weight_decay": 0.05, "nesterov": False, **recipe.optim})
 
 
-PLAIN_RATES = (0.08, 0.16, 0.32)  # at 64 clips; 0.16 is shipped
-PLAIN = {rate: _sgd(rate, 1) for rate in PLAIN_RATES}
+PLAIN = tuple(_sgd(rate, 1) for rate in (0.04, 0.08, 0.16))  # at 64 clips; the last one is shipped
 FIRST = (
-    *(_sgd(rate, ratio) for rate in (0.04, 0.08, 0.16, 0.32) for ratio in (1, 3, 10)),
-    *(_adamw(rate, ratio) for rate in (0.004, 0.016) for ratio in (1, 10)),
+    *PLAIN,
+    *(_sgd(rate, 10) for rate in (0.08, 0.16, 0.32)),
+    *(_adamw(0.004, ratio) for ratio in (1, 10)),
     *(_sgd(rate, 1)._replace(head_only=True) for rate in (0.04, 0.16)),
 )
+EMA = 0.99
 REGULARIZERS: Mapping[str, Mapping[str, Any]] = {
-    "label_smoothing=0.1": {"label_smoothing": 0.1},
-    "label_smoothing=0.3": {"label_smoothing": 0.3},
-    "dropout=0.5": {"dropout": 0.5},
-    "ema=0.99": {"ema": 0.99},
-    "weight_decay x 30": {"weight_decay": 30},
+    "ema": {"ema": EMA},
+    "label_smoothing": {"label_smoothing": 0.2},
+    "dropout": {"dropout": 0.5},
 }
 
 
@@ -140,35 +140,21 @@ def main(options: Sequence[str] | None = None) -> None:
 def search(setting: Setting) -> None:
     """Run the four rounds and write `chosen.json`; runs that have a file are not repeated."""
     first = sorted(FIRST, key=lambda recipe: validated(setting, recipe, folds=1))
-    second = list({recipe.name: recipe for recipe in (*first[:3], *PLAIN.values())}.values())
+    plain = sorted(PLAIN, key=lambda recipe: validated(setting, recipe, folds=1))
+    second = list({recipe.name: recipe for recipe in (*first[:2], PLAIN[-1], plain[0])}.values())
     best = min(second, key=lambda recipe: validated(setting, recipe))
-    limit = validated(setting, best)
-    single = {name: regularize(best, change) for name, change in REGULARIZERS.items()}
-    ranked = sorted(single, key=lambda name: validated(setting, single[name]))
-    better = [name for name in ranked if validated(setting, single[name])[0] < limit[0]]
-    together = [combine(best, names) for names in (better, ranked[:2]) if len(names) > 1]
-    candidates = [best, *single.values(), *together, *second]
+    single = {name: best._replace(**change) for name, change in REGULARIZERS.items()}
+    better = [name for name in single if validated(setting, single[name])[0] < validated(setting, best)[0]]
+    together = best
+    for name in better:
+        together = together._replace(**REGULARIZERS[name])
+    candidates = [*second, *single.values(), together]
     chosen = min(candidates, key=lambda recipe: validated(setting, recipe))
-    tuned = min(PLAIN.values(), key=lambda recipe: validated(setting, recipe))
-    rows = {recipe.name: validated(setting, recipe) for recipe in candidates}
+    tuned = min((PLAIN[-1], plain[0]), key=lambda recipe: validated(setting, recipe))
+    recipes = {"plain": PLAIN[-1]._asdict(), "tuned": tuned._asdict(), "small_data": chosen._asdict()}
     screened = {recipe.name: validated(setting, recipe, folds=1) for recipe in FIRST}
-    result = {"plain": PLAIN[0.16]._asdict(), "tuned": tuned._asdict(), "small_data": chosen._asdict()}
-    real_norms.write_result(setting.out / "chosen.json", {**result, "round_1": screened, "validated": rows})
-
-
-def regularize(recipe: Recipe, change: Mapping[str, Any]) -> Recipe:
-    """Add a regularizer; weight decay is a multiple of the recipe's."""
-    if "weight_decay" in change:
-        decay = recipe.optim.get("weight_decay", finetune().weight_decay) * change["weight_decay"]
-        return recipe._replace(optim={**recipe.optim, "weight_decay": decay})
-    return recipe._replace(**change)
-
-
-def combine(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """Add several; of two strengths of one, the first name's."""
-    for name in reversed(names):
-        recipe = regularize(recipe, REGULARIZERS[name])
-    return recipe
+    rows = {recipe.name: validated(setting, recipe) for recipe in candidates}
+    real_norms.write_result(setting.out / "chosen.json", {**recipes, "round_1": screened, "validated": rows})
 
 
 def validated(setting: Setting, recipe: Recipe, *, folds: int = FOLDS) -> tuple[float, float]:
@@ -176,14 +162,14 @@ def validated(setting: Setting, recipe: Recipe, *, folds: int = FOLDS) -> tuple[
     scored = []
     parts = fold_of(setting.clips.groups)
     for fold in range(folds):
-        file = setting.out / "search" / f"{recipe.name}_f{fold}.json"
+        file = setting.out / "search" / f"{recipe._replace(ema=None).name}_f{fold}.json"
         if not file.is_file():
             kept, held = (setting.clips.take(np.flatnonzero(rows)) for rows in (parts != fold, parts == fold))
             real_norms.write_result(file, train(setting.tail, kept, held, recipe=recipe, seed=SEARCH_SEED))
-        scored.append(json.loads(file.read_text(encoding="utf-8")))
-    wrong = sum(run["right"].count("0") for run in scored)
-    count = sum(len(run["right"]) for run in scored)
-    loss = sum(run["loss"] * len(run["right"]) for run in scored) / count
+        scored.append(json.loads(file.read_text(encoding="utf-8"))["trained" if recipe.ema is None else "ema"])
+    wrong = sum(score["right"].count("0") for score in scored)
+    count = sum(len(score["right"]) for score in scored)
+    loss = sum(score["loss"] * len(score["right"]) for score in scored) / count
     return round(100 * wrong / count, 2), round(loss, 4)
 
 
@@ -211,7 +197,8 @@ def test(setting: Setting, test_clips: Clips) -> None:
                 if file.is_file() or (method == "tuned" and chosen["tuned"] == chosen["plain"]):
                     continue
                 run = train(setting.tail, setting.clips.take(rows), test_clips, recipe=recipe, seed=seed)
-                real_norms.write_result(file, {"method": method, "size": size, **run})
+                result = run.pop("ema" if recipe.ema is not None else "trained")
+                real_norms.write_result(file, {"method": method, "size": size, **run, **result})
 
 
 def finetune() -> OptimSpec:
@@ -237,7 +224,7 @@ def train(start: nn.Module, clips: Clips, scored: Clips, *, recipe: Recipe, seed
         net, spec, clips_per_step=BATCH, total_steps=steps, is_norm=is_norm, stages=parts
     )
     loss_of = ClipLoss(LossSpec(label_smoothing=recipe.label_smoothing))
-    average = Average(net, recipe.ema)
+    average = Average(net)
     losses = []
     for _ in range(EPOCHS):
         net.train()
@@ -252,39 +239,32 @@ def train(start: nn.Module, clips: Clips, scored: Clips, *, recipe: Recipe, seed
             schedule.step()
             average.take_in(net)
             losses.append(loss.item())
-    average.put_in(net)
+    trained = score(net, scored)
+    net.load_state_dict(average.tensors)
     return {
         "recipe": recipe._asdict(), "seed": seed, "epochs": EPOCHS, "steps": steps, "train_clips": len(clips.labels),
-        "train_loss": round(float(np.mean(losses[-(steps // EPOCHS) :])), 4), **score(net, scored),
+        "train_loss": round(float(np.mean(losses[-(steps // EPOCHS) :])), 4), "trained": trained, "ema": score(net, scored),
         "cpu_seconds": round(time.process_time() - began, 1), **real_norms.machine(), "processor": processor(),
     }  # fmt: skip
 
 
 class Average:
-    """The average of `ema` (vidgn.callbacks.averaging), or nothing."""
+    """The average of `ema` (vidgn.callbacks.averaging)."""
 
-    def __init__(self, net: nn.Module, decay: float | None) -> None:
-        self.decay = decay
+    def __init__(self, net: nn.Module) -> None:
         self.count = 0
         self.tensors = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
     @torch.no_grad()
     def take_in(self, net: nn.Module) -> None:
         """Take in the weights after a step."""
-        if self.decay is None:
-            return
         self.count += 1
-        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        decay = min(EMA, (1 + self.count) / (10 + self.count))
         for name, tensor in net.state_dict().items():
             if tensor.is_floating_point():
                 self.tensors[name].lerp_(tensor, 1 - decay)
             else:
                 self.tensors[name].copy_(tensor)
-
-    def put_in(self, net: nn.Module) -> None:
-        """Replace the weights by their average."""
-        if self.decay is not None:
-            net.load_state_dict(self.tensors)
 
 
 @torch.no_grad()
