@@ -33,6 +33,10 @@ class Linear(nn.Module):
             x = block(x)
         return x
 
+    @property
+    def map_block(self):
+        return self.blocks[1]
+
 
 def test_the_heat_of_a_linear_net_is_its_weighted_sum():
     net = Linear()

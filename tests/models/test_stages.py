@@ -6,7 +6,8 @@ from vidgn.models.stages import freeze_stages, frozen_names, stages
 from vidgn.norms import make_norm
 
 
-def net(name="slow_r50", norm="gn"):
+def net(name="slow_r50"):
+    norm = (MODELS[name].norms or ("gn",))[0]
     options = {"num_groups": 4} if norm == "gn" else {}
     return build_model(name, num_classes=3, norm=make_norm(norm, **options), width=8, crop=32)
 

@@ -5,7 +5,7 @@ Source: Selvaraju et al., "Grad-CAM", ICCV 2017, Eq. 1 and 2, with the mean over
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -21,6 +21,8 @@ from vidgn.files.outputs import check_outputs, replacing
 from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.windows import Window, moment, read_windows, shown_at, window_starts
+from vidgn.models.builders.mvit import Tokens
+from vidgn.models.net import VideoNet
 from vidgn.terminal.escape import plot_label
 
 _FRAMES = 8  # of the film strip
@@ -117,12 +119,14 @@ def explain_video(
 def grad_cam(net: nn.Module, clip: Tensor, *, label: int) -> NDArray[np.float32]:
     """Return where the clip (1, 3, T, H, W) raises the logit of a class: float32 (T, H, W) in 0..1.
 
-    The last block before the head gives the map; it is scaled to the clip by linear interpolation. All zero where
-    nothing raises the logit.
+    The last block before the head gives the map, and of a transformer the last but one: behind it the patches have no
+    part in the logits. The map is scaled to the clip by linear interpolation. All zero where nothing raises the logit.
     """
-    blocks: Any = net.blocks
+    source = cast("VideoNet", net).map_block
     kept: list[Tensor] = []
-    handle = blocks[-2].register_forward_hook(lambda _, __, output: kept.append(output))
+    handle = source.register_forward_hook(
+        lambda _, __, output: kept.append(output.map if isinstance(output, Tokens) else output)
+    )
     try:
         with torch.enable_grad():
             logit = net(clip.detach().requires_grad_())[0, label]

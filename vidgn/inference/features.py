@@ -21,6 +21,7 @@ from vidgn.files.outputs import check_outputs, folded, replacing
 from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.windows import read_windows, window_starts
+from vidgn.models.builders.mvit import MViTNet, Tokens
 from vidgn.models.builders.slowfast import JoinPaths
 
 
@@ -136,9 +137,14 @@ def find_stage(model: ScoringModel, layer: str) -> nn.Module:
 
 
 def residual_stages(net: nn.Module) -> dict[str, nn.Module]:
-    """Return the blocks of a net that are stages of bottleneck blocks: `res2` first, in every net of the table."""
+    """Return the blocks of a net that are stages: `res2` first, in every net of residual or attention blocks.
+
+    The last stage of a transformer ends before its last block, as its `features` do.
+    """
     blocks = net.get_submodule("blocks").children()
-    stages = [block for block in blocks if any(name.endswith("conv_c") for name, _ in block.named_modules())]
+    stages = [block for block in blocks if any(name.endswith(("conv_c", "attn")) for name, _ in block.named_modules())]
+    if isinstance(net, MViTNet):
+        stages[-1] = net.map_block
     return {f"res{number}": block for number, block in enumerate(stages, 2)}
 
 
@@ -149,7 +155,8 @@ def features_of(net: nn.Module, block: nn.Module, clip: Tensor) -> tuple[Tensor,
     """
     kept: list[Tensor | list[Tensor]] = []
 
-    def keep(module: nn.Module, given: Any, output: Tensor | list[Tensor]) -> None:
+    def keep(module: nn.Module, given: Any, output: Tensor | list[Tensor] | Tokens) -> None:
+        output = output.map if isinstance(output, Tokens) else output
         kept.append(output if isinstance(output, Tensor) else list(output))  # the next block writes into the list
 
     handle = block.register_forward_hook(keep)

@@ -9,6 +9,8 @@ p grows linearly from 0 at the first block to `rate` at the last one (eq. 4; tim
 import torch
 from torch import Tensor, nn
 
+_SUMS = ("branch_fusion", "mlp_fusion")  # of a residual block, and the second one of an attention block
+
 
 class DropPathSum(nn.Module):
     """Add a branch to its shortcut; in training the branch of some clips is left out.
@@ -44,7 +46,7 @@ def add_drop_path(net: nn.Module, rate: float) -> list[DropPathSum]:
     Parameters and their names stay, so a checkpoint does not know of it.
 
     Args:
-        net: built of pytorchvideo's residual blocks.
+        net: built of pytorchvideo's residual blocks, or of attention blocks, both of whose sums have one rate.
         rate: of the last block; 0 changes nothing.
 
     Returns:
@@ -60,8 +62,10 @@ def add_drop_path(net: nn.Module, rate: float) -> list[DropPathSum]:
     blocks = [module for module in net.modules() if hasattr(module, "branch_fusion")]
     if not blocks:
         raise ValueError(f"drop_path ({rate}) needs residual blocks, which this net has not; set drop_path=0.")
-    sums = [DropPathSum(rate * number / max(1, len(blocks) - 1)) for number in range(len(blocks))]
-    for block, path in zip(blocks, sums, strict=True):
-        if path.rate > 0:
-            block.branch_fusion = path
-    return [path for path in sums if path.rate > 0]
+    sums = []
+    for number, block in enumerate(blocks[1:], start=1):
+        for name in _SUMS:
+            if hasattr(block, name):
+                sums.append(DropPathSum(rate * number / (len(blocks) - 1)))
+                setattr(block, name, sums[-1])
+    return sums

@@ -94,16 +94,26 @@ class VideoNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Give the output of res5 (N, C, T', H', W'), with H' = H/32 for multiples of 32."""
-        _check_clip(x, time_stride=self.time_stride, pictures=self.pictures)
-        if self.adapter is not None:
-            x = self.adapter(x)
+        x = self._checked(x)
         for block in list(self.blocks)[:-1]:
             x = block(x)
         return x
 
+    @property
+    def map_block(self) -> nn.Module:
+        """The module whose output is `features`."""
+        return self.blocks[-2]
+
+    def _checked(self, x: Tensor) -> Tensor:
+        """Return what the first block takes of a clip."""
+        _check_clip(x, time_stride=self.time_stride, pictures=self.pictures)
+        return x if self.adapter is None else self.adapter(x)
+
     def _position_logits(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.blocks[-1](self.features(x))  # (N, P, Q)
-        return logits
+        x = self._checked(x)
+        for block in self.blocks:
+            x = block(x)
+        return x  # (N, P, Q)
 
 
 def softmax_scores(logits: Tensor) -> Tensor:

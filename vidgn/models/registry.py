@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from vidgn.models.builders.frames import build_frames_r50
 from vidgn.models.builders.i3d import I3DSpec, build_i3d
+from vidgn.models.builders.mvit import build_mvit
 from vidgn.models.builders.preactivation import build_bit_r50
 from vidgn.models.builders.resnets import (
     build_c2d_r50,
@@ -49,6 +50,7 @@ class ModelRow(NamedTuple):
         dropout: before the classifier.
         source: where clip and numbers come from.
         pool1: the stem, for an I3D; None: it has no choice of one.
+        norms: those it can have; None: every one.
     """
 
     build: Callable[..., VideoNet]
@@ -57,6 +59,7 @@ class ModelRow(NamedTuple):
     dropout: float
     source: str
     pool1: str | None = None
+    norms: tuple[str, ...] | None = None
 
 
 def build_model(
@@ -96,7 +99,7 @@ def build_model(
 
     Raises:
         ValueError: an unknown name, `pool1` or non-local blocks for another net than an I3D, a value out of its range,
-            or standardized kernels with norm=wn.
+            standardized kernels with norm=wn, or a norm or standardized kernels that the network cannot have.
 
     >>> from vidgn.norms import make_norm
     >>> build_model("x3d_s", num_classes=10, norm=make_norm("gn"), width=8).spec.window
@@ -105,6 +108,7 @@ def build_model(
     if name not in MODELS:
         raise ValueError(f"model={name} is unknown; use one of {', '.join(MODELS)}.")
     row = MODELS[name]
+    _check_norm(name, norm, weight_standardization)
     options: dict[str, Any] = {
         "num_classes": num_classes,
         "width": row.width if width is None else width,
@@ -133,6 +137,19 @@ def _check_family_options(
         )
     if frames and row.build is not build_frames_r50:
         raise ValueError(f"model={name} has no option {min(frames)}; leave it out, or use model=frames_r50.")
+
+
+def _check_norm(name: str, norm: NormFactory, standardization: bool | str) -> None:
+    """Refuse what a network with norms of its own kind cannot have."""
+    norms = MODELS[name].norms
+    given = norm.name if isinstance(norm, ConfiguredNorm) else type(norm).__name__
+    if norms is not None and given not in norms:
+        raise ValueError(f"model={name} cannot have norm={given}; set norm={' or '.join(norms)}.")
+    if norms is not None and find_standardization(standardization) is not None:
+        raise ValueError(
+            f"model={name} cannot have weight_standardization={standardization}; set "
+            "model.weight_standardization=false."
+        )
 
 
 def with_standardization(net: VideoNet, choice: bool | str, *, norm: NormFactory) -> VideoNet:
@@ -183,6 +200,7 @@ MODELS: Mapping[str, ModelRow] = {
     "tsm_r50": ModelRow(build_tsm_r50, Clip(8, 64, 224), 64, 0.5, "arXiv 1811.08383, 8 frames, dense sampling"),
     "vgg16": ModelRow(build_vgg16, Clip(8, 64, 224), 64, 0.5, "arXiv 1409.1556, net D, on each frame of its clip"),
     "bit_r50": ModelRow(build_bit_r50, Clip(8, 64, 224), 64, 0.0, "arXiv 1912.11370, BiT-R50x1, frame by frame"),
+    "mvit_b_16x4": ModelRow(build_mvit, Clip(16, 64, 224), 96, 0.5, "torchvision mvit_v1_b, 16x4", norms=("ln",)),
 }  # fmt: skip
 
 PUBLISHED_GROUPS, PUBLISHED_WIDTH = 32, 64  # groups of group norm, and channels of the stem they belong to

@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class Published(NamedTuple):
     """
 
     model: str
-    norm: Literal["bn", "gn"]
+    norm: str
     num_classes: int
     pool1: str | None
     clip: Clip
@@ -58,8 +58,9 @@ def identify(path: str | Path) -> Published:
     if form.pictures or form.pixels is None:
         kind = "weights of a picture net" if form.pictures else "a vidgn checkpoint, which describes itself"
         raise ValueError(f"{path} holds {kind}, not a published video net; use it with init={path}.")
-    norm: Literal["bn", "gn"] = "bn" if any(_is_statistic(name) for name in opened.tensors) else "gn"
+    group_or_batch = "bn" if any(_is_statistic(name) for name in opened.tensors) else "gn"
     for name, nonlocal_blocks in _candidates(opened):
+        norm = (MODELS[name].norms or (group_or_batch,))[0]
         num_classes = _fits(opened, name, norm=norm, nonlocal_blocks=nonlocal_blocks)
         if num_classes is not None:
             pool1 = form.pool1 if MODELS[name].pool1 is not None else None

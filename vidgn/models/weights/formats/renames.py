@@ -164,6 +164,24 @@ GLUON: Sequence[Rule] = (
     (r"res_layers\.([0-3])\.(.+)", lambda m: rename(f"layer{int(m[1]) + 1}.{m[2]}", TORCHVISION) or ""),
     (r"(fc\.(?:weight|bias))", lambda m: rename(m[1], TORCHVISION) or ""),
 )
+# torchvision's MViT: attention blocks counted through, ours by stage.
+_ATTENTION_STAGES = (range(1), range(1, 3), range(3, 14), range(14, 16))
+
+
+def _attention_block(match: re.Match[str]) -> str:
+    number = int(match[1])
+    for stage, members in enumerate(_ATTENTION_STAGES, start=1):
+        if number in members:
+            return f"blocks.{stage}.{number - members.start}.{match[2]}"
+    raise KeyError(match[0])
+
+
+TORCHVISION_MVIT: Sequence[Rule] = (
+    (r"((?:conv_proj|pos_encoding)\..+)", r"blocks.0.\1"),
+    (r"blocks\.(\d+)\.(.+)", _attention_block),
+    (r"(norm\..+)", r"blocks.5.\1"),
+    (r"head\.1\.(weight|bias)", r"blocks.5.proj.\1"),
+)
 VIDGN: Sequence[Rule] = (
     (r"net\.(blocks\..+)", r"\1"),
     (r"(?!net\.).+", None),  # what a checkpoint keeps beside the net

@@ -57,6 +57,10 @@ _DETECTRON = Pixels((122.7717 / 255, 115.9465 / 255, 102.9801 / 255), (0.225, 0.
 FORMATS: tuple[Format, ...] = (
     Format("vidgn", r"net\.blocks\.0\..+", renames.VIDGN, None, any_model=True),
     Format(
+        "torchvision MViT", r"pos_encoding\.class_token", renames.TORCHVISION_MVIT, _KINETICS, any_model=True,
+        kinetics=True,
+    ),
+    Format(
         "pytorchvideo", r"blocks\.0\..+", renames.PYTORCHVIDEO, _KINETICS, any_model=True, pool1="pytorchvideo",
         kinetics=True,
     ),
