@@ -97,7 +97,7 @@ def resampling(count: int, size: int, *, like: Tensor) -> Tensor:
     return identity if size == count else F.interpolate(identity[None], size=size, mode="linear")[0]
 
 
-class TokenBlock(MultiscaleBlock):
+class TokenBlock(MultiscaleBlock):  # type: ignore[misc]  # torchvision has no types
     """One attention block, whose two sums can drop their branch (`vidgn.models.drop_path`)."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -105,7 +105,7 @@ class TokenBlock(MultiscaleBlock):
         self.branch_fusion = operator.add
         self.mlp_fusion = operator.add
 
-    def forward(self, tokens: Tokens) -> Tokens:  # type: ignore[override]
+    def forward(self, tokens: Tokens) -> Tokens:
         """Attend; torchvision's forward on a map beside a class token."""
         size = tokens.map.shape[2:]
         x = torch.cat([tokens.token, tokens.map.flatten(2).transpose(1, 2)], 1)  # (N, 1 + THW, C)
