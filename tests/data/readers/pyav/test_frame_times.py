@@ -64,6 +64,35 @@ def test_times_in_the_order_of_the_file_are_sorted(craft, tmp_path):
         np.testing.assert_allclose(video.seconds(), np.arange(37) * 0.04, atol=0.002)
 
 
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        ([0, 0, 4, 4, 8, 8], [0, 2, 4, 6, 8, 10, 12]),
+        ([0, 4, 4, 4, 16, 20], [0, 4, 8, 12, 16, 20, 24]),
+        ([7, 7, 7, 7, 7, 7], [0, 4, 8, 12, 16, 20, 24]),  # none of use: the stated rate tells it
+    ],
+)
+def test_frames_of_equal_times_are_spread_until_the_next_time(times, seconds):
+    packets = PacketTable.of(times=np.array(times), sizes=np.ones(6, np.int64), keys=np.array([0]))
+    given = frame_seconds(packets, range(6), tick=1.0, fps=0.25, length=None)
+    np.testing.assert_allclose(given, seconds)
+
+
+def test_seconds_of_mpeg_2_copied_into_mp4_always_grow(craft, tmp_path):
+    source, path = craft("v.mpg", codec="mpeg2video", options={"bf": "2"}, frames=60), tmp_path / "v.mp4"
+    with av.open(str(source)) as given, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.dts is not None or packet.pts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    with open_video(path) as video:
+        seconds = video.seconds()
+    assert len(seconds) == 61
+    assert (np.diff(seconds) > 0).all()
+    np.testing.assert_allclose(seconds, np.arange(61) * 0.04, atol=0.081)
+
+
 @pytest.mark.parametrize("later", [0, 13, -700, 960, 60_000])
 def test_the_second_of_joined_files_follows_the_first(later, craft, tmp_path):
     parts = [craft(f"{ms}.ts", frames=24, times=lambda i, ms=ms: 40 * i + ms) for ms in (2000, 2000 + later + 1)]

@@ -18,7 +18,7 @@ def frame_seconds(
 
     Frames without times are spread evenly; nan where the file states no rate either. Where times contradict the order
     of showing (they are those of decoding), frame i has the i-th smallest; where they go back, as in joined files, each
-    part follows the one before it.
+    part follows the one before it. Frames of equal times are spread evenly until the next time.
 
     Args:
         packets: Of the whole stream.
@@ -29,12 +29,12 @@ def frame_seconds(
     """
     frames = np.asarray(order, np.int64)
     times = packets.best_times()
-    if tick is None or (times[frames] == NO_TIME).any():
+    if tick is None or (times[frames] == NO_TIME).any() or (len(frames) > 1 and np.ptp(times[frames]) == 0):
         even = np.arange(len(frames) + 1, dtype=np.float64)
         return even / fps if fps > 0 else np.full(len(even), np.nan)
-    stamps = times[frames]
+    stamps = times[frames].astype(np.float64)
     if (np.diff(stamps) <= 0).any():
-        stamps = _ascending(times, frames, np.asarray(packets.keys))
+        stamps = _apart(_ascending(times, frames, np.asarray(packets.keys)))
     seconds = (stamps - stamps[0]) * tick
     return np.append(seconds, _end(seconds, fps=fps, length=length))
 
@@ -59,6 +59,17 @@ def _ascending(times: NDArray[np.int64], frames: NDArray[np.int64], keys: NDArra
     usual = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
     steps[steps < 0] = usual
     return np.concatenate([sorted_times[:1], sorted_times[0] + np.cumsum(steps)])
+
+
+def _apart(stamps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Spread frames of equal times evenly until the next time, (N,) ascending; the last ones at the usual steps."""
+    first = np.flatnonzero(np.diff(stamps, prepend=stamps[0] - 1) > 0)  # of each time
+    counts = np.diff(np.append(first, len(stamps)))
+    usual = np.median(np.diff(stamps[first]) / counts[:-1]) if len(first) > 1 else 1.0
+    steps = np.append(np.diff(stamps[first]) / counts[:-1], usual)
+    place = np.arange(len(stamps)) - np.repeat(first, counts)  # among those of its time
+    spread: NDArray[np.float64] = np.repeat(stamps[first], counts) + place * np.repeat(steps, counts)
+    return spread
 
 
 def _parts(times: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
