@@ -279,7 +279,7 @@ def test_a_damaged_file_is_refused(content, tmp_path):
     ],
 )
 def test_a_file_of_no_known_format_lists_the_formats(content, seen, tmp_path):
-    message = f"it holds {seen}; give a state dict in the names of vidgn, pytorchvideo, tensorpack, Detectron"
+    message = f"it holds {seen}; give a state dict in the names of vidgn, torchvision MViT, pytorchvideo"
     with pytest.raises(ValueError, match=message):
         load_weights(net(), saved(content, tmp_path))
 

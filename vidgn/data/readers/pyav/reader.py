@@ -173,7 +173,7 @@ class PyavReader:
         try:
             return self._index_by_decoding()
         except VideoDecodeError as err:
-            raise VideoDecodeError(self.path, f"packets of the stream are missing, and {err.reason}") from err
+            raise VideoDecodeError(self.path, f"packets of the stream are lost or damaged: {err.reason}") from err
 
     def _loses_frames(self, index: FrameIndex) -> bool:
         """Tell whether the decoder shows fewer pictures than there are packets with times, since packets were lost.
