@@ -1,4 +1,4 @@
-"""How `optim=small_data` was found: recipes on a few real videos, chosen on recordings of the training part.
+"""Does a recipe beat plain fine-tuning on a few real videos? Chosen on recordings of the training part alone.
 
     python -m experiments.real --cache DIR features --weights FILE --videos DIR [--stride-1x1]      once
     python -m experiments.small_data search --cache DIR --weights FILE [--stride-1x1]   resumes; sees no test clip
