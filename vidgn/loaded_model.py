@@ -112,13 +112,13 @@ class LoadedModel:
             return segments(windows, self.classes, seconds=reader.seconds())
 
     def features(
-        self, video: "str | Path | NDArray[np.uint8]", *, layer: str = "res5", stride: int | None = None
+        self, video: "str | Path | NDArray[np.uint8]", *, layer: str = "last", stride: int | None = None
     ) -> NDArray[np.float32]:
         """Return what a stage puts out for each window of a video, averaged over positions: float32 (n, C).
 
         Args:
             video: of any length.
-            layer: `res2` to `res5`.
+            layer: `res2` to `res5`; `last`: the last one that the net has.
             stride: raw frames between windows; None: the span of a clip.
 
         Raises:

@@ -169,7 +169,7 @@ def features(
     videos: Videos = None,
     *,
     ckpt: Ckpt,
-    layer: Annotated[str, typer.Option(help="res2, res3, res4 or res5.")] = "res5",
+    layer: Annotated[str, typer.Option(help="res2, res3, res4, res5 or last.")] = "last",
     window: Annotated[
         int | None, typer.Option(help="Raw frames per window; the checkpoint's span if left out.")
     ] = None,

@@ -10,7 +10,7 @@ from vidgn.curation.parts import PartJob, PartsReport, Rows, make_parts
 from vidgn.curation.pool import Engine
 from vidgn.data.manifests.listing import list_videos
 from vidgn.data.readers.types import VideoDecodeError
-from vidgn.inference.features import extract, find_stage, window_clip
+from vidgn.inference.features import extract, stage_name, window_clip
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.predict import choose_test, predict
 from vidgn.terminal.console import ProgressBar
@@ -83,14 +83,13 @@ def predict_job(
 
 
 def features_job(
-    root: str, *, ckpt: str, layer: str = "res5", window: int | None = None, stride: int | None = None,
+    root: str, *, ckpt: str, layer: str = "last", window: int | None = None, stride: int | None = None,
     device: str = "auto",
 ) -> PartJob:  # fmt: skip
     """Return the job that extracts features as `vidgn features` does, one row per window."""
     path = find_checkpoint(ckpt).resolve()
-    options = {"layer": layer, "window": window, "stride": stride}
     model = _opened(str(path), "cpu")  # a mistake is found before anything is written
-    find_stage(model, layer)
+    options = {"layer": stage_name(model, layer), "window": window, "stride": stride}
     window_clip(model, window)
     rows = partial(_extracted, root, str(path), device, options)
     return PartJob(rows, FEATURE_COLUMNS, {"task": "features", "ckpt": file_digest(path), **options})

@@ -26,7 +26,7 @@ from vidgn.models.builders.slowfast import JoinPaths
 
 
 def run_features(
-    videos: Sequence[str], *, ckpt: str, folder: str, out: TextIO, layer: str = "res5", window: int | None = None,
+    videos: Sequence[str], *, ckpt: str, folder: str, out: TextIO, layer: str = "last", window: int | None = None,
     stride: int | None = None, pool: bool = True, device: str = "auto", as_json: bool = False, overwrite: bool = False,
 ) -> int:  # fmt: skip
     """Write one .npz per video; return 1 where a video could not be read, else 0.
@@ -42,7 +42,7 @@ def run_features(
         check_outputs(files, option=f"--out {folder}", inputs=inputs, overwrite=overwrite)
         model = open_model(ckpt, device=device)
         clip = window_clip(model, window)
-        find_stage(model, layer)  # before anything is written
+        layer = stage_name(model, layer)  # before anything is written
         target.mkdir(parents=True, exist_ok=True)
         for path in bar.track(given.paths, description="features"):
             record: dict[str, Any] = {"video": given.name(path), "file": None, "error": None}
@@ -94,7 +94,7 @@ def extract(
         ValueError: the net has no such stage.
         OSError, VideoDecodeError: the file cannot be read.
     """
-    block = find_stage(model, layer)
+    block = residual_stages(model.classifier.net)[stage_name(model, layer)]
     vectors: list[NDArray[np.float32]] = []
     scores: list[NDArray[np.float32]] = []
     frames: list[tuple[int, int]] = []
@@ -122,18 +122,20 @@ def write_npz(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
         np.savez(handle, **arrays)  # type: ignore[arg-type]
 
 
-def find_stage(model: ScoringModel, layer: str) -> nn.Module:
-    """Return a stage of the checkpoint's net.
+def stage_name(model: ScoringModel, layer: str) -> str:
+    """Return the name of a stage of the checkpoint's net: `layer` itself, or of `last` what it is there.
 
     Raises:
         ValueError: the net has no such stage.
     """
     known = residual_stages(model.classifier.net)
+    if layer == "last" and known:
+        return list(known)[-1]
     if layer not in known:
         name, choices = model.description.net_name, ", ".join(known)
         advice = f"use one of {choices}." if known else "use a net of the ResNet family, such as i3d_r50."
         raise ValueError(f"--layer {layer} is not a stage of the checkpoint's net, {name}; {advice}")
-    return known[layer]
+    return layer
 
 
 def residual_stages(net: nn.Module) -> dict[str, nn.Module]:
