@@ -43,6 +43,7 @@ def test_tuning_prints_rows_of_the_table():
     assert all(set(cut) == {"resident", "tile", "warps", "programs"} for cut in rows["MEASURED"].values())
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_how_to_run_it():
     run = dry(CUDA_VISIBLE_DEVICES="")
     assert run.returncode == 1

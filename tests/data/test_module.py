@@ -57,6 +57,7 @@ def test_training_batches_are_clips_and_change_with_the_epoch(manifests):
     assert [batch.videos.tolist() for batch in first] != [batch.videos.tolist() for batch in second]
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(manifests):
     batches = [
         list(module(manifests, spec=DataSpec("motions", flip=False, num_workers=count)).train_dataloader())

@@ -77,6 +77,7 @@ def test_a_test_folds_the_kernels_once_and_has_the_logits_of_the_net(net, standa
     assert any(type(module) is Int8Conv3d for module in fast.modules()) == (spec.quantize is not None)
 
 
+@pytest.mark.slow
 def test_training_compiled_has_the_gradients_of_the_plain_net(net, monkeypatch):
     clips = torch.randn(2, 3, FRAMES, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     wanted = copy.deepcopy(nn.Sequential(*net.blocks[:2])).double()

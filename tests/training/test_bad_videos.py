@@ -86,6 +86,7 @@ def test_bad_videos_are_replaced_in_training_and_wrong_in_validation(run, videos
     assert resumed["video_top1"] == whole["video_top1"]  # the best checkpoint came along, too
 
 
+@pytest.mark.slow
 def test_too_many_bad_videos_end_the_run_with_the_list(run, videos, tmp_path):
     outcome = run("train", *WORDS, f"data.root={videos}", f"hydra.run.dir={tmp_path}")
     assert outcome.status == 2
@@ -136,6 +137,7 @@ def sick(monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_a_decoder_that_never_returns_costs_a_run_one_video(run, videos, tmp_path, sick):
     sick("train/move_up/1.mp4", lambda: ctypes.PyDLL(None).sleep(1000))  # PyDLL keeps the interpreter lock
     words = ("epochs=1", "data.max_share=0.2", "data.num_workers=1", "data.deadline_seconds=2", "test=false")
@@ -149,6 +151,7 @@ def test_a_decoder_that_never_returns_costs_a_run_one_video(run, videos, tmp_pat
     assert "unreadable video: train/move_up/1.mp4: decoding took longer" in outcome.out
 
 
+@pytest.mark.slow
 def test_a_reading_process_that_is_killed_is_one_sentence(run, videos, tmp_path, sick):
     sick("train/move_up/1.mp4", lambda: os.kill(os.getppid(), signal.SIGKILL))  # the helper kills its worker
     words = ("epochs=1", "data.max_share=0.2", "data.num_workers=1", "test=false")
@@ -159,6 +162,7 @@ def test_a_reading_process_that_is_killed_is_one_sentence(run, videos, tmp_path,
     assert "train/move_up/1.mp4; 1 workers; signal 9 is most often lack of memory: use fewer workers" in sentence
 
 
+@pytest.mark.slow
 def test_several_clips_of_a_video_are_words_of_a_run(run, videos, tmp_path):
     words = ("epochs=1", "data.max_share=0.2", "data.clips_per_video=2", "test=false")
     outcome = run("train", *WORDS, f"data.root={videos}", *words, f"hydra.run.dir={tmp_path / 'two'}")

@@ -80,6 +80,7 @@ def test_features_of_a_video(vidgn, fitted, tested, own_videos, tmp_path):
         assert any(array.ndim == 2 and array.shape[1] == 128 for array in stored.values())  # 16 times the width
 
 
+@pytest.mark.slow
 def test_an_exported_net_gives_the_same_scores(vidgn, fitted, tested, own_videos, tmp_path):
     video = own_videos / tested[0]["video"]
     status, out, err = vidgn(

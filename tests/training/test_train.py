@@ -164,6 +164,7 @@ OWN = ("data=folder", "data.num_workers=0", "epochs=1", "batch=2", "crop=32", "c
        "num_crops=1", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_own_videos_start_from_a_checkpoint_and_take_its_shape(run, trained, own_videos, tmp_path):
     words = (*OWN, f"data.root={own_videos}", f"init={trained}/checkpoints/best.ckpt", f"hydra.run.dir={tmp_path}")
     outcome = run("train", *words)

@@ -169,6 +169,7 @@ def test_durations_of_hours_are_only_numbers(root):
     assert np.array_equal(found["claims_years.mp4"], found["plain.mp4"])
 
 
+@pytest.mark.slow
 def test_in_training_what_is_no_video_is_replaced_and_a_missing_file_ends_the_run(root, tmp_path):
     def read(names: list[str]) -> list[int]:
         data = ClipDataset(

@@ -30,6 +30,7 @@ def load(data, workers: int = 2, *, epoch: int = 0) -> list[ClipBatch]:
     return list(VideoLoader(data, batch_sampler=sampler, collate_fn=ClipBatch.collate, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_decoder_that_hangs_costs_one_video(tmp_path, workers):
     data = clips(tmp_path, ["ok0", "hang1", "ok2", "ok3", "ok4", "ok5"], share=0.5, deadline_seconds=3)
@@ -46,6 +47,7 @@ def test_a_decoder_that_hangs_costs_one_video(tmp_path, workers):
     assert row.seconds >= 3
 
 
+@pytest.mark.slow
 def test_the_substitute_is_a_function_of_seed_epoch_and_video(tmp_path):
     names = ["ok0", "crash1", "ok2", "cut3", "ok4", "ok5"]
     one = [batch.videos.tolist() for batch in load(clips(tmp_path, names, share=0.5), workers=1)]
@@ -95,6 +97,7 @@ def test_only_bad_videos_end_the_run(tmp_path):
         clips(tmp_path, ["cut0", "cut1"], share=1.0)[0, 0]
 
 
+@pytest.mark.slow
 def test_validation_replaces_nothing_and_says_what_failed(tmp_path):
     batches = load(clips(tmp_path, ["cut0", "ok1", "ok2", "cut3"], share=0.0, stream="val"), 1)
     assert [batch.videos.tolist() for batch in batches] == [[0, 1], [2, 3]]
@@ -117,6 +120,7 @@ def test_a_killed_reader_is_an_error_that_names_the_video(tmp_path, workers):
         load(clips(tmp_path, ["ok0", "memory1"], share=1.0), workers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_in_testing_a_hang_is_a_failed_video(tmp_path, workers):
     data = views(tmp_path, ["ok0", "hang1", "ok2"], deadline_seconds=3)

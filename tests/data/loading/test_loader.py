@@ -48,6 +48,7 @@ def test_a_killed_worker_is_an_error_that_names_the_video(tmp_path, number, advi
         read(loader(data))
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_named_in_time(tmp_path):
     data = clips(tmp_path, ["ok0", "hang1"], deadline_seconds=None)  # nothing else would end it
     others = {child.pid for child in torch.multiprocessing.active_children()}
@@ -58,6 +59,7 @@ def test_a_worker_that_hangs_is_named_in_time(tmp_path):
     assert {child.pid for child in torch.multiprocessing.active_children()} <= others  # which this process waits for
 
 
+@pytest.mark.slow
 def test_a_long_batch_is_no_hang(tmp_path):
     names = [f"slow{number}" for number in range(14)]  # seven seconds together, half a second each
     assert [batch.videos.tolist() for batch in loader(clips(tmp_path, names), timeout=6, batch=14)] == [[*range(14)]]
@@ -74,6 +76,7 @@ def test_a_loader_without_trouble_is_a_plain_loader(tmp_path, workers):
     assert 0 < ours.waited_seconds < 60
 
 
+@pytest.mark.slow
 def test_an_error_of_the_data_set_stays_what_it_is(tmp_path):
     with pytest.raises(VideoDecodeError, match=rf"^{tmp_path}/cut1: truncated$"):
         list(loader(clips(tmp_path, ["cut1"])))
@@ -90,6 +93,7 @@ def test_full_shared_memory_is_one_sentence_with_the_ways_out(tmp_path, monkeypa
         list(loader(clips(tmp_path, ["ok0", "ok1"]), workers=workers))
 
 
+@pytest.mark.slow
 def test_batches_are_in_shared_memory_when_they_leave_a_worker(tmp_path):
     """In torch's own queue a lack of room would lose the batch, and the loop would wait for ever."""
     data = clips(tmp_path, ["ok0"])

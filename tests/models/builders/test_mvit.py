@@ -36,6 +36,7 @@ def clip(count=2, frames=4, height=64, width=64):
     return torch.randn(count, 3, frames, height, width, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_published_weights_give_torchvisions_logits(published):
     file, theirs = published
@@ -128,6 +129,7 @@ def test_stages_can_be_frozen_and_eps_can_be_set():
     assert learned == {"4", "5"}
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_it_exports_for_any_number_of_clips():
     net = small().eval()
