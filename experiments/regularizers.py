@@ -305,7 +305,7 @@ def draw(results: Results, path: Path) -> None:
         axis.set(title=f"{batch} clips per step", xlabel="validation error in percent")
         axis.set_yticks(range(len(REGULARIZERS)), list(REGULARIZERS))
         axis.grid(alpha=0.3)
-    axis.legend()
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=len(COMPARED))
     axis.invert_yaxis()
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_figure(path, dpi=110)
