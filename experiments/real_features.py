@@ -50,19 +50,14 @@ def load_i3d(weights: Path, *, norm: str, stride_1x1: bool) -> tuple[nn.Module, 
     if report.input_mean is None or report.input_std is None:
         raise ValueError(f"--weights {weights} do not say which pixels they take; give image weights.")
     if stride_1x1:
-        for stage in residual_stages(net)[1:3]:
-            move_stride(stage)
+        for stage in ("res3", "res4"):
+            move_stride(net.stages[stage])
     return net.eval(), Normalize(mean=report.input_mean, std=report.input_std)
-
-
-def residual_stages(net: Any) -> list[Any]:
-    """Return res2 to res5."""
-    return [block for block in net.blocks if hasattr(block, "res_blocks")]
 
 
 def split_res4(net: Any) -> tuple[nn.Sequential, nn.Sequential]:
     """Return the net up to the fourth block of res4, and the two blocks after it."""
-    res4 = residual_stages(net)[2]
+    res4 = net.stages["res4"]
     before = list(net.blocks)[: list(net.blocks).index(res4)]
     blocks = list(res4.res_blocks)
     return nn.Sequential(*before, *blocks[:FROZEN_BLOCKS]), nn.Sequential(*blocks[FROZEN_BLOCKS:])

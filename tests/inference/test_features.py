@@ -7,7 +7,7 @@ from torch import nn
 
 from vidgn.data.synthetic.motions import write_video
 from vidgn.inference.explain import grad_cam
-from vidgn.inference.features import extract, features_of, residual_stages
+from vidgn.inference.features import extract, features_of
 from vidgn.inference.model import open_model
 from vidgn.models.registry import build_model
 from vidgn.norms import make_norm
@@ -114,6 +114,7 @@ def test_a_net_without_stages_is_refused(trained, video):
         ("r2plus1d_r50", (32, 16, 8), (256, 4, 1)),
         ("csn_r101", (32, 16, 8), (256, 2, 1)),
         ("x3d_s", (8, 16, 8), (64, 16, 1)),
+        ("bit_r50", (32, 16, 8), (256, 16, 1)),
         ("slowfast_r50", (40 + 4, 4, 8), (256 + 32, 4, 1)),
     ],
 )
@@ -121,7 +122,7 @@ def test_every_network_has_features_and_heat(name, res2, res5):
     net = build_model(name, num_classes=3, norm=make_norm("bn"), width=8).eval()
     clip = torch.randn(1, 3, 16, 32, 32, generator=torch.Generator().manual_seed(0))
     for layer, (channels, frames, rows) in {"res2": res2, "res5": res5}.items():
-        features, _ = features_of(net, residual_stages(net)[layer], clip)
+        features, _ = features_of(net, net.stages[layer], clip)
         assert features.shape == (channels, frames, rows, rows)
     heat = grad_cam(net, clip, label=1)
     assert heat.shape == (16, 32, 32)

@@ -5,13 +5,13 @@ Source: Selvaraju et al., "Grad-CAM", ICCV 2017, Eq. 1 and 2, with the mean over
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, cast
+from typing import Any, NamedTuple, TextIO
 
 import matplotlib as mpl
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from vidgn.data.array import as_reader
@@ -21,7 +21,6 @@ from vidgn.files.outputs import check_outputs, replacing
 from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.windows import Window, moment, read_windows, shown_at, window_starts
-from vidgn.models.builders.mvit import Tokens
 from vidgn.models.net import VideoNet
 from vidgn.terminal.escape import plot_label
 
@@ -112,21 +111,18 @@ def explain_video(
                 best = (float(scores[chosen]), chosen, window)
     assert best is not None
     score, chosen, window = best
-    heat = grad_cam(model.classifier.net, _pixels(window, model), label=chosen)
+    heat = grad_cam(model.net, _pixels(window, model), label=chosen)
     return Explanation(model.classes[chosen], score, window, heat, seconds)
 
 
-def grad_cam(net: nn.Module, clip: Tensor, *, label: int) -> NDArray[np.float32]:
+def grad_cam(net: VideoNet, clip: Tensor, *, label: int) -> NDArray[np.float32]:
     """Return where the clip (1, 3, T, H, W) raises the logit of a class: float32 (T, H, W) in 0..1.
 
     The last block before the head gives the map, and of a transformer the last but one: behind it the patches have no
     part in the logits. The map is scaled to the clip by linear interpolation. All zero where nothing raises the logit.
     """
-    source = cast("VideoNet", net).map_block
     kept: list[Tensor] = []
-    handle = source.register_forward_hook(
-        lambda _, __, output: kept.append(output.map if isinstance(output, Tokens) else output)
-    )
+    handle = net.map_block.register_forward_hook(lambda _, __, output: kept.append(net.as_map(output)))
     try:
         with torch.enable_grad():
             logit = net(clip.detach().requires_grad_())[0, label]

@@ -21,8 +21,7 @@ from vidgn.files.outputs import check_outputs, folded, replacing
 from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.windows import read_windows, window_starts
-from vidgn.models.builders.mvit import MViTNet, Tokens
-from vidgn.models.builders.slowfast import JoinPaths
+from vidgn.models.net import VideoNet
 
 
 def run_features(
@@ -94,7 +93,8 @@ def extract(
         ValueError: the net has no such stage.
         OSError, VideoDecodeError: the file cannot be read.
     """
-    block = residual_stages(model.classifier.net)[stage_name(model, layer)]
+    net = model.net
+    block = net.stages[stage_name(model, layer)]
     vectors: list[NDArray[np.float32]] = []
     scores: list[NDArray[np.float32]] = []
     frames: list[tuple[int, int]] = []
@@ -103,7 +103,7 @@ def extract(
         starts = window_starts(len(reader), span=clip.span, stride=stride)
         for window in read_windows(reader, clip=clip, side=model.crop.test_side, starts=starts):
             pixels = model.classifier.normalize(window.clip[None].to(model.device))
-            features, said = features_of(model.classifier.net, block, pixels)
+            features, said = features_of(net, block, pixels)
             vectors.append((features.mean((1, 2, 3)) if pool else features).cpu().numpy())
             scores.append(said.cpu().numpy())
             frames.append((window.start, window.end))
@@ -128,7 +128,7 @@ def stage_name(model: ScoringModel, layer: str) -> str:
     Raises:
         ValueError: the net has no such stage.
     """
-    known = residual_stages(model.classifier.net)
+    known = model.net.stages
     if layer == "last" and known:
         return list(known)[-1]
     if layer not in known:
@@ -138,38 +138,20 @@ def stage_name(model: ScoringModel, layer: str) -> str:
     return layer
 
 
-def residual_stages(net: nn.Module) -> dict[str, nn.Module]:
-    """Return the blocks of a net that are stages: `res2` first, in every net of residual or attention blocks.
-
-    The last stage of a transformer ends before its last block, as its `features` do.
-    """
-    blocks = net.get_submodule("blocks").children()
-    stages = [block for block in blocks if any(name.endswith(("conv_c", "attn")) for name, _ in block.named_modules())]
-    if isinstance(net, MViTNet):
-        stages[-1] = net.map_block
-    return {f"res{number}": block for number, block in enumerate(stages, 2)}
-
-
-def features_of(net: nn.Module, block: nn.Module, clip: Tensor) -> tuple[Tensor, Tensor]:
+def features_of(net: VideoNet, block: nn.Module, clip: Tensor) -> tuple[Tensor, Tensor]:
     """Return what a block puts out, (C, T', H', W'), and the scores (Q,) of a normalized clip (1, 3, T, S, S).
 
     Of the two paths of a SlowFast the fast one is averaged over each slow frame's share, as its head does it.
     """
-    kept: list[Tensor | list[Tensor]] = []
-
-    def keep(module: nn.Module, given: Any, output: Tensor | list[Tensor] | Tokens) -> None:
-        output = output.map if isinstance(output, Tokens) else output
-        kept.append(output if isinstance(output, Tensor) else list(output))  # the next block writes into the list
-
-    handle = block.register_forward_hook(keep)
+    kept: list[Tensor] = []
+    handle = block.register_forward_hook(lambda _, __, output: kept.append(net.as_map(output)))
     try:
         with torch.inference_mode():
-            scores = net.scores(clip)  # type: ignore[operator]
+            scores = net.scores(clip)
     finally:
         handle.remove()
     (features,) = kept
-    joined = features if isinstance(features, Tensor) else JoinPaths()(features)
-    return joined[0], scores[0]
+    return features[0], scores[0]
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from vidgn.checkpoints.description import Description
 from vidgn.data.clips import ClipSpec
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from vidgn.classifier import VideoClassifier
+    from vidgn.models.net import VideoNet
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _WEIGHT_SUFFIXES = (".ckpt", ".pth", ".pyth", ".pt", ".pkl", ".npz", ".safetensors")
@@ -30,6 +31,11 @@ class ScoringModel(NamedTuple):
     classifier: "VideoClassifier"
     description: Description
     device: "torch.device"
+
+    @property
+    def net(self) -> "VideoNet":
+        """The classifier's net."""
+        return cast("VideoNet", self.classifier.net)
 
     @property
     def classes(self) -> tuple[str, ...]:

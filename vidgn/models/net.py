@@ -1,7 +1,7 @@
 """What every network here is: blocks, a head that classifies each position, and a clip that fits."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -101,8 +101,20 @@ class VideoNet(nn.Module):
 
     @property
     def map_block(self) -> nn.Module:
-        """The module whose output is `features`."""
+        """The module whose output, as `as_map` gives it, is `features`."""
         return self.blocks[-2]
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """The blocks that are stages, `res2` first; empty where the net has none."""
+        stages = [
+            block for block in self.blocks if any(name.endswith("res_blocks") for name, _ in block.named_modules())
+        ]
+        return {f"res{number}": stage for number, stage in enumerate(stages, 2)}
+
+    def as_map(self, output: Any) -> Tensor:
+        """Return the map (N, C, T', H', W') in what a block puts out; nets whose blocks give no tensor override it."""
+        return cast("Tensor", output)
 
     def _checked(self, x: Tensor) -> Tensor:
         """Return what the first block takes of a clip."""

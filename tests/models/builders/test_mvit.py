@@ -4,7 +4,7 @@ import torchvision
 from torch import nn
 
 from vidgn.inference.explain import grad_cam
-from vidgn.inference.features import features_of, residual_stages
+from vidgn.inference.features import features_of
 from vidgn.models.builders.mvit import MViTNet, build_mvit, resampling
 from vidgn.models.builders.spec import NetSpec
 from vidgn.models.drop_path import add_drop_path
@@ -96,7 +96,7 @@ def test_heat_and_features_are_those_before_the_last_attention_block():
     heat = grad_cam(net, pixels, label=1)
     assert heat.shape == (4, 64, 64)
     assert heat.max() == pytest.approx(1)
-    stages = residual_stages(net)
+    stages = net.stages
     assert list(stages) == ["res2", "res3", "res4", "res5"]
     shapes = [tuple(features_of(net, block, pixels)[0].shape) for block in stages.values()]
     assert shapes == [(16, 2, 16, 16), (32, 2, 8, 8), (64, 2, 4, 4), (64, 2, 2, 2)]

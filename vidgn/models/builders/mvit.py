@@ -55,13 +55,22 @@ class MViTNet(VideoNet):
         stage = cast("nn.Sequential", self.blocks[-2])
         return stage[-2]
 
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """The stages of attention blocks, `res2` first; the last one ends before its last block, as `features` do."""
+        return {f"res{number}": block for number, block in enumerate((*self.blocks[1:-2], self.map_block), 2)}
+
+    def as_map(self, output: Any) -> Tensor:
+        """Return the tokens of the patches in what a block puts out."""
+        return cast("Tokens", output).map
+
     def features(self, x: Tensor) -> Tensor:
         """Give the patches before the last attention block (N, C, T', H', W'), with H' = H/32 for multiples of 32."""
         *early, last, _ = self.blocks
         x = self._checked(x)
         for block in (*early, *list(last.children())[:-1]):
             x = block(x)
-        return cast("Tokens", x).map
+        return self.as_map(x)
 
 
 class PatchStem(nn.Module):

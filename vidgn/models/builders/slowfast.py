@@ -1,6 +1,7 @@
 """SlowFast: one clip at two frame rates."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,15 @@ def build_slowfast(spec: NetSpec, *, norm: NormFactory, depth: int) -> VideoNet:
     blocks = [*trunk.blocks[:-1], JoinPaths()]
     features = 32 * spec.width + 32 * spec.width // BETA
     head = PositionHead(features, spec.num_classes, dropout=spec.dropout, window=spec.window)
-    return finish([*blocks, head], spec=spec, norm=norm, time_stride=ALPHA, adapter=TwoRates())
+    return finish([*blocks, head], spec=spec, norm=norm, time_stride=ALPHA, adapter=TwoRates(), kind=SlowFastNet)
+
+
+class SlowFastNet(VideoNet):
+    """A `VideoNet` of two paths; see `build_slowfast`."""
+
+    def as_map(self, output: Any) -> Tensor:
+        """Return the map in what a block puts out: that of both paths, as `JoinPaths` joins them."""
+        return output if isinstance(output, Tensor) else JoinPaths()(output)
 
 
 class TwoRates(nn.Module):

@@ -42,6 +42,7 @@ def finish(
     time_stride: int,
     adapter: nn.Module | None = None,
     pictures: bool = False,
+    kind: type[VideoNet] = VideoNet,
 ) -> VideoNet:
     """Do what the norm needs beyond its layers, start every block as its shortcut, and put the net together.
 
@@ -50,4 +51,4 @@ def finish(
     *trunk, head = blocks
     finish_net(nn.ModuleList([*trunk, *(part for name, part in head.named_children() if name != "proj")]), norm)
     zero_last_gammas(nn.ModuleList(trunk))
-    return VideoNet(nn.ModuleList(blocks), spec=spec, time_stride=time_stride, adapter=adapter, pictures=pictures)
+    return kind(nn.ModuleList(blocks), spec=spec, time_stride=time_stride, adapter=adapter, pictures=pictures)
