@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from vidgn.scores.statistics import bootstrap, by_class, calibration_error, macro_f1, mcnemar, mean_class, mean_interval
+from vidgn.scores.statistics import (
+    bootstrap,
+    by_class,
+    calibration_error,
+    macro_f1,
+    mcnemar,
+    mean_class,
+    mean_interval,
+    student_t,
+    student_within,
+)
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2])
 BEST = np.array([0, 0, 0, 1, 1, 3, -1])  # the last one could not be read; no video is of class 3
@@ -52,6 +62,24 @@ def test_the_interval_of_a_mean_is_students(num_values, t):
     mean, low, high = mean_interval(values.tolist())
     half = t * values.std(ddof=1) / np.sqrt(num_values)
     assert (mean, low, high) == pytest.approx((values.mean(), values.mean() - half, values.mean() + half), rel=1e-6)
+
+
+@pytest.mark.parametrize(("freedom", "t"), [(1, 12.706204736), (4, 2.776445105), (1000, 1.962339081)])  # printed tables
+def test_the_t_of_95_percent_is_that_of_the_printed_tables(freedom, t):
+    assert student_t(freedom) == pytest.approx(t, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("t", "freedom", "probability"),
+    [
+        (0.0, 3, 0.0),
+        (1.0, 1, 0.5),  # the Cauchy distribution: 2 atan(t) / pi
+        (2.0, 2, 2 / np.sqrt(6)),  # t / sqrt(2 + t^2)
+        (1.812461123, 10, 0.9),
+    ],
+)
+def test_students_distribution_agrees_with_closed_forms_and_tables(t, freedom, probability):
+    assert student_within(t, freedom) == pytest.approx(probability, abs=1e-10)
 
 
 def test_one_value_has_no_interval():

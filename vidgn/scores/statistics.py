@@ -180,21 +180,28 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     if len(values) < 2:
         raise ValueError(f"an interval of a mean needs at least 2 values, not {len(values)}.")
     mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
-    half = _student(len(values) - 1) * deviation / math.sqrt(len(values))
+    half = student_t(len(values) - 1) * deviation / math.sqrt(len(values))
     return mean, mean - half, mean + half
 
 
-def _student(freedom: int) -> float:
-    """Return t with P(|T| < t) = 0.95, by bisection."""
+def student_t(freedom: int) -> float:
+    """Return the t of Student's distribution with P(|T| < t) = 0.95, by bisection.
+
+    >>> round(student_t(4), 3)
+    2.776
+    """
     low, high = 0.0, 13.0  # the largest is 12.706, of one degree of freedom
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _student_within(middle, freedom) < 0.95 else (low, middle)
+        low, high = (middle, high) if student_within(middle, freedom) < 0.95 else (low, middle)
     return (low + high) / 2
 
 
-def _student_within(t: float, freedom: int) -> float:
-    """Return P(|T| < t). Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4."""
+def student_within(t: float, freedom: int) -> float:
+    """Return P(|T| < t) of Student's t with so many degrees of freedom; t is not negative.
+
+    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
+    """
     angle = math.atan(t / math.sqrt(freedom))
     sine, cosine = math.sin(angle), math.cos(angle)
     is_odd = freedom % 2
