@@ -1,19 +1,14 @@
 """The folds of a cross-validation together: the mean over their tests and its interval."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
-
 from vidgn.files.bounds import finite_number, mapping
 from vidgn.report.run_files import parsed, read_config, read_metrics
 from vidgn.scores.statistics import mean_interval
-from vidgn.terminal.escape import escaped
 
 
 class FoldRun(NamedTuple):
@@ -97,16 +92,6 @@ def _but_for_the_fold(config: Mapping[str, Any]) -> str:
     if "epochs" not in plain:
         plain["trainer"]["max_epochs"] = None
     return json.dumps(plain, sort_keys=True)
-
-
-class PrintFolds(Callback):
-    """Print the summary of the folds at the end of a sweep over `data.fold`. Named in configs/train.yaml."""
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Read the run folders of the sweep."""
-        folder = Path(str(config.hydra.sweep.dir))
-        for summary in summarize_folds(read_fold_runs(folder)):
-            print(f"\n{summary.text}\n{folder.absolute()}", file=escaped(sys.stdout), flush=True)
 
 
 def read_fold_runs(folder: Path) -> list[FoldRun]:
