@@ -8,12 +8,13 @@ yard      a fixed camera over one of four yards, 250 frames: `event` is somethin
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidgn.data.synthetic.motions import write_video
+from experiments.videos import write_missing
 
 ACTIONS = ("bend", "jack", "jump", "run", "walk", "wave")
 PERSONS = {"train": range(1, 6), "val": range(6, 7), "test": range(7, 10)}
@@ -34,9 +35,7 @@ def draw_figures(root: Path, *, seed: int) -> Path:
         for person in persons:
             for action in ACTIONS:
                 file = root / split / action / f"p{person}_{action}.mp4"
-                if not file.exists():
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    write_video(file, figure(action, key=(seed, person)))
+                write_missing(file, partial(figure, action, key=(seed, person)))
     return root
 
 
@@ -98,10 +97,8 @@ def draw_yards(root: Path, *, seed: int) -> Path:
         for label, name in enumerate(EVENTS):
             for day in range(count):
                 file = root / split / name / f"cam{day % YARDS + 1}_{split}{day // YARDS + 1}.mp4"
-                if not file.exists():
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    pixels = yard(has_event=name == "event", place=(seed, day % YARDS), day=(seed, part, label, day))
-                    write_video(file, pixels)
+                key = (seed, part, label, day)
+                write_missing(file, partial(yard, has_event=name == "event", place=(seed, day % YARDS), day=key))
     return root
 
 

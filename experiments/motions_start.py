@@ -23,6 +23,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 
 from experiments.convert import processor_name
 from experiments.grid import write_json
-from vidgn.data.synthetic.motions import write_video
+from experiments.videos import write_missing
 
 RESULTS = Path(__file__).parent / "results" / "motions-start.json"
 STARTS = {"random": ("model.width=16",), "motions": ("init=motions",)}
@@ -93,11 +94,8 @@ def draw_set(root: Path, classes: Sequence[str]) -> Path:
     for part, (split, count) in enumerate(COUNTS.items()):
         for label, name in enumerate(classes):
             for number in range(count):
-                file = root / split / name / f"{number:03d}.mp4"
-                if not file.exists():
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    rng = np.random.Generator(np.random.Philox(key=[7, label], counter=[0, part, number, 0]))
-                    write_video(file, draw_balls(name, rng))
+                rng = np.random.Generator(np.random.Philox(key=[7, label], counter=[0, part, number, 0]))
+                write_missing(root / split / name / f"{number:03d}.mp4", partial(draw_balls, name, rng))
     return root
 
 

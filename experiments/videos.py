@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vidgn.data.synthetic.drawing import Trajectory
 from vidgn.data.synthetic.motions import CLASSES as MOTIONS
-from vidgn.data.synthetic.motions import draw_trajectory, render_trajectory
+from vidgn.data.synthetic.motions import draw_trajectory, render_trajectory, write_video
 
 SHIVERS = tuple(f"shiver_{pace}_{axis}" for pace in ("quickly", "slowly") for axis in ("horizontally", "vertically"))
 CLASSES = (*MOTIONS, *SHIVERS)
@@ -102,3 +102,10 @@ def cached(path: Path, make: Callable[[], Videos]) -> Videos:
         torch.save(tuple(make()), part)
         os.replace(part, path)
     return Videos(*torch.load(path, weights_only=True, mmap=True))
+
+
+def write_missing(file: Path, draw: Callable[[], NDArray[np.uint8]]) -> None:
+    """Write the frames (F, H, W, 3) that `draw` gives as a video, with its folder, unless the file is there."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_video(file, draw())
