@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments.real_norms import BATCHES, NORMS, RATES, SEEDS, validation_errors
+from vidgn.scores.statistics import bootstrap
 
 COLUMNS = tuple((length, batch) for length in ("short", "long") for batch in BATCHES)
 ROWS = {"bn": "BN, running averages", "bn precise": "BN, precise statistics"} | {
     norm: name for norm, name in NORMS.items() if norm != "bn"
 }
-_RESAMPLES = 1000
 Column = tuple[str, int]  # length of the clips, clips per step
 
 
@@ -42,9 +42,7 @@ class Results:
         groups = json.loads((folder / "test.json").read_text(encoding="utf-8"))["groups"]
         files = sorted(folder.glob("*_b[0-9]*_s[0-9]*.json"))
         self.runs: list[dict[str, Any]] = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        names, self._codes = np.unique(groups, return_inverse=True)
-        draws = np.random.default_rng(0).integers(len(names), size=(_RESAMPLES, len(names)))
-        self._weights = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws])[:, self._codes]  # (R, N)
+        self._codes = np.unique(groups, return_inverse=True)[1]
 
     def seeds(self, row: str, column: Column) -> list[int]:
         """Return the seeds that are done."""
@@ -75,9 +73,8 @@ class Results:
             kind = "precise" if row.endswith(" precise") else "plain"
             bits = [run["test"][kind]["right"] for run in self._of(row, column) if run["seed"] in seeds]
             values += sign * np.mean([_parse(text) for text in bits], axis=0)
-        shares = 100 * (self._weights @ values) / self._weights.sum(1)
-        low, high = np.percentile(shares, [2.5, 97.5])
-        return Estimate(100 * float(values.mean()), float(low), float(high), len(seeds))
+        ((low, high),) = bootstrap([lambda rows: values[rows].mean()], len(values), groups=self._codes)
+        return Estimate(100 * float(values.mean()), 100 * low, 100 * high, len(seeds))
 
 
 def render(folder: Path, *, figure: Path | None = None) -> str:

@@ -47,9 +47,11 @@ from experiments import real_features, real_norms
 from experiments.real import draw
 from experiments.real_features import Clips
 from experiments.ship import processor
+from vidgn.callbacks.averaging import ema_share, move_average
 from vidgn.norms import is_norm
 from vidgn.objective.losses import ClipLoss, LossSpec
 from vidgn.optim import OptimSpec, build_optimizer
+from vidgn.scores.statistics import bootstrap
 
 RESULTS = Path(__file__).parent / "results" / "small_data"
 FINETUNE = Path(__file__).parents[1] / "configs" / "optim" / "finetune.yaml"
@@ -236,8 +238,8 @@ def train(start: nn.Module, clips: Clips, scored: Clips, *, recipe: Recipe, seed
         net, spec, clips_per_step=BATCH, total_steps=steps, is_norm=is_norm, stages=parts
     )
     loss_of = ClipLoss(LossSpec(label_smoothing=recipe.label_smoothing))
-    average = Average(net)
-    losses = []
+    average = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+    losses: list[float] = []
     for _ in range(EPOCHS):
         net.train()
         net.tail.train(not recipe.head_only)
@@ -249,35 +251,16 @@ def train(start: nn.Module, clips: Clips, scored: Clips, *, recipe: Recipe, seed
             loss.backward()
             optimizer.step()
             schedule.step()
-            average.take_in(net)
             losses.append(loss.item())
+            move_average(average, net.state_dict(), share=ema_share(EMA, len(losses)))
     trained = score(net, scored)
-    net.load_state_dict(average.tensors)
+    net.load_state_dict(average)
     return {
         "recipe": recipe._asdict(), "seed": seed, "epochs": EPOCHS, "steps": steps, "train_clips": len(clips.labels),
         "train_loss": round(float(np.mean(losses[-(steps // EPOCHS) :])), 4),
         "trained": trained, "ema": score(net, scored),
         "cpu_seconds": round(time.process_time() - began, 1), **real_norms.machine(), "processor": processor(),
     }  # fmt: skip
-
-
-class Average:
-    """The average of `ema` (vidgn.callbacks.averaging)."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self.count = 0
-        self.tensors = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
-
-    @torch.no_grad()
-    def take_in(self, net: nn.Module) -> None:
-        """Take in the weights after a step."""
-        self.count += 1
-        decay = min(EMA, (1 + self.count) / (10 + self.count))
-        for name, tensor in net.state_dict().items():
-            if tensor.is_floating_point():
-                self.tensors[name].lerp_(tensor, 1 - decay)
-            else:
-                self.tensors[name].copy_(tensor)
 
 
 @torch.no_grad()
@@ -333,12 +316,9 @@ def difference(gains: NDArray[np.float64], groups: NDArray[np.str_]) -> tuple[fl
     >>> difference(np.array([1.0, 1.0, 0.0]), np.array(["a", "a", "a"]))
     (66.67, 66.67, 66.67)
     """
-    names, codes = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(codes, weights=gains), np.bincount(codes).astype(float)
-    drawn = np.random.default_rng(0).integers(len(names), size=(_SAMPLES, len(names)))
-    means = 100 * sums[drawn].sum(1) / sizes[drawn].sum(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return round(100 * float(gains.mean()), 2), round(float(low), 2), round(float(high), 2)
+    codes = np.unique(groups, return_inverse=True)[1]
+    ((low, high),) = bootstrap([lambda rows: gains[rows].mean()], len(gains), groups=codes, resamples=_SAMPLES)
+    return round(100 * float(gains.mean()), 2), round(100 * low, 2), round(100 * high, 2)
 
 
 if __name__ == "__main__":

@@ -159,3 +159,8 @@ def test_tables_compare_the_same_clips_and_seeds(tmp_path):
     assert "| BN, precise statistics: 8 to 1 clips | +0.0 | +0.0 to +0.0 | 2 |" in text
     assert "| GN: 8 to 1 clips | missing | | |" in text
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_the_page_shows_the_tables_of_the_results():
+    page = (real_norms.RESULTS.parents[1] / "README.md").read_text("utf-8")
+    assert all(part.strip() in page for part in real_tables.render(real_norms.RESULTS).split("\n\n"))

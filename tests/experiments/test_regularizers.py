@@ -11,6 +11,7 @@ from experiments.grid import write_json
 from experiments.regularizers import (
     COMPARED,
     REGULARIZERS,
+    RESULTS,
     SETUP,
     Run,
     do,
@@ -95,3 +96,7 @@ def test_the_table_compares_runs_of_the_same_seed(tmp_path):
     assert lines[4] == "| mixup | 1.0, 46.0 (2) | -9.0 ± 12.7 | - | - | - | - |"
     draw(read_all(tmp_path), tmp_path / "errors.png")
     assert (tmp_path / "errors.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_shows_the_table_of_the_results():
+    assert table(read_all(RESULTS)) in (RESULTS.parents[1] / "README.md").read_text("utf-8")

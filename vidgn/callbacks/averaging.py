@@ -66,8 +66,7 @@ class WeightAverage(L.Callback):
         if self._decay is not None and trainer.global_step != self._steps:
             self._steps = trainer.global_step
             self._count += 1
-            decay = min(self._decay, (1 + self._count) / (10 + self._count))
-            self._take_in(1 - decay)
+            self._take_in(ema_share(self._decay, self._count))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the average in place of the weights; at the end of an epoch take the weights in first."""
@@ -111,18 +110,31 @@ class WeightAverage(L.Callback):
         assert self._swa is not None
         return trainer.current_epoch + 1 > self._swa * (trainer.max_epochs or 1)
 
-    @torch.no_grad()
     def _take_in(self, share: float) -> None:
-        """Move the average towards the weights by this share of the way."""
         weights = self._net.state_dict()
         if self._average is None:
             self._average = _copy(weights)
-            return
-        for name, value in self._average.items():
-            if value.is_floating_point():
-                value.lerp_(weights[name].detach(), share)
-            else:
-                value.copy_(weights[name])
+        else:
+            move_average(self._average, weights, share=share)
+
+
+def ema_share(decay: float, count: int) -> float:
+    """Return the share 1-d of the weights in an exponential average at the n-th step.
+
+    >>> round(ema_share(0.99, 1), 3)
+    0.818
+    """
+    return 1 - min(decay, (1 + count) / (10 + count))
+
+
+@torch.no_grad()
+def move_average(average: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, share: float) -> None:
+    """Move an average towards the weights by this share of the way, in place; counts are copied."""
+    for name, value in average.items():
+        if value.is_floating_point():
+            value.lerp_(weights[name].detach(), share)
+        else:
+            value.copy_(weights[name])
 
 
 def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
