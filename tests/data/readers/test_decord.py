@@ -167,7 +167,7 @@ def test_a_frame_that_decord_cannot_decode_is_an_error(craft, monkeypatch):
 
 
 def test_times_that_cannot_be_trusted_are_refused(craft, monkeypatch):
-    monkeypatch.setattr("vidgn.data.readers.pyav.reader.index_by_time", lambda packets, **_: None)
+    monkeypatch.setattr("vidgn.data.readers.pyav.index_plan.index_by_time", lambda packets, **_: None)
     with pytest.raises(VideoDecodeError, match="its times cannot be trusted, and decord trusts them"):
         open_video(craft("v.mp4"), backend="decord")
 

@@ -244,7 +244,7 @@ def test_real_files_that_torchcodec_gets_wrong_are_refused(name, real_videos, st
 
 def test_times_that_cannot_be_trusted_are_refused(craft, stand_in, monkeypatch):
     stand_in()
-    monkeypatch.setattr("vidgn.data.readers.pyav.reader.index_by_time", lambda packets, **_: None)
+    monkeypatch.setattr("vidgn.data.readers.pyav.index_plan.index_by_time", lambda packets, **_: None)
     with pytest.raises(VideoDecodeError, match="its times cannot be trusted, and torchcodec trusts them; use"):
         open_video(craft("v.mp4"), backend="torchcodec")
 

@@ -2,7 +2,7 @@
 
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -33,13 +33,11 @@ def check_order(video: PyavReader) -> Checked:
     video.settle()
     assert video.height  # raises where pictures are turned by an angle that is not applied
     sample = _sample(video)
-    try:
-        decoded = _decode(video, sample, lenient=False)
-    except VideoDecodeError:
-        if not video.decoder.is_whole(*_extent(video)):
-            raise
-        decoded = _decode(video, sample, lenient=True)
-    rotation, order, checksums = decoded
+    first = min(video.index.keys[0], min(video.index.order, default=0))
+    rotation, order, checksums = video.decoder.decode_whole(
+        first, len(video.source.packets) - 1, may_fail=partial(video.index.may_fail, start=first),
+        gather=partial(_gather, video, sample),
+    )  # fmt: skip
     _compare(video, order)
     for frame in sorted(sample):
         ((_, picture),) = (found for run in video.index.runs([frame]) for found in video.decode_run(run))
@@ -48,19 +46,14 @@ def check_order(video: PyavReader) -> Checked:
     return Checked(len(order), rotation)
 
 
-def _extent(video: PyavReader) -> tuple[int, int, Callable[[int], bool]]:
-    """Return the first packet of a plain decode, the last one, and which of them may fail."""
-    first = min(video.index.keys[0], min(video.index.order, default=0))
-    return first, len(video.source.packets) - 1, partial(video.index.may_fail, start=first)
-
-
-def _decode(video: PyavReader, sample: set[int], *, lenient: bool) -> tuple[int, list[int], dict[int, int]]:
+def _gather(
+    video: PyavReader, sample: set[int], pictures: Iterator[tuple[int, VideoFrame]]
+) -> tuple[int, list[int], dict[int, int]]:
     """Return the rotation of the first picture, the frames as they come, and the checksums of a sample."""
     converter, rotation, order, checksums = Converter(), 0, list[int](), dict[int, int]()
-    place = {packet: frame for frame, packet in enumerate(video.index.order)}
-    first, last, may_fail = _extent(video)
-    for packet, picture in video.decoder.decode(first, last, may_fail=may_fail, lenient=lenient):
-        frame = place.get(packet)
+    frame_of = {packet: frame for frame, packet in enumerate(video.index.order)}
+    for packet, picture in pictures:
+        frame = frame_of.get(packet)
         if frame is None:  # an edit list hides it
             continue
         if picture.is_corrupt:

@@ -13,14 +13,13 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
+from vidgn.data.readers.bitstream.order_count import COUNTED_CODECS, OrderCounter
 from vidgn.data.readers.diagnose import contents, damage, is_iso_media
 from vidgn.data.readers.pyav.cropping import Cropping, cropping_of_matroska, cropping_of_mp4
 from vidgn.data.readers.pyav.edit_list import num_shown_by_edits, read_moov
 from vidgn.data.readers.pyav.frame_index import MOST_REORDERED, reorder_depth
 from vidgn.data.readers.pyav.mp4_table import Samples, find_samples, indexed_samples
-from vidgn.data.readers.pyav.order_count import COUNTED_CODECS, GAP, NO_COUNT, OrderCounter
 from vidgn.data.readers.pyav.packet_table import PacketFacts, PacketTable
 from vidgn.data.readers.pyav.remote_packets import VERBATIM, Places
 from vidgn.data.readers.pyav.streams import StreamFacts, choose_stream, h264_context, has_size, indexed_facts, limits
@@ -34,7 +33,6 @@ _PACKET_BYTES = 600  # what PyAV 18 takes for a packet beside its bytes, in file
 # Of mp4 and mov the tables say what FFmpeg otherwise learns from the first packets, whose pictures it decodes for it:
 # it may open no decoder. The whitelist is of codecs' names; ours is opened by another way.
 _TABLES = {"skip_frame": "all", "probesize": "32", "codec_whitelist": "none"}
-_HEAD = 128  # bytes that hold most slice headers; where they do not, the whole packet is read
 _LARGE_HEAD = 1 << 16
 _LONG_AGO = 1 << 50  # ticks; before the first time of any file
 
@@ -55,13 +53,13 @@ class PacketSource:
         self.facts: StreamFacts
         self._trusts_tables = False
         self._has_decoded_size = False
-        self.has_gaps = False  # packets are missing among those whose order was asked for
         self._moov = b""  # tables of an mp4 or mov file
         self._pass = 0
         self._kept: list[Packet[VideoStream]] | None = None
         self._samples: Samples | None = None  # of packets whose facts are in the file's tables
-        self._counter: OrderCounter
-        self._counts: array[int] | None = None  # of the order of showing, of packets that are not kept
+        self.counts: array[int] | None = None  # of the order of showing, of packets that are not kept
+        self.restarts: list[int] = []  # those of them that forget every picture before them
+        self.counter: OrderCounter  # which counts them
         self._places: Places | None = None  # of packets whose bytes are fetched when they are wanted
         self._file: BinaryIO = open_file(path)
         self._remote: Any = self._file if is_remote(path) else None
@@ -162,45 +160,19 @@ class PacketSource:
         """Packets behind a run that are looked at for the order; of a file elsewhere two, for each is fetched."""
         return MOST_REORDERED if self._places is None else 2
 
-    def learn_reorder_depth(self) -> None:
-        """Learn from the order counts how many pictures the decoder must hold back, where the times do not tell it.
+    def heads(self, start: int, last: int, *, size: int | None) -> Iterator[bytes]:
+        """Yield the first `size` bytes of packets `start`..`last`; None for all."""
+        if self._samples is not None:
+            return self._samples.heads(start, last, size=size)
+        if self._places is not None:
+            self._places.fetch(start, last, sizes=self.packets.sizes)
+            return self._places.heads(start, last, sizes=self.packets.sizes, size=size)
+        assert self._kept is not None
+        return (bytes(memoryview(packet)[:size]) for packet in self._kept[start : last + 1])
 
-        Of joined files neither tells it: FFmpeg's own guess stays.
-        """
-        if self.facts.codec != "h264" or not self.packets.keys:
-            return
-        counts = self.order_counts(self.packets.keys[0], len(self.packets) - 1)
-        if (counts == NO_COUNT).any():
-            return
-        depth = reorder_depth(counts)
-        is_joined = (counts == GAP).any() or depth > self._counter.num_references
-        self.reorder_depth = 0 if is_joined else max(self.reorder_depth, depth)
-
-    def order_counts(self, start: int, last: int) -> NDArray[np.int64]:
-        """Return numbers that grow in the order in which a decoder shows packets `start`..`last`, (N,).
-
-        `NO_COUNT` where a packet is not understood; see `order_count`. `start` is a key packet.
-        """
-        if self._counts is not None:
-            self.has_gaps |= GAP in self._counts[start : last + 1]
-            return np.asarray(self._counts)[start : last + 1]
-        counter = self._counter = OrderCounter(self.facts.codec, self.codec_context.extradata or b"")
-        found = list[int]()
-        with self.blame(f"packets {start} to {last}"):
-            for number, head in enumerate(self._heads(start, last, size=_HEAD), start):
-                count = counter.count(head)
-                if count == NO_COUNT and len(head) < self.packets.sizes[number]:
-                    (whole,) = self._heads(number, number, size=None)
-                    count = counter.count(whole)
-                found.append(count)
-        counts = np.array(found, np.int64)
-        self.has_gaps |= bool((counts == GAP).any())
-        return counts
-
-    def whole_starts(self) -> list[int]:
-        """List the packets from which a decode of H.264 gives what a decode from the first one does, gaps or not."""
-        counter = OrderCounter(self.facts.codec, self.codec_context.extradata or b"")
-        return [key for key in self.packets.keys if counter.restarts_at(next(iter(self._heads(key, key, size=None))))]
+    def order_counter(self) -> OrderCounter:
+        """Return a counter of the stream's packets, from a key packet on."""
+        return OrderCounter(self.facts.codec, self.codec_context.extradata or b"")
 
     @contextmanager
     def blame(self, what: str) -> Iterator[None]:
@@ -313,21 +285,13 @@ class PacketSource:
         """Count the next packets of a file that is too large to keep them."""
         if self.facts.codec not in COUNTED_CODECS or self._places is not None:
             return
-        if self._counts is None:
-            self._counts = array("q")
-            self._counter = OrderCounter(self.facts.codec, self.codec_context.extradata or b"")
+        if self.counts is None:
+            self.counts, self.counter = array("q"), self.order_counter()
         for packet in packets:
-            self._counts.append(self._counter.count(bytes(memoryview(packet)[:_LARGE_HEAD])))
-
-    def _heads(self, start: int, last: int, *, size: int | None) -> Iterator[bytes]:
-        """Yield the first `size` bytes of packets; None for all."""
-        if self._samples is not None:
-            return self._samples.heads(start, last, size=size)
-        if self._places is not None:
-            self._places.fetch(start, last, sizes=self.packets.sizes)
-            return self._places.heads(start, last, sizes=self.packets.sizes, size=size)
-        assert self._kept is not None
-        return (bytes(memoryview(packet)[:size]) for packet in self._kept[start : last + 1])
+            head = bytes(memoryview(packet)[:_LARGE_HEAD])
+            if packet.is_keyframe and self.counter.restarts_at(head):
+                self.restarts.append(len(self.counts))
+            self.counts.append(self.counter.count(head))
 
     def _filled(self, packet: "Packet[VideoStream]", number: int) -> "Packet[VideoStream]":
         if self._places is not None:

@@ -6,6 +6,7 @@ neither the times in a file nor what a seek lands on can give a wrong frame.
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import TypeVar
 
 import numpy as np
 from av import FFmpegError
@@ -13,8 +14,11 @@ from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
+from vidgn.data.readers.bitstream.reference_marks import name_missing_pictures
 from vidgn.data.readers.pyav.demuxer import PacketSource
-from vidgn.data.readers.reference_marks import name_missing_pictures
+from vidgn.data.readers.types import VideoDecodeError
+
+Gathered = TypeVar("Gathered")
 
 
 class PictureDecoder:
@@ -78,6 +82,26 @@ class PictureDecoder:
         with self._source.blame(f"packet {last}"):
             pictures = context.decode(None)  # the decoder holds pictures back that others might precede
         yield from _tagged(pictures)
+
+    def decode_whole(
+        self,
+        start: int,
+        last: int,
+        *,
+        may_fail: Callable[[int], bool],
+        gather: Callable[[Iterator[tuple[int, VideoFrame]]], Gathered],
+    ) -> Gathered:
+        """Return what `gather` makes of packets `start`..`last`, decoded strictly or, where `is_whole`, leniently.
+
+        Raises:
+            VideoDecodeError: A packet is damaged.
+        """
+        try:
+            return gather(self.decode(start, last, may_fail=may_fail))
+        except VideoDecodeError:
+            if not self.is_whole(start, last, may_fail):
+                raise
+        return gather(self.decode(start, last, may_fail=may_fail, lenient=True))
 
     def decode_leniently(self, start: int, last: int) -> set[int]:
         """Return which of the packets `start`..`last` give pictures in a plain decode, which passes over damage."""

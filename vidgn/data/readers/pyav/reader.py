@@ -1,9 +1,7 @@
 """Exact frames by PyAV: one pass over the packets plans, a second one decodes what is needed and no more."""
 
-from array import array
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple
@@ -15,25 +13,11 @@ from numpy.typing import NDArray
 from vidgn.data.readers.gather import distinct, gather_frames
 from vidgn.data.readers.pyav.color_converter import Converter
 from vidgn.data.readers.pyav.demuxer import PacketSource
-from vidgn.data.readers.pyav.frame_index import (
-    DecodeRun,
-    FrameIndex,
-    index_by_output,
-    index_by_time,
-    starts_amid,
-)
-from vidgn.data.readers.pyav.frame_times import frame_seconds, longest_steps, mean_rate
-from vidgn.data.readers.pyav.order_check import OrderCheck
-from vidgn.data.readers.pyav.order_count import COUNTED_CODECS
+from vidgn.data.readers.pyav.frame_index import DecodeRun
+from vidgn.data.readers.pyav.frame_times import frame_seconds, mean_rate
+from vidgn.data.readers.pyav.index_plan import IndexPlan
 from vidgn.data.readers.pyav.packet_decoder import PictureDecoder
 from vidgn.data.readers.types import EVERYTHING, ChannelOrder, VideoDecodeError
-
-# Containers that store when a picture is shown; AVI, for one, stores only the order of decoding.
-_TIMED_FORMATS = {"mov", "matroska", "mpegts"}
-# Codecs in which one packet is one shown picture; MPEG-4 part 2 and VP8 have packets that show none.
-_TIMED_CODECS = {"h264", "hevc", "vp9", "libdav1d", "mjpeg"}
-# Codecs tested to restart cleanly at a key packet; any other is decoded from the first packet on.
-_RESTARTABLE_CODECS = {*_TIMED_CODECS, "mpeg4", "mpeg2video", "vp8"}
 
 
 class PyavReader:
@@ -47,12 +31,12 @@ class PyavReader:
         self._converter = Converter()
         self._shape: tuple[int, int] | None = None
         self._is_closed = False
-        self._order: OrderCheck | None = None
         self._seconds: NDArray[np.float64] | None = None
         self.source = PacketSource(path, max_pixels=max_pixels)
         self.decoder = PictureDecoder(self.source, num_threads=num_threads)
         try:
-            self.is_timed, self.index = self._plan()
+            self._plan = IndexPlan(self.source, self.decoder)
+            self.is_timed, self.index = self._plan.make()
         except BaseException:
             self.close()
             raise
@@ -125,13 +109,13 @@ class PyavReader:
         """
         if not self.is_timed or self.source.has_index:  # prepare compared them all before it wrote the index
             return
-        order = self._order = self._order or OrderCheck(self.source)
+        order = self._plan.order
         first = self.index.keys[0]  # a packet before it may refer to missing ones
         runs = self.index.runs(range(len(self)) if wanted is None else wanted)
         if all(order.holds(max(run.start, first), run.last) for run in runs):
             return
         count = len(self)
-        index = self._index_despite_gaps() if self.source.has_gaps else self._index_by_decoding()
+        index = self._plan.by_decoding(has_gaps=order.has_gaps)
         self.is_timed, self.index, self._seconds = False, index, None
         if len(self.index) != count:
             why = f"the times of its packets contradict the stream, of which {len(self.index)} frames can be decoded"
@@ -153,99 +137,6 @@ class PyavReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _plan(self) -> tuple[bool, FrameIndex]:
-        """Index by the packets' times where they can be trusted, otherwise by decoding everything once."""
-        facts, packets = self.source.facts, self.source.packets
-        if self.source.has_index:
-            order = sorted(range(len(packets)), key=packets.times.__getitem__)
-            return True, FrameIndex(order=array("i", order), rank=packets.times, keys=packets.keys)
-        if facts.formats & _TIMED_FORMATS and facts.codec in _TIMED_CODECS and facts.is_progressive:
-            left_out = self._left_out()
-            index = None if left_out is None else index_by_time(packets, left_out=left_out)
-            if index is not None and not self._loses_frames(index):
-                return True, index
-            if index is not None:
-                return False, self._index_despite_gaps()
-        return False, self._index_by_decoding()
-
-    def _index_despite_gaps(self) -> FrameIndex:
-        try:
-            return self._index_by_decoding()
-        except VideoDecodeError as err:
-            raise VideoDecodeError(self.path, f"packets of the stream are lost or damaged: {err.reason}") from err
-
-    def _loses_frames(self, index: FrameIndex) -> bool:
-        """Tell whether the decoder shows fewer pictures than there are packets with times, since packets were lost.
-
-        It is looked at where times jump most: a file with lost packets has few such places, one of variable rate many.
-        """
-        source = self.source
-        if source.facts.codec not in COUNTED_CODECS or source.is_fetched:  # there each look at a packet is a request
-            return False
-        order = self._order = OrderCheck(source)
-        for frame in longest_steps(np.asarray(source.packets.times)[np.asarray(index.order)]):
-            start = max(min(index.start(frame), index.start(frame + 1)), index.keys[0])
-            last = max(index.order[frame], index.order[frame + 1])
-            if order.holds(start, last) and not order.jumps(start, last):
-                continue
-            behind = [*index.keys, len(source.packets)]
-            last = behind[min(bisect_right(behind, last) + 1, len(behind) - 1)] - 1  # the decoder recovers at a key
-            shown = self.decoder.decode_leniently(start, last)
-            if not shown >= index.shown_within(start, last):
-                return True
-        return False
-
-    def _left_out(self) -> set[int] | None:
-        """Return the packets at the start that a plain decode does not show; None where it shows nothing there.
-
-        A recording that begins amid a group of frames, and a cut at an open group, begin with packets that refer to
-        missing ones. Behind the second key packet nothing refers to what precedes the first one.
-        """
-        packets = self.source.packets
-        if not starts_amid(packets) and self.source.facts.height:
-            return set()
-        last = packets.keys[1] if len(packets.keys) > 1 else len(packets) - 1
-        shown = self.decoder.decode_leniently(0, last)
-        return set(range(last + 1)) - shown if shown else None
-
-    def _index_by_decoding(self) -> FrameIndex:
-        facts, packets = self.source.facts, self.source.packets
-        self.source.learn_reorder_depth()
-        first, amid = self._first_complete()
-        decode = partial(self.decoder.decode, first, len(packets) - 1, may_fail=lambda number: number < amid)
-        try:
-            order = array("i", (number for number, _ in decode()))
-        except VideoDecodeError:
-            if not facts.height:
-                why = "no packet says how large its frames are: a part of a stream, cut off behind its headers"
-                raise VideoDecodeError(
-                    self.path, f"{why}; cut it out of the whole file again, starting at a key"
-                ) from None
-            if not self.decoder.is_whole(first, len(packets) - 1, lambda number: number < amid):
-                raise
-            order = array("i", (number for number, _ in decode(lenient=True)))
-        if not order:
-            raise VideoDecodeError(self.path, "no frame of the video stream can be decoded")
-        if len(np.unique(order)) < len(order):
-            raise VideoDecodeError(self.path, "its frames cannot be told apart: one packet gave two")
-        keys: Sequence[int] = packets.keys if facts.codec in _RESTARTABLE_CODECS and facts.is_progressive else [0]
-        if self.source.has_gaps:  # what a decoder shows in place of a missing picture depends on those before it
-            keys = sorted({0, *self.source.whole_starts()})
-        return index_by_output(order, num_packets=len(packets), keys=keys, amid=amid)
-
-    def _first_complete(self) -> tuple[int, int]:
-        """Return where a whole decode begins, and the packet before which others may refer to what precedes the stream.
-
-        A decoder of MPEG-4 part 2 shows gray pictures, one of them twice, where a stream begins amid a group of frames.
-        """
-        packets = self.source.packets
-        if not packets.keys or not packets.keys[0]:
-            return 0, 0
-        amid = packets.keys[1] if len(packets.keys) > 1 else 0
-        if self.source.facts.codec != "mpeg4":
-            return 0, amid
-        return packets.keys[0], amid or len(packets)
 
     def _deliver(self, wanted: list[int]) -> Iterator[tuple[int, "PyavPicture"]]:
         for run in self.index.runs(wanted):

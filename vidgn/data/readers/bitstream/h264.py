@@ -3,34 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-
-class Bits:
-    """Reads the bits of a unit, without the bytes that prevent start codes (H.264, 7.4.1; HEVC, 7.4.2)."""
-
-    __slots__ = ("_left", "_value")
-
-    def __init__(self, data: bytes) -> None:
-        plain = data.replace(b"\0\0\3", b"\0\0")
-        self._left = 8 * len(plain)
-        self._value = int.from_bytes(plain, "big")  # of the bits that are left
-
-    def take(self, count: int) -> int:
-        """Read an unsigned number of `count` bits.
-
-        Raises:
-            ValueError: The unit ends before.
-        """
-        left = self._left - count
-        if left < 0:
-            raise ValueError("the unit ends too early")
-        taken = self._value >> left
-        self._value ^= taken << left
-        self._left = left
-        return taken
-
-    def number(self) -> int:
-        """Read ue(v) (H.264, 9.1)."""
-        return self.take(2 * (self._left - self._value.bit_length()) + 1) - 1
+from vidgn.data.readers.bitstream.units import Bits, by_lengths, by_start_codes
 
 
 class Sequence(NamedTuple):
@@ -71,32 +44,69 @@ class SliceStart(NamedTuple):
 _SLICES, IDR = (1, 2, 5), 5  # nal_unit_type (table 7-1)
 
 
-def read_slice_start(
-    unit: bytes, bits: Bits, sequences: dict[int, Sequence], pictures: dict[int, PictureParameters]
-) -> SliceStart:
-    """Read a slice header up to the order count.
+class ParameterSets:
+    """The parameter sets of a stream by number, and how its packets are divided into units.
 
     Args:
-        unit: From its first byte on.
-        bits: Of the unit behind its first byte.
-        sequences: Parameter sets by number.
-        pictures: Parameter sets by number.
-
-    Raises:
-        ValueError, KeyError: The unit ends early, or refers to parameters that are missing.
+        extradata: Of the stream; its form says how units are divided (ISO/IEC 14496-15, 5.3.3.1).
     """
-    bits.number()
-    kind = bits.number()
-    picture = pictures[bits.number()]
-    sequence = sequences[picture.sequence]
-    bits.take(2 * sequence.planes_apart)
-    frame = bits.take(sequence.frame_bits)
-    is_field = not sequence.frames_only and bool(bits.take(1))
-    if is_field:
-        bits.take(1)
-    if unit[0] & 31 == IDR:
+
+    def __init__(self, extradata: bytes) -> None:
+        self._sequences: dict[int, Sequence] = {}
+        self._pictures: dict[int, PictureParameters] = {}
+        self._width = 0  # bytes of a unit's length; 0: start codes divide units
+        try:
+            if extradata[:1] == b"\1":
+                self._width = (extradata[4] & 3) + 1
+            for unit in _of_avcc(extradata) if self._width else by_start_codes(extradata):
+                self.keep(unit)
+        except (ValueError, IndexError):
+            self._sequences.clear()
+
+    @property
+    def num_references(self) -> int:
+        """How many pictures others may refer to at a time: no encoder reorders over more."""
+        return max((sequence.num_references for sequence in self._sequences.values()), default=0)
+
+    def units(self, packet: bytes) -> Iterator[bytes]:
+        """Yield the units of a packet."""
+        return by_lengths(packet, self._width) if self._width else by_start_codes(packet)
+
+    def keep(self, unit: bytes) -> None:
+        """Keep a unit that is a parameter set.
+
+        Raises:
+            ValueError: The unit ends early.
+        """
+        if unit[0] & 31 == 7:
+            number, sequence = _read_sequence(unit)
+            self._sequences[number] = sequence
+        elif unit[0] & 31 == 8:
+            number, picture = _read_picture_parameters(unit)
+            self._pictures[number] = picture
+
+    def read_slice_start(self, unit: bytes, bits: Bits) -> SliceStart:
+        """Read a slice header up to the order count.
+
+        Args:
+            unit: From its first byte on.
+            bits: Of the unit behind its first byte.
+
+        Raises:
+            ValueError, KeyError: The unit ends early, or refers to parameters that are missing.
+        """
         bits.number()
-    return SliceStart(kind % 5, sequence, picture, frame, is_field, bits.take(sequence.count_bits))
+        kind = bits.number()
+        picture = self._pictures[bits.number()]
+        sequence = self._sequences[picture.sequence]
+        bits.take(2 * sequence.planes_apart)
+        frame = bits.take(sequence.frame_bits)
+        is_field = not sequence.frames_only and bool(bits.take(1))
+        if is_field:
+            bits.take(1)
+        if unit[0] & 31 == IDR:
+            bits.number()
+        return SliceStart(kind % 5, sequence, picture, frame, is_field, bits.take(sequence.count_bits))
 
 
 def is_slice(unit: bytes) -> bool:
@@ -104,29 +114,7 @@ def is_slice(unit: bytes) -> bool:
     return unit[0] & 31 in _SLICES
 
 
-def by_start_codes(data: bytes) -> Iterator[bytes]:
-    """Yield the units of a byte stream (H.264, annex B; HEVC, annex B)."""
-    at = data.find(b"\0\0\1")
-    while at >= 0:
-        after = data.find(b"\0\0\1", at + 3)
-        unit = data[at + 3 : after if after >= 0 else len(data)]
-        if unit:
-            yield unit
-        at = after
-
-
-def by_lengths(data: bytes, width: int) -> Iterator[bytes]:
-    """Yield units that follow their lengths of `width` bytes (ISO/IEC 14496-15, 5.3.3.1 and 8.3.3.1)."""
-    at = 0
-    while at + width < len(data):
-        size = int.from_bytes(data[at : at + width], "big")
-        at += width
-        if size:
-            yield data[at : at + size]
-        at += size
-
-
-def of_avcc(data: bytes) -> Iterator[bytes]:
+def _of_avcc(data: bytes) -> Iterator[bytes]:
     """Yield the parameter sets of an avcC (ISO/IEC 14496-15, 5.3.3.1)."""
     at = 5
     for mask in (31, 255):  # sequence parameter sets, picture parameter sets
@@ -141,7 +129,7 @@ def of_avcc(data: bytes) -> Iterator[bytes]:
 _WITH_CHROMA = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)  # profile_idc (7.3.2.1.1)
 
 
-def read_sequence(unit: bytes) -> tuple[int, Sequence]:
+def _read_sequence(unit: bytes) -> tuple[int, Sequence]:
     """Read a sequence parameter set with its number."""
     bits = Bits(unit[4:])
     number, planes_apart, chroma = bits.number(), False, 1
@@ -176,7 +164,7 @@ def _pass_scaling_list(bits: Bits, size: int) -> None:
         last = following or last
 
 
-def read_picture_parameters(unit: bytes) -> tuple[int, PictureParameters]:
+def _read_picture_parameters(unit: bytes) -> tuple[int, PictureParameters]:
     """Read a picture parameter set with its number (7.3.2.2)."""
     bits = Bits(unit[1:64])
     number, sequence = bits.number(), bits.number()

@@ -9,20 +9,8 @@ The pictures of such packets are whole; a decoder that takes errors seriously re
 
 from collections.abc import Iterable
 
-from vidgn.data.readers.h264_headers import (
-    IDR,
-    Bits,
-    PictureParameters,
-    Sequence,
-    SliceStart,
-    by_lengths,
-    by_start_codes,
-    is_slice,
-    of_avcc,
-    read_picture_parameters,
-    read_sequence,
-    read_slice_start,
-)
+from vidgn.data.readers.bitstream.h264 import IDR, ParameterSets, SliceStart, is_slice
+from vidgn.data.readers.bitstream.units import Bits
 
 _HEADER = 1024  # bytes that hold every slice header
 _P, _B, _SP = 0, 1, 3  # slice_type (table 7-6)
@@ -35,36 +23,21 @@ def name_missing_pictures(packets: Iterable[bytes], extradata: bytes) -> list[bo
         packets: In the order of decoding; nothing before the first one is decoded.
         extradata: Of the stream.
     """
-    width = (extradata[4] & 3) + 1 if extradata[:1] == b"\1" and len(extradata) > 5 else 0
-    marks = _Marks()
-    try:
-        for unit in of_avcc(extradata) if width else by_start_codes(extradata):
-            marks.keep_parameters(unit)
-    except (ValueError, IndexError):
-        return [False for _ in packets]
-    return [marks.names_missing(by_lengths(data, width) if width else by_start_codes(data)) for data in packets]
+    marks = _Marks(extradata)
+    return [marks.names_missing(data) for data in packets]
 
 
 class _Marks:
     """The frame numbers of the pictures to which others may refer (8.2.5)."""
 
-    def __init__(self) -> None:
-        self._sequences: dict[int, Sequence] = {}
-        self._pictures: dict[int, PictureParameters] = {}
+    def __init__(self, extradata: bytes) -> None:
+        self._parameters = ParameterSets(extradata)
         self._references: list[int] = []  # frame_num of short-term ones, oldest first
 
-    def keep_parameters(self, unit: bytes) -> None:
-        if unit[0] & 31 == 7:
-            number, sequence = read_sequence(unit)
-            self._sequences[number] = sequence
-        elif unit[0] & 31 == 8:
-            number, picture = read_picture_parameters(unit)
-            self._pictures[number] = picture
-
-    def names_missing(self, units: Iterable[bytes]) -> bool:
+    def names_missing(self, packet: bytes) -> bool:
         try:
-            for unit in units:
-                self.keep_parameters(unit)
+            for unit in self._parameters.units(packet):
+                self._parameters.keep(unit)
                 if is_slice(unit):
                     return self._mark(unit)
         except (ValueError, IndexError, KeyError):  # a header that is not understood explains no error
@@ -73,7 +46,7 @@ class _Marks:
 
     def _mark(self, unit: bytes) -> bool:
         bits = Bits(unit[1:_HEADER])
-        start = read_slice_start(unit, bits, self._sequences, self._pictures)
+        start = self._parameters.read_slice_start(unit, bits)
         if not unit[0] & 0x60:  # nobody refers to it
             return False
         if unit[0] & 31 == IDR:

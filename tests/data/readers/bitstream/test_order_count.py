@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from vidgn.data.readers.pyav.order_count import GAP, NO_COUNT, OrderCounter
+from vidgn.data.readers.bitstream.order_count import GAP, NO_COUNT, OrderCounter
 
 H264 = "scenecut=0:b-adapt=0:bframes=3"
 STREAMS = {
