@@ -1,9 +1,11 @@
+import re
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from vidgn.runs.command_line import CONFIGS, check_run_folder, check_words, default_words, group_choices
+from vidgn.runs.command_line import CONFIGS, check_run_folder, check_words, default_words, group_choices, with_followers
 from vidgn.runs.sweeps import combinations
 
 GROUPS = {folder.name: group_choices(folder.name) for folder in CONFIGS.iterdir() if folder.is_dir()}
@@ -167,10 +169,19 @@ def test_a_run_folder_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"the run folder .*/run cannot be made: .*/file is not a folder; set hydra"):
         check_run_folder(["norm=gn", f"hydra.run.dir={tmp_path}/file/run"])
     check_run_folder([f"hydra.run.dir='{tmp_path}/new/${{now:%Y}}'"])
-    monkeypatch.setattr("vidgn.runs.command_line.os.access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(ValueError, match=rf"the run folder {tmp_path}/new cannot be made: {tmp_path} is not writable"):
         check_run_folder([f"hydra.run.dir={tmp_path}/new"])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"the run folder runs cannot be made: .* is not writable for this user"):
         check_run_folder([])
     check_run_folder(["--help"])
+
+
+def test_every_option_that_refers_to_another_follows_it():
+    options = OmegaConf.to_container(composed("data=folder", "data.root=/v"))
+    grouped = {f"{group}.{name}": value for group in GROUPS for name, value in (options.get(group) or {}).items()}
+    is_reference = re.compile(r"\$\{\w+\}").fullmatch
+    references = {str(value)[2:-1]: name for name, value in {**options, **grouped}.items() if is_reference(str(value))}
+    assert references == {"epochs": "trainer.max_epochs", "strict": "data.strict"}
+    assert with_followers(dict.fromkeys(references, 1)) == dict.fromkeys([*references, *references.values()], 1)

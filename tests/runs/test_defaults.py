@@ -99,3 +99,17 @@ def test_group_norm_from_random_weights_has_standardized_kernels_and_their_rate(
     config = fill_standardization(config_of(*options))
     assert config.model.weight_standardization == standardized
     assert config.optim.lr == lr
+
+
+@pytest.mark.parametrize(("typed", "last"), [((), 7), (("trainer.max_epochs=9",), 9)])
+def test_an_option_that_follows_from_a_chosen_one_is_set_with_it(typed, last):
+    config = config_of(*typed).with_options({"epochs": 7, "optim": "finetune"})
+    assert (config.epochs, config.trainer.max_epochs) == (7, last)
+    assert config.chosen == {"epochs": 7, "optim": "finetune"}
+
+
+def test_the_options_are_written_in_the_order_of_the_files():
+    composed = compose_options("train", [])
+    config = RunConfig.read(composed)
+    assert list(config.plain()) == list(composed.options)
+    assert list(config.plain())[:4] == ["optim", "clip_len", "span", "crop"]

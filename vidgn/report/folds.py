@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from vidgn.files.bounds import finite_number, mapping
 from vidgn.report.run_files import parsed, read_config, read_metrics
+from vidgn.runs.command_line import with_followers
 from vidgn.scores.statistics import mean_interval
 
 
@@ -85,13 +86,18 @@ def _summary(members: Sequence[FoldRun]) -> FoldSummary:
 def _but_for_the_fold(config: Mapping[str, Any]) -> str:
     """Return the options of a run as text, without the fold, the run folder, and what was chosen from the data."""
     plain = json.loads(json.dumps(config, default=str))
-    plain["data"].pop("fold", None)
-    plain["trainer"] = {**mapping(plain.get("trainer") or {}, "trainer"), "default_root_dir": None}
-    for name in mapping(plain.pop("chosen", None) or {}, "chosen"):
-        plain.pop(name.partition(".")[0], None)
-    if "epochs" not in plain:
-        plain["trainer"]["max_epochs"] = None
+    chosen = mapping(plain.get("chosen") or {}, "chosen")
+    for name in ("data.fold", "trainer.default_root_dir", "chosen", *with_followers(chosen)):
+        plain = _without(plain, name)
     return json.dumps(plain, sort_keys=True)
+
+
+def _without(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return options without one of them, such as `data.fold`."""
+    group, _, rest = name.partition(".")
+    if rest and group in options:
+        return {**options, group: _without(mapping(options[group] or {}, group), rest)}
+    return {key: value for key, value in options.items() if key != name}
 
 
 def read_fold_runs(folder: Path) -> list[FoldRun]:
