@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -210,3 +211,12 @@ def test_real_videos_are_scored_by_a_checkpoint(run, ckpt, real_videos, tmp_path
     assert {name.rpartition("/")[2] for name in metrics["failures"]} == broken
     good = [path for kind in ("clips", "odd") for path in (real_videos / kind).iterdir()]
     assert metrics["videos_scored"] == len(good)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["crop=100000", "num_clips=1000000000", "view_batch=100000"])
+def test_a_test_that_no_machine_holds_is_refused(run, trained, tmp_path, option):
+    outcome = run("eval", f"ckpt={trained}/checkpoints/best.ckpt", option, f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 2
+    name, _, value = option.partition("=")
+    assert re.search(rf"error: this test has {name} {value}; it must be a whole number from 1 to \d+", outcome.err)

@@ -17,7 +17,7 @@ from vidgn.scores.predictions import Prediction
 
 
 def journal(folder, *, precision="32-true", backend="pyav", classes=("a", "b"), model="i3d", weights=b"1", device="cpu",
-            protocol="10 clips", view_batch=8, **speed):  # fmt: skip
+            protocol="10 clips", view_batch=8, net=1.0, **speed):  # fmt: skip
     (folder / "best.ckpt").write_bytes(weights)
     videos = [("a/1.mp4", 0), ("a/2.mp4", 1)]
     trainer = SimpleNamespace(
@@ -25,7 +25,10 @@ def journal(folder, *, precision="32-true", backend="pyav", classes=("a", "b"), 
         strategy=SimpleNamespace(root_device=torch.device(device)),
     )  # fmt: skip
     description = SimpleNamespace(model={"name": model})
-    classifier = SimpleNamespace(description=description, view_batch=view_batch, classes=classes)
+    layer = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(layer.weight, net)
+    torch.nn.init.zeros_(layer.bias)
+    classifier = SimpleNamespace(description=description, view_batch=view_batch, classes=classes, net=layer)
     data = SimpleNamespace(
         manifests={"test": Manifest.from_rows(videos, root=folder, classes=["a", "b"])},
         spec=SimpleNamespace(backend=backend),
@@ -50,7 +53,7 @@ def begun(tmp_path):
     "changes",
     [{"quantize": "int8"}, {"fuse": True}, {"compile": True}, {"precision": "bf16-mixed"}, {"backend": "decord"},
      {"weights": b"2"}, {"classes": ("b", "a")}, {"model": "i3d_r50_8x8"}, {"device": "meta"}, {"view_batch": 4},
-     {"protocol": "1 clip"}],
+     {"protocol": "1 clip"}, {"net": 2.0}],
     ids=str,
 )  # fmt: skip
 def test_what_changes_a_score_begins_anew_and_is_named(begun, changes):
@@ -58,7 +61,7 @@ def test_what_changes_a_score_begins_anew_and_is_named(begun, changes):
     other = journal(begun, **changes)
     assert other.read() == {}
     (name,) = changes
-    assert list(other.others()) == ["checkpoint" if name == "weights" else name]
+    assert list(other.others()) == [{"weights": "checkpoint", "net": "weights"}.get(name, name)]
 
 
 def test_what_changes_no_score_goes_on(begun):

@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+import multiprocessing
+import os
 import re
 import resource
 from itertools import pairwise
@@ -10,8 +12,10 @@ import pytest
 
 from vidgn.data.synthetic.motions import write_video
 from vidgn.data.video import open_video
+from vidgn.data.views import ViewDataset
+from vidgn.inference.model import open_model
 from vidgn.inference.overlay import draw_label
-from vidgn.inference.predict import Segment, WindowAnswer, segments
+from vidgn.inference.predict import Segment, WindowAnswer, choose_test, predict, segments
 
 
 @pytest.mark.slow
@@ -99,6 +103,28 @@ def test_memory_does_not_grow_with_the_length(vidgn, trained, tmp_path):
     status, _, _ = vidgn("predict", long, "--ckpt", trained, "--timeline", "--stride", "500")
     assert status == 0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
+
+
+@pytest.mark.slow
+def test_a_killed_reading_process_is_one_sentence(vidgn, trained, video, tmp_path, monkeypatch):
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).write_bytes(video.read_bytes())
+    main = os.getpid()
+    monkeypatch.setattr("vidgn.inference.predict.default_workers", lambda: 1)
+    monkeypatch.setattr(ViewDataset, "__getitem__", lambda self, item: os.kill(os.getpid(), 9 * (os.getpid() != main)))
+    status, out, err = vidgn("predict", tmp_path, "--ckpt", trained)
+    assert (status, out) == (2, "")
+    assert "was killed by signal 9 (SIGKILL) while it read an unknown video" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_reading_processes_begin_before_a_progress_bar_has_threads(trained, video):
+    model = open_model(str(trained), device="cpu")
+    earlier = set(multiprocessing.active_children())
+    answers = predict([str(video)] * 2, model, test=choose_test(model, num_clips=1), num_workers=1)
+    assert len(set(multiprocessing.active_children()) - earlier) == 1
+    assert [answer.error for answer in answers] == [None, None]
 
 
 def test_windows_of_one_class_become_a_segment():

@@ -12,9 +12,10 @@ import torch
 
 from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.checkpoints.description import Description
+from vidgn.data.manifests.drawn_split import SplitRecord
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
-from vidgn.runs.split import described_split
+from vidgn.runs.split import described_split, trained_videos
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "train.py").is_file())
 OWN = ("data=folder", "data.num_workers=0", "epochs=1", "batch=2", "crop=32", "clip_len=8", "span=8", "num_clips=1",
@@ -150,6 +151,29 @@ def test_videos_that_were_trained_on_and_are_tested_are_counted_and_named(run, v
     assert outcome.status == 0, outcome.err
     assert f"WARNING: {len(train)} of the 16 test videos were trained on ({', '.join(train[:10])}" in outcome.out
     assert trained_on(tmp_path / "eval") == len(train)
+
+
+DRAWN = {"train": ["jump/1.mp4", "run/caf\u00e9.mp4"], "val": ["jump/2.mp4"], "test": ["jump/3.mp4"]}
+ARRANGED = {"train": ["train/jump/1.mp4"], "val": ["val/jump/2.mp4"], "test": ["test/jump/2.mp4", "test/jump/3.mp4"]}
+
+
+@pytest.mark.parametrize(
+    ("parts", "root", "names", "trained"),
+    [
+        (DRAWN, "x", ["test/jump/1.mp4", "test/jump/3.mp4", "test/jump/9.mp4"], ["test/jump/1.mp4"]),  # by hand
+        (DRAWN, "x", ["run/cafe\u0301.avi"], ["run/cafe\u0301.avi"]),  # copied by macOS, and converted
+        ({"train": ["x/jump/1.mp4"]}, "data/x", ["jump/1.mp4", "jump/2.mp4"], ["jump/1.mp4"]),  # of a table
+        (ARRANGED, "x/train", ["jump/1.mp4"], ["jump/1.mp4"]),
+        (ARRANGED, "all", ["jump/1.mp4", "jump/2.mp4", "jump/3.mp4"], ["jump/1.mp4"]),
+        (ARRANGED, "x/test", ["jump/1.mp4", "jump/2.mp4"], []),  # each part counts from 1
+        (ARRANGED, "x", ["test/jump/1.mp4", "val/jump/1.mp4"], []),
+        ({"train": ["1.mp4"]}, "other", ["jump/1.mp4"], []),  # a bare number names nothing
+    ],
+)
+def test_what_was_trained_on_is_known_where_folders_were_rearranged(tmp_path, parts, root, names, trained):
+    (tmp_path / root).mkdir(parents=True)
+    manifest = Manifest.from_rows([(name, 0) for name in names], root=tmp_path / root, classes=["a"])
+    assert trained_videos(SplitRecord.of(parts), manifest) == trained
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 from lightning.pytorch import loggers
 
-from vidgn.runs.trainer import build_logger, check_precision
+from vidgn.runs.trainer import build_logger, check_numbers, check_precision
 
 
 @pytest.mark.parametrize("precision", [None, 32, "32-true", "bf16-mixed", "bf16", "16-mixed", 16])
@@ -13,6 +15,21 @@ def test_precisions_that_keep_weights_in_float32_are_allowed(precision):
 def test_another_precision_is_refused_by_name(precision):
     with pytest.raises(ValueError, match=rf"trainer\.precision \({precision}\) must be one of 32-true, bf16-mixed, 16"):
         check_precision(precision)
+
+
+NUMBERS = {"log_every_n_steps": 10, "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_nodes": 1,
+           "val_check_interval": None, "gradient_clip_val": None}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("log_every_n_steps", 0), ("accumulate_grad_batches", 0), ("check_val_every_n_epoch", 0), ("num_nodes", -1),
+     ("val_check_interval", 0), ("gradient_clip_val", -1.0), ("gradient_clip_val", float("nan"))],
+)  # fmt: skip
+def test_a_number_out_of_its_range_is_refused_by_name(name, value):
+    check_numbers(SimpleNamespace(**NUMBERS))
+    with pytest.raises(ValueError, match=rf"trainer\.{name} \({value}\) must be "):
+        check_numbers(SimpleNamespace(**NUMBERS | {name: value}))
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ import shutil
 import pytest
 import torch
 
+from vidgn.checkpoints.checkpoint import read_checkpoint
+
 
 def column(path, name):
     with path.open() as file:
@@ -289,3 +291,28 @@ def test_a_wrong_value_is_one_sentence_and_status_2(run, tiny, tmp_path, words, 
     assert outcome.status == 2, outcome.out + outcome.err
     assert message in outcome.err
     assert outcome.err.count("Traceback") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("view_batch=2000", "has view_batch 2000; it must be a whole number from 1 to 1024"),
+        ("num_clips=20000", "has num_clips 20000; it must be a whole number from 1 to 10000"),
+    ],
+)
+def test_a_checkpoint_that_could_not_be_read_is_refused_before_the_first_step(run, tiny, tmp_path, option, message):
+    outcome = run("train", *tiny, option, f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 2
+    assert f"error: a checkpoint of this run {message}" in outcome.err
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_a_command_line_of_any_length_is_kept_and_a_net_without_a_step_is_named(run, tiny, tmp_path):
+    weights = ",".join(["1." + "0" * 500] * 12)
+    outcome = run("train", *tiny, f"class_weights=[{weights}]", "epochs=0", f"hydra.run.dir={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    assert "warning: no step was trained: the test scores the weights that the run began with" in outcome.out
+    described = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt").description
+    assert f"class_weights=[{weights}]" in described.overrides

@@ -147,7 +147,7 @@ class Description:
             data=_data(top.get("data")),
             versions=texts(top.get("versions", {}), "versions"),
             config=text(top.get("config", ""), "config", longest=_MAX_CONFIG),
-            overrides=strings(top.get("words", []), "words"),
+            overrides=strings(top.get("words", []), "words", longest=_MAX_CONFIG),
             targets=_targets(top.get("targets"), num_classes=len(top["classes"])),
             split=_recorded(top.get("split"), "split"),
             job=_recorded(top.get("job"), "job"),
@@ -155,6 +155,18 @@ class Description:
         )
         _check_pixels(description)
         return description
+
+    def check_bounds(self, subject: str, *, advice: str) -> None:
+        """Check the description against the bounds of `from_plain`, before it is written or used.
+
+        Raises:
+            ValueError: a value is out of its bounds; the sentence begins with `subject` and ends with `advice`.
+        """
+        try:
+            self.from_plain(self.to_plain())
+        except ValueError as err:
+            said = str(err).replace("has test.", "has ")  # on the command line these options have no group
+            raise ValueError(f"{subject} {said}; {advice}.") from err
 
     def to_plain(self) -> dict[str, Any]:
         """Return the description as plain containers and primitives."""

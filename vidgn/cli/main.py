@@ -100,6 +100,8 @@ def _sentence(err: BaseException) -> str:
 
 
 def _users_errors() -> tuple[type[Exception], ...]:
+    from vidgn.data.faults.isolated_read import ReaderKilled
+    from vidgn.data.loading.workers import WorkerDied
     from vidgn.data.readers.types import VideoDecodeError
 
-    return (ValueError, OSError, ImportError, VideoDecodeError)
+    return (ValueError, OSError, ImportError, VideoDecodeError, ReaderKilled, WorkerDied)

@@ -10,6 +10,7 @@ import lightning as L
 import numpy as np
 
 from vidgn.callbacks.preemption import Stop
+from vidgn.checkpoints.description import TestViews
 from vidgn.classifier import VideoClassifier
 from vidgn.data.clips import ClipSpec
 from vidgn.data.images.module import PictureDataModule, data_module
@@ -34,8 +35,8 @@ from vidgn.runs.environment import device_word
 from vidgn.runs.manifests import find_videos, usable
 from vidgn.runs.resume import own_folder
 from vidgn.runs.speed import Speed, kernels_line, speed_up
-from vidgn.runs.split import described_split, video_names
-from vidgn.runs.trainer import build_trainer, check_devices
+from vidgn.runs.split import described_split, trained_videos
+from vidgn.runs.trainer import build_trainer, check_devices, check_numbers
 from vidgn.scores.predictions import Begun, Prediction, Ranks, accuracies, gather_predictions, merge_predictions
 from vidgn.terminal.console import say
 
@@ -134,7 +135,7 @@ def _part(trainer: L.Trainer, *, num_scored: int, num_videos: int) -> list[str]:
 def _trained_on(classifier: VideoClassifier, manifest: Manifest) -> list[str] | None:
     """Return the test videos that the weights were trained on; None where their checkpoint does not say."""
     record = described_split(classifier.description)
-    return None if record is None else record.trained_on(video_names(manifest))
+    return None if record is None else trained_videos(record, manifest)
 
 
 def _score(
@@ -228,6 +229,7 @@ def evaluate_checkpoint(config: EvalConfig) -> Result:
 def _evaluate_checkpoint(config: EvalConfig, stop: Stop) -> Result:
     check_test_limit(config.trainer)
     check_devices(config.trainer)
+    check_numbers(config.trainer)
     path = checkpoint_of(config.ckpt)
     checkpoint = open_checkpoint(path, network=config.network, classes=config.classes)
     described = checkpoint.description
@@ -238,10 +240,15 @@ def _evaluate_checkpoint(config: EvalConfig, stop: Stop) -> Result:
         _chosen(config.num_crops, described.test.num_crops),
         _chosen(config.clip_rule, described.test.clip_rule),
     )
+    views = TestViews(
+        test.num_clips, test.num_crops, test.clip_rule, _chosen(config.view_batch, described.test.view_batch)
+    )
+    asked = dataclasses.replace(described, clip_len=clip.clip_len, span=clip.span, crop=crop.crop, test=views)
+    asked.check_bounds("this test", advice="change that option")
     record = described_split(described)
     spec = data_of(config, described.data, record)
     checkpoint = dataclasses.replace(checkpoint, net=checkpoint.weights(config.weights))
-    classifier = restore(checkpoint, view_batch=_chosen(config.view_batch, described.test.view_batch))
+    classifier = restore(checkpoint, view_batch=views.view_batch)
     fast = config.speed
     speed_up(classifier.net, fast, accelerator=config.trainer.accelerator)
     if (kernels := kernels_line(fast, accelerator=config.trainer.accelerator)) is not None:

@@ -1,5 +1,6 @@
 """The journal of one test: what its scores depend on, and what differs from the journal that lies in the folder."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from torch import nn
 
 from vidgn.classifier import VideoClassifier
 from vidgn.data.manifests.manifest import Manifest
@@ -36,6 +39,7 @@ def open_journal(
     speeds = [callback.spec for callback in trainer.callbacks if isinstance(callback, Speed)]  # type: ignore[attr-defined]
     key = {
         "checkpoint": sum_of(Path(checkpoint)),
+        "weights": sum_of_weights(classifier.net),
         "model": None if classifier.description is None else dict(classifier.description.model),
         "protocol": protocol,
         "view_batch": classifier.view_batch,
@@ -48,6 +52,16 @@ def open_journal(
         "versions": versions(),
     }
     return Journal(folder, rank=trainer.global_rank, key=key, stamp=partial(file_stamp, manifest))
+
+
+def sum_of_weights(net: nn.Module) -> str:
+    """Return a sum over the tensors that score: a checkpoint may hold averaged weights beside the trained ones."""
+    summed = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        if isinstance(value, torch.Tensor) and not value.is_quantized:
+            summed.update(name.encode())
+            summed.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return summed.hexdigest()[:16]
 
 
 def file_stamp(manifest: Manifest, video: int) -> str | None:

@@ -83,11 +83,11 @@ def texts(value: object, name: str) -> dict[str, str]:
     return {key: text(item, f"{name}.{bare(key)}") for key, item in plain.items()}
 
 
-def strings(value: object, name: str) -> tuple[str, ...]:
-    """Return a list of texts that is not too long."""
+def strings(value: object, name: str, *, longest: int = MAX_TEXT) -> tuple[str, ...]:
+    """Return a list of texts that is not too long, nor any of them."""
     if not isinstance(value, list | tuple) or len(value) > 10_000:
         raise ValueError(f"has {name} {shown(value)}; a list of texts is needed")
-    return tuple(text(item, name) for item in value)
+    return tuple(text(item, name, longest=longest) for item in value)
 
 
 def plain_values(value: object, name: str) -> Any:

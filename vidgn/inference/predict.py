@@ -8,10 +8,11 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from vidgn.data.array import as_reader
 from vidgn.data.batches import ViewBatch
+from vidgn.data.loading.loader import VideoLoader, patience
+from vidgn.data.loading.workers import end_with_parent
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.module import VideoDataModule, ViewSpec, default_workers
 from vidgn.data.readers.excerpt import ExcerptReader
@@ -89,11 +90,17 @@ def predict(
 ) -> Iterator[Answer]:
     """Score videos one by one; one that cannot be read is an answer with an error.
 
+    The reading processes begin at once, before a progress bar has threads: a lock that a thread holds when a process is
+    forked is held for ever in the new one.
+
     Args:
         videos: absolute paths.
         model: as `open_model` gives it.
         test: clips and crops.
         num_workers: reading processes; None: none for a single video.
+
+    Raises:
+        WorkerDied: one of them was killed, crashed, or does not answer.
     """
     manifest = Manifest.from_rows([(path, 0) for path in videos], root="/", classes=model.classes)
     manifest = replace(manifest, fps=_rate(model))
@@ -102,11 +109,20 @@ def predict(
         rule=test.clip_rule, backend=model.description.backend,
     )  # fmt: skip
     workers = (default_workers() if len(videos) > 1 else 0) if num_workers is None else num_workers
-    loader = DataLoader(views, batch_size=1, collate_fn=ViewBatch.collate, num_workers=workers)
-    scorer = model.classifier.scorer(len(videos) * test.num_views)
+    loader = VideoLoader(
+        views, batch_size=1, collate_fn=ViewBatch.collate, num_workers=workers,
+        timeout=patience(views.deadline_seconds, num_workers=workers), worker_init_fn=end_with_parent,
+    )  # fmt: skip
+    return _answers(videos, model, cast("Iterator[ViewBatch]", iter(loader)), num_views=test.num_views)
+
+
+def _answers(
+    videos: Sequence[str], model: ScoringModel, batches: Iterator[ViewBatch], *, num_views: int
+) -> Iterator[Answer]:
+    scorer = model.classifier.scorer(len(videos) * num_views)
     done: dict[int, Prediction] = {}  # a video may be done before an earlier one, whose group is not full yet
     next_video = 0
-    for batch in chain(cast("Iterator[ViewBatch]", iter(loader)), [None]):
+    for batch in chain(batches, [None]):
         with torch.inference_mode():
             scored = scorer.finish() if batch is None else scorer.add(batch.to(model.device).items)
             done |= {prediction.video: prediction for prediction in scored}

@@ -107,6 +107,9 @@ def check_same_job(path: Path, ours: Description, *, force: bool) -> None:
             say(f"note: {text}: {_OTHER_BEST if name in _CHOICE else _LONGER}")
         else:
             refused.append(text)
+    old, new = checkpoint.description.data.get("root"), ours.data.get("root")
+    if old != new:
+        say(f"note: data.root {old} -> {new}: the videos have the same names; what is in them is not compared")
     if not refused:
         return
     text = "; ".join(item if len(item) < 300 else item[:300] + "..." for item in refused)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidgn.checkpoints.checkpoint import read_checkpoint
 from vidgn.checkpoints.description import Description
-from vidgn.data.manifests.drawn_split import Part, SplitRecord
+from vidgn.data.manifests.drawn_split import PARTS, Part, SplitRecord
 from vidgn.data.manifests.manifest import Manifest
 from vidgn.data.spec import Split
 
@@ -70,14 +70,34 @@ def trained_on_note(trained: Sequence[str], *, num_videos: int) -> str:
     )
 
 
-def parts_of_files(record: SplitRecord, paths: Sequence[str]) -> list[Part | None]:
+def trained_videos(record: SplitRecord, manifest: Manifest) -> list[str]:
+    """Return the names of the videos that the weights were trained on, also where their folders were rearranged.
+
+    A name that the run does not know is compared again: with the folders above the root, without folders of its own
+    (test/CLASS/FILE was CLASS/FILE), and as train/CLASS/FILE, where no val/CLASS/FILE or test/CLASS/FILE is known and
+    the root is not a folder of one part.
+    """
+    names = video_names(manifest)
+    trained, known = set(record.trained_on(names)), record.part_of(names)
+    moved = parts_of_files(record, [f"{manifest.root}/{name}" for name in names], fewest=2)
+    is_part = Path(manifest.root).name in PARTS
+    arranged = [record.part_of([f"{part}/{name}" for name in names]) for part in PARTS]
+    for name, now, elsewhere, train, val, test in zip(names, known, moved, *arranged, strict=True):
+        only_train = train if val is None and test is None and not is_part else None
+        if now is None and (elsewhere or only_train) == "train":
+            trained.add(name)
+    return [name for name in names if name in trained]
+
+
+def parts_of_files(record: SplitRecord, paths: Sequence[str], *, fewest: int = 1) -> list[Part | None]:
     """Return the part of the run that each file belongs to, wherever its folder lies now; None for an unknown one.
 
-    A run knows its videos by their names below the root of the data set, such as CLASS/FILE: the last names of a path
-    are compared. Files that an earlier run trained on, whose weights this one began with, are of train.
+    A run knows its videos by their names below the root of the data set, such as CLASS/FILE: the last names of a path,
+    at least `fewest`, are compared. Files that an earlier run trained on, whose weights this one began with, are of
+    train.
     """
     parts: list[Part | None] = [None] * len(paths)
-    for depth in range(1, _MOST_NAMES + 1):
+    for depth in range(fewest, _MOST_NAMES + 1):
         names = ["/".join(Path(path).parts[-depth:]) for path in paths]
         trained = set(record.trained_on(names))
         parts = [

@@ -1,5 +1,6 @@
 """Build the Lightning Trainer from the options `trainer.*` and `logger.names`."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,9 +36,10 @@ def build_trainer(
         rank_timeout_minutes: that processes wait for each other.
 
     Raises:
-        ValueError: a precision that is not supported.
+        ValueError: a precision that is not supported, or a number out of its range.
     """
     check_precision(options.precision)
+    check_numbers(options)
     check_devices(options)
     strategy = find_strategy(options.strategy)
     precision = options.precision or default_precision(options.accelerator)
@@ -65,6 +67,29 @@ def check_precision(precision: object) -> None:
 
 
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")  # as Lightning spells them
+
+
+def check_numbers(options: TrainerSpec) -> None:
+    """Check the numbers of `trainer.*` that Lightning divides by, or takes for "off" where they are negative.
+
+    Raises:
+        ValueError: one is out of its range.
+    """
+    for name in _COUNTS:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"trainer.{name} ({value}) must be at least 1.")
+    interval, clipping = options.val_check_interval, options.gradient_clip_val
+    if interval is not None and not interval > 0:
+        raise ValueError(
+            f"trainer.val_check_interval ({interval}) must be a number of batches from 1 on, a fraction of an epoch "
+            "above 0, or null for the end of each epoch."
+        )
+    if clipping is not None and not 0 <= clipping < math.inf:
+        raise ValueError(f"trainer.gradient_clip_val ({clipping}) must be above 0, or null for no clipping.")
+
+
+_COUNTS = ("log_every_n_steps", "accumulate_grad_batches", "check_val_every_n_epoch", "num_nodes")
 
 
 def check_devices(options: TrainerSpec) -> None:

@@ -79,7 +79,10 @@ def build_parts(config: RunConfig, *, first: Path | None) -> Parts:
     if config.optim.lr == "auto":
         rate = measure_rate(config, start.net, start.normalize, objective, data, folder=config.folder)
         config = replace(config, optim=replace(config.optim, lr=rate))
-    description = describe(config, start, classes=classes)
+    description = replace(
+        describe(config, start, classes=classes), split=split.plain(), job=job(config, manifests), targets=targets
+    )
+    description.check_bounds("a checkpoint of this run", advice="it could not be read again, so change that option")
     classifier = VideoClassifier(
         start.net,
         normalize=start.normalize,
@@ -90,7 +93,7 @@ def build_parts(config: RunConfig, *, first: Path | None) -> Parts:
         loss=objective,
         stages=stages(start.net),
         teacher=find_teacher(config.distill, classes=classes),
-        description=replace(description, split=split.plain(), job=job(config, manifests), targets=targets),
+        description=description,
         seed=config.seed,
         targets=targets,
     )

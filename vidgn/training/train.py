@@ -30,7 +30,8 @@ from vidgn.runs.loggers import log_config
 from vidgn.runs.resume import bring_best, check_same_job, find_start, own_folder
 from vidgn.runs.speed import Speed, check_compilable
 from vidgn.runs.split import write_split
-from vidgn.runs.trainer import build_trainer, check_devices
+from vidgn.runs.trainer import build_trainer, check_devices, check_numbers
+from vidgn.terminal.console import say
 from vidgn.training.announce import announce
 from vidgn.training.batch_strip import BatchStrip
 from vidgn.training.data_checks import check_data
@@ -82,6 +83,7 @@ def check_options(config: RunConfig) -> None:
         ValueError: an option does not fit this machine or another option.
     """
     check_devices(config.trainer)
+    check_numbers(config.trainer)
     check_compilable(config.norm.name, config.speed)
     check_clipping(config.optim.agc, strategy=config.trainer.strategy)
     if config.test:
@@ -182,6 +184,8 @@ def _test_best(parts: Parts, trainer: L.Trainer, *, keep: Keep, best: Path | Non
     config, classifier, data = parts.config, parts.classifier, parts.data
     if best is not None and not config.fit_head:
         announce_best(keep, num_videos=len(data.manifests["val"]), num_clips=data.val_clips)
+    if trainer.global_step == 0 and not config.fit_head:
+        say("warning: no step was trained: the test scores the weights that the run began with")
     if best is not None:
         classifier.net.load_state_dict(read_checkpoint(best).net)
     result = score_test(trainer, classifier, data, folder=config.folder, checkpoint=best)

@@ -97,6 +97,12 @@ def test_a_record_is_plain_compact_and_comes_back():
     assert SplitRecord.from_plain(None) is None
 
 
+def test_a_part_of_one_video_knows_it():
+    record = SplitRecord.of({"train": ["a/1.mp4"], "val": [], "test": ["a/2.mp4"]}, seed=0)
+    assert record.part_of(["a/2.mp4", "a/1.mp4", "a/3.mp4"]) == ["test", "train", None]
+    assert record.trained_on(["a/1.mp4", "a/2.mp4"]) == ["a/1.mp4"]
+
+
 def test_what_was_trained_on_is_remembered_over_generations():
     first = SplitRecord.of({"train": ["a/1.mp4"], "val": ["a/2.mp4"], "test": ["a/3.mp4"]})
     second = SplitRecord.of({"train": ["b/1.mp4"], "val": [], "test": []}, earlier=first)

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -56,13 +57,13 @@ class SplitRecord:
         hashes = _hashes(names)
         parts: list[Part | None] = [None] * len(names)
         for part in PARTS:
-            for row in np.flatnonzero(np.isin(hashes, self.parts.get(part, ()))).tolist():
+            for row in _rows_among(hashes, self.parts.get(part, _hashes(()))):
                 parts[row] = part
         return parts
 
     def trained_on(self, names: Sequence[str]) -> list[str]:
         """Return those of the videos whose names the weights were trained on."""
-        return [names[row] for row in np.flatnonzero(np.isin(_hashes(names), self.trained)).tolist()]
+        return [names[row] for row in _rows_among(_hashes(names), self.trained)]
 
     def plain(self) -> dict[str, Any]:
         """Return the record as plain values for a checkpoint: eight bytes a video."""
@@ -131,11 +132,16 @@ def draw_split(
 def video_key(name: str) -> str:
     """Return what a video is known by: its name without the suffix, which a conversion changes.
 
+    Letters with accents are composed: copies to and from macOS take them apart.
+
     >>> video_key("run/a.b.avi")
     'run/a.b'
+    >>> video_key("cafe\u0301.mp4") == video_key("caf\u00e9.mp4")
+    True
     >>> video_key("film.mp4#t=1.5,3")
     'film#t=1.5,3'
     """
+    name = unicodedata.normalize("NFC", name)
     segment = _SEGMENT.search(name)
     return os.path.splitext(name)[0] if segment is None else os.path.splitext(name[: segment.start()])[0] + segment[0]
 
@@ -167,6 +173,12 @@ def _position(key: str, seed: int) -> int:
 def _hashes(names: Iterable[str]) -> NDArray[np.uint64]:
     keys = (video_key(name).encode("utf-8", "surrogateescape") for name in names)
     return np.frombuffer(b"".join(hashlib.blake2b(key, digest_size=8).digest() for key in keys), _HASH)
+
+
+def _rows_among(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> list[int]:
+    """Return the rows of `hashes` that are in `known`; NumPy's table for few values needs this machine's byte order."""
+    rows: list[int] = np.flatnonzero(np.isin(hashes.astype(np.uint64), known.astype(np.uint64))).tolist()
+    return rows
 
 
 def _encode(hashes: NDArray[np.uint64]) -> str:
