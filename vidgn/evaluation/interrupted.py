@@ -60,7 +60,7 @@ def sum_of_weights(net: nn.Module) -> str:
     for name, value in net.state_dict().items():
         if isinstance(value, torch.Tensor) and not value.is_quantized:
             summed.update(name.encode())
-            summed.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            summed.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return summed.hexdigest()[:16]
 
 
