@@ -144,6 +144,8 @@ def test_several_clips_of_a_video_count_as_clips_of_the_batch(manifests):
     assert next(iter(module(manifests, spec=replace(SPEC, clips_per_video=2)).val_dataloader())).clips.shape[1] == 1
     with pytest.raises(ValueError, match=r"data\.clips_per_video \(3\) must divide batch \(4\), which counts clips"):
         module(manifests, spec=replace(SPEC, clips_per_video=3))
+    test_alone = module({"test": manifests["test"]}, batch=1, spec=replace(SPEC, clips_per_video=3))  # of a checkpoint
+    assert len(list(test_alone.test_dataloader())) == len(manifests["test"])
 
 
 def test_bad_videos_are_part_of_the_state_and_limited_from_the_start(manifests, tmp_path):

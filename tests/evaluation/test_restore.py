@@ -36,6 +36,25 @@ def save(path, *, spoil=False, **changes):
     return path
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda value: value.to(torch.complex64),
+            "has complex64 in blocks.0.conv.weight, where .* another kind",
+        ),
+        (lambda value: value.to(torch.int32), "has int32 in blocks.0.conv.weight, where the net .* another kind"),
+        (lambda value: value.double() * 1e300, "has numbers in blocks.0.conv.weight beyond float32"),
+    ],
+)
+def test_weights_that_a_net_would_round_to_others_are_refused(tmp_path, change, message):
+    state = torch.load(save(tmp_path / "a.ckpt"), weights_only=True)
+    state["state_dict"]["net.blocks.0.conv.weight"] = change(state["state_dict"]["net.blocks.0.conv.weight"])
+    torch.save(state, tmp_path / "b.ckpt")
+    with pytest.raises(ValueError, match=message):
+        restore(read_checkpoint(tmp_path / "b.ckpt"))
+
+
 def test_a_whole_checkpoint_gives_its_net(tmp_path):
     classifier = restore(read_checkpoint(save(tmp_path / "a.ckpt")))
     assert classifier.classes == ("sit", "run")

@@ -53,6 +53,23 @@ def test_even_with_overwrite_only_names_of_a_run_are_removed(foreign):
     assert not (foreign / "best.ckpt.sha256").exists()
 
 
+@pytest.mark.parametrize("name", ["config.yaml", ".hydra/overrides.yaml", "checkpoints/last.ckpt.part", "train.log"])
+@pytest.mark.parametrize("target", ["precious.txt", "not there yet"])
+def test_a_run_writes_through_no_link_out_of_its_folder(tmp_path, name, target):
+    run = tmp_path / "run"
+    claim_run_folder(run)
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).symlink_to(tmp_path / target)
+    for may_overwrite in (False, True):
+        with pytest.raises(FileExistsError, match=rf"{name} is a link to .*{target}, and a run would write there"):
+            check_foreign_files(run, overwrite=may_overwrite)
+    (run / name).unlink()
+    (tmp_path / "disk").mkdir()
+    (run / "tensorboard").symlink_to(tmp_path / "disk")  # a folder elsewhere is the user's wish
+    (run / "best.txt").symlink_to(run / "config.yaml")
+    check_foreign_files(run)
+
+
 @pytest.mark.parametrize(
     ("name", "is_own"),
     [

@@ -137,7 +137,7 @@ class Description:
         description = cls(
             classes=_classes(top.get("classes")),
             model=_model(top.get("model")),
-            norm=flat_options(top.get("norm"), "norm"),
+            norm=_norm(top.get("norm")),
             clip_len=whole_number(clip.get("clip_len"), "clip_len", 1, 4_096),
             span=whole_number(clip.get("span"), "span", 1, 65_536),
             crop=whole_number(top.get("crop"), "crop", 1, 4_096),
@@ -281,6 +281,14 @@ def _model(value: object) -> dict[str, Any]:
     return _registered(options)
 
 
+def _norm(value: object) -> dict[str, Any]:
+    options = flat_options(value, "norm")
+    for name in ("eps", "momentum"):
+        if options.get(name) is not None and not 0 <= finite_number(options[name], f"norm.{name}") <= 1:
+            raise ValueError(f"has norm.{name} {shown(options[name])}; it must be from 0 to 1")
+    return options
+
+
 def _registered(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a net under its name in the registry; old checkpoints call every I3D `i3d`.
 
@@ -304,6 +312,10 @@ def _data(value: object) -> dict[str, Any]:
             **flat_options(plain, "data.columns", named=False),
             **{k: list(v) for k, v in lists.items()},
         }
+    if options.get("time") is not None:
+        one_of(options["time"], "data.time", ("frames", "seconds"))
+    if options.get("fps") is not None and not 0 < finite_number(options["fps"], "data.fps") <= 1_000:
+        raise ValueError(f"has data.fps {shown(options['fps'])}; it must be above 0 and at most 1000")
     if options.get("backend") is not None:
         one_of(options["backend"], "data.backend", BACKENDS)
     if options.get("num_workers") is not None:

@@ -104,4 +104,4 @@ def _users_errors() -> tuple[type[Exception], ...]:
     from vidgn.data.loading.workers import WorkerDied
     from vidgn.data.readers.types import VideoDecodeError
 
-    return (ValueError, OSError, ImportError, VideoDecodeError, ReaderKilled, WorkerDied)
+    return (ValueError, OSError, ImportError, FloatingPointError, VideoDecodeError, ReaderKilled, WorkerDied)

@@ -23,6 +23,7 @@ def restore(checkpoint: Checkpoint, *, view_batch: int = 8) -> VideoClassifier:
         _check_sizes(checkpoint, _described_net(checkpoint))
     net = _described_net(checkpoint)
     net.load_state_dict(dict(checkpoint.net))
+    _check_range(checkpoint, net)
     return VideoClassifier(
         net,
         normalize=Normalize(mean=described.mean, std=described.std),
@@ -51,6 +52,13 @@ def _described_net(checkpoint: Checkpoint) -> nn.Module:
 def _check_sizes(checkpoint: Checkpoint, planned: nn.Module) -> None:
     wanted = {name: tuple(value.shape) for name, value in planned.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in checkpoint.net.items()}
+    for name, value in planned.state_dict().items():
+        if name in checkpoint.net and checkpoint.net[name].is_floating_point() != value.is_floating_point():
+            kind = str(checkpoint.net[name].dtype).removeprefix("torch.")
+            raise ValueError(
+                f"ckpt={checkpoint.path} has {kind} in {name[:100]}, where the net that it describes has numbers of "
+                "another kind; take another checkpoint"
+            )
     wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
     if wrong:
         name = wrong[0]
@@ -59,3 +67,13 @@ def _check_sizes(checkpoint: Checkpoint, planned: nn.Module) -> None:
             f"as {name[:100]} ({given.get(name, 'missing')}, described {wanted.get(name, 'missing')}); take another "
             "checkpoint"
         )
+
+
+def _check_range(checkpoint: Checkpoint, net: nn.Module) -> None:
+    """Refuse numbers of float64 that are infinite in the net's float32."""
+    wide = {name for name, value in checkpoint.net.items() if value.dtype == torch.float64}
+    for name, value in net.state_dict().items():
+        if name in wide and not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                f"ckpt={checkpoint.path} has numbers in {name[:100]} beyond float32; take another checkpoint"
+            )

@@ -32,11 +32,12 @@ def claim_run_folder(folder: Path, *, overwrite: bool = False) -> None:
 
 
 def check_foreign_files(folder: Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder that holds files and that no run made.
+    """Refuse a folder that holds files and that no run made, or links through which a run would write elsewhere.
 
     Raises:
         FileExistsError: it does.
     """
+    _check_links(folder)
     if overwrite or (folder / MARKER).is_file() or not folder.is_dir():
         return
     others = sorted(
@@ -48,6 +49,19 @@ def check_foreign_files(folder: Path, *, overwrite: bool = False) -> None:
             f"hydra.run.dir={folder} holds files that no run wrote ({shown}); give a new or empty folder, or "
             "let the run replace files of its own names there with overwrite=true"
         )
+
+
+def _check_links(folder: Path) -> None:
+    """Refuse links to files outside: a run folder of a stranger could have any file of the user's replaced."""
+    inside = folder.resolve()
+    for part in (folder, folder / ".hydra", folder / "checkpoints"):
+        for path in sorted(part.iterdir()) if part.is_dir() else ():
+            target = path.resolve() if path.is_symlink() else path
+            if path.is_symlink() and not target.is_dir() and not target.is_relative_to(inside):
+                raise FileExistsError(
+                    f"hydra.run.dir={folder}: {path.relative_to(folder)} is a link to {target}, and a run would write "
+                    "there; remove the link, or give another folder"
+                )
 
 
 def claim_typed_folder(overrides: Sequence[str]) -> None:
