@@ -5,6 +5,7 @@ import re
 import socket
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -234,6 +235,47 @@ def test_a_name_that_turns_out_to_be_local_is_refused():
         watch = Watch("http://8.8.8.8/a.mp4", seconds=60)
         with pytest.raises(OSError, match=r"redirected to 127\.0\.0\.1 \(127\.0\.0\.1\), inside"):
             watch.connect(server.getsockname())
+
+
+@pytest.fixture
+def peers(monkeypatch):
+    """Return a list of the machines that the next connections end at; no proxy is set."""
+    waiting = []
+
+    def connect(*arguments, **options):
+        peer = waiting.pop(0)
+        return SimpleNamespace(getpeername=lambda: (peer, 80), close=lambda: None)
+
+    monkeypatch.setattr(watched_http.socket, "create_connection", connect)
+    monkeypatch.setattr(watched_http.request, "getproxies", dict)
+    return waiting
+
+
+def test_a_name_that_leads_elsewhere_the_second_time_is_refused(peers):
+    peers += ["8.8.8.8", "8.8.4.4", "10.0.0.7"]
+    watch = Watch("http://far.example/a.mp4", seconds=60)
+    watch.connect(("far.example", 80))
+    watch.connect(("far.example", 80))
+    with pytest.raises(OSError, match=r"redirected to far\.example \(10\.0\.0\.7\), inside the local network"):
+        watch.connect(("far.example", 80))
+
+
+def test_a_name_that_is_local_from_the_first_may_be_asked_again(peers):
+    peers += ["10.0.0.7", "10.0.0.8"]
+    watch = Watch("http://nas/a.mp4", seconds=60)
+    for _ in range(2):
+        watch.connect(("nas", 80))
+    watch.check_redirect("http://10.0.0.9/b.mp4")
+
+
+def test_a_proxy_in_the_local_network_opens_it_to_no_redirect(peers, monkeypatch):
+    monkeypatch.setattr(watched_http.request, "getproxies", lambda: {"http": "http://10.0.0.1:3128"})
+    peers += ["10.0.0.1"]
+    watch = Watch("http://far.example/a.mp4", seconds=60)
+    watch.connect(("10.0.0.1", 3128))
+    for host in ("10.0.0.9", "10.0.0.1", "localhost"):
+        with pytest.raises(OSError, match=rf"redirected to {host}, inside the local network; give that address itself"):
+            watch.check_redirect(f"http://{host}/private.mp4")
 
 
 def test_a_local_address_may_lead_to_another(shelf, tmp_path):

@@ -15,7 +15,7 @@ class Watch:
     """What one download may do: for how long, and with which hosts.
 
     Args:
-        address: where it begins; its host and those of the proxies may be anywhere.
+        address: where it begins; its host, as it is found first, and those of the proxies may be anywhere.
         seconds: after them its connections are closed.
         allow: asked about a host inside the local network that a redirect leads to; by default none is allowed.
     """
@@ -26,8 +26,11 @@ class Watch:
         self._allow = allow
         self._sockets: list[socket.socket] = []
         proxies = [urlsplit(proxy if "://" in proxy else f"//{proxy}") for proxy in request.getproxies().values()]
-        self._known = {part.hostname for part in [urlsplit(address), *proxies]}
-        self._is_inside = is_local(urlsplit(address).hostname or "")
+        self._proxies = {part.hostname for part in proxies}
+        self._first = urlsplit(address).hostname or ""
+        self._allowed: set[str] = set()
+        self._has_begun = False
+        self._is_inside = is_local(self._first)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -48,7 +51,7 @@ class Watch:
             OSError: it is, and the first one was not.
         """
         host = urlsplit(address).hostname or ""
-        if host not in self._known and not self._is_inside and is_local(host):
+        if not self._is_inside and is_local(host):
             self._require_allowed(host, shown=host)
 
     def connect(self, address: tuple[str, int], *args: Any, **options: Any) -> socket.socket:
@@ -59,9 +62,10 @@ class Watch:
         """
         connection = socket.create_connection(address, *args, **options)
         host, peer = address[0], str(connection.getpeername()[0])
-        if host in self._known:
-            self._is_inside |= is_local(peer)
-        elif is_local(peer) and not self._is_inside:
+        is_first = host == self._first and not self._has_begun  # later its name may lead elsewhere
+        self._is_inside |= is_first and is_local(peer)
+        self._has_begun |= host == self._first
+        if host not in self._proxies and is_local(peer) and not self._is_inside:
             try:
                 self._require_allowed(host, shown=f"{host} ({peer})")
             except OSError:
@@ -81,9 +85,9 @@ class Watch:
         return opener
 
     def _require_allowed(self, host: str, *, shown: str) -> None:
-        if not self._allow(shown):
+        if host not in self._allowed and not self._allow(shown):
             raise OSError(_leads_inside(shown))
-        self._known.add(host)
+        self._allowed.add(host)
 
     def _end(self) -> None:
         self.expired = True
