@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import convert, convert_motions
+from experiments import convert, convert_motions, convert_trials
+from vidgn import create_model
 from vidgn.data.synthetic.motions import MotionsSpec, draw_video, write_video
 
 
@@ -105,3 +106,30 @@ def test_motions_go_on_where_they_stopped(started, tmp_path):
     assert rows["gn"]["top1"] == 90
     again = [command[0] for command in started[10:]]
     assert again.count("eval") + first.count("eval") == 5  # no net is tested twice
+
+
+def test_absorbed_means_leave_the_outputs_of_a_batch_norm_net():
+    torch.manual_seed(0)
+    net = create_model("i3d_r50", norm="bn", num_classes=3, width=8).eval()
+    for name, buffer in net.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_()
+    clips = torch.randn(2, 3, 8, 32, 32)
+    before = net(clips)
+    convert_trials.absorb_means(net)
+    assert all(not b.any() for name, b in net.named_buffers() if name.endswith("running_mean"))
+    torch.testing.assert_close(net(clips), before, rtol=1e-4, atol=1e-4)
+
+
+def test_trials_are_measured_once_and_tabled(tmp_path, capsys):
+    torch.manual_seed(0)
+    teacher = create_model("i3d_r50", norm="bn", num_classes=3, width=8).eval()
+    clips = [torch.randn(2, 3, 8, 32, 32) for _ in range(2)]
+    rows = {name: convert_trials.measure(name, teacher, clips, clips) for name in ("affine", "affine, means absorbed")}
+    assert all(0 <= row["agreement"] <= 100 and row["groups"] for row in rows.values())
+    out = tmp_path / "trials.json"
+    out.write_text(json.dumps({"runs": {"seed 0": rows, "seed 1": {"affine": {"agreement": 50.0}}}}))
+    convert_trials.main(["--table", "--out", str(out)])
+    head, _, *lines = capsys.readouterr().out.splitlines()
+    assert head == "| fit | seed 0 | seed 1 |"
+    assert [line.split(" | ")[2] for line in lines] == ["50.0 |", " |"]
