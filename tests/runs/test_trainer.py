@@ -18,7 +18,7 @@ def test_another_precision_is_refused_by_name(precision):
 
 
 NUMBERS = {"log_every_n_steps": 10, "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "num_nodes": 1,
-           "val_check_interval": None, "gradient_clip_val": None}  # fmt: skip
+           "val_check_interval": None, "gradient_clip_val": None, "max_epochs": 1, "max_steps": -1}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,13 @@ def test_a_number_out_of_its_range_is_refused_by_name(name, value):
     check_numbers(SimpleNamespace(**NUMBERS))
     with pytest.raises(ValueError, match=rf"trainer\.{name} \({value}\) must be "):
         check_numbers(SimpleNamespace(**NUMBERS | {name: value}))
+
+
+@pytest.mark.parametrize("epochs", [0, -1, -2])
+def test_epochs_without_an_end_need_a_number_of_steps(epochs):
+    check_numbers(SimpleNamespace(**NUMBERS | {"max_epochs": -1, "max_steps": 5}))
+    with pytest.raises(ValueError, match=rf"^epochs \({epochs}\) must be at least 1, or -1 together with trainer.max"):
+        check_numbers(SimpleNamespace(**NUMBERS | {"max_epochs": epochs}))
 
 
 @pytest.mark.slow
