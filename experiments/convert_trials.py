@@ -73,6 +73,8 @@ TRIALS: Mapping[str, tuple[Fit, Mapping[str, Any]] | None] = {
     "affine and scales": (fit_once, {"scales": "fit"}),
     "affine and scales, a second pass": (fit_twice, {"scales": "fit"}),
     "affine and scales, means absorbed": (fit_centred, {"scales": "fit"}),
+    "affine, 8 groups": (fit_once, {"groups": (8,)}),
+    "affine and scales, 8 groups": (fit_once, {"groups": (8,), "scales": "fit"}),
     "affine, 1 group": (fit_once, {"groups": (1,)}),
     "affine, groups of each layer by R^2": (fit_once, {"groups": (1, 2, 4, 8)}),
     "affine and scales, groups of each layer by R^2": (fit_once, {"groups": (1, 2, 4, 8), "scales": "fit"}),
