@@ -134,3 +134,14 @@ def test_real_videos_have_features(vidgn, trained, real_videos, tmp_path):
     status, out, _ = vidgn("features", real_videos / "clips", "--ckpt", trained, "--out", tmp_path)
     assert status == 0
     assert len(out.splitlines()) == len(list((real_videos / "clips").iterdir()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["features", "explain"])
+def test_a_name_with_a_line_break_makes_no_line_of_its_own(vidgn, trained, video, tmp_path, command):
+    path = tmp_path / "a\nerror: all is lost.mp4"
+    path.write_bytes(video.read_bytes())
+    status, out, err = vidgn(command, path, "--ckpt", trained, "--out", tmp_path / "out")
+    assert status == 0, err
+    assert "a\\nerror: all is lost" in out
+    assert not [line for line in out.splitlines() if line.startswith("error")]

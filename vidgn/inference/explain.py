@@ -22,7 +22,7 @@ from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.windows import Window, moment, read_windows, shown_at, window_starts
 from vidgn.models.net import VideoNet
-from vidgn.terminal.escape import plot_label
+from vidgn.terminal.escape import plot_label, printable
 
 _FRAMES = 8  # of the film strip
 _SLACK = 1e-6  # seconds; times are sums of fractions
@@ -77,7 +77,8 @@ def run_explain(
         print(json.dumps(record, indent=1), file=out)
     else:
         frames = f"frames {explanation.window.start}..{explanation.window.end - 1}"
-        print(f"{explanation.name} {explanation.score:.2%} in {frames}\n{strip}\n{film}", file=out)
+        name = printable(explanation.name)
+        print(f"{name} {explanation.score:.2%} in {frames}\n{printable(str(strip))}\n{printable(str(film))}", file=out)
     return 0
 
 

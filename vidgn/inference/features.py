@@ -22,6 +22,7 @@ from vidgn.inference.fetch import local_videos
 from vidgn.inference.model import ScoringModel, find_checkpoint, open_model
 from vidgn.inference.windows import read_windows, window_starts
 from vidgn.models.net import VideoNet
+from vidgn.terminal.escape import printable
 
 
 def run_features(
@@ -56,9 +57,8 @@ def run_features(
     if as_json:
         print(json.dumps({"checkpoint": str(model.path), "layer": layer, "videos": records}, indent=1), file=out)
     for record in [] if as_json else records:
-        print(
-            f"{record['file']}  {tuple(record['shape'])}" if record["file"] else f"error: {record['error']}", file=out
-        )
+        text = f"{record['file']}  {tuple(record['shape'])}" if record["file"] else f"error: {record['error']}"
+        print(printable(text), file=out)
     return int(any(record["error"] for record in records))
 
 
