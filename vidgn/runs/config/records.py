@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 Record = TypeVar("Record")
 
@@ -20,10 +22,12 @@ class Options:
 
 
 def read_record(kind: type[Record], values: Mapping[str, Any], *, group: str = "") -> Record:
-    """Return plain values as a record, groups of them as records of it; lists become tuples.
+    """Return plain values as a record, groups of them as records of it.
+
+    Lists become tuples; where a list of texts is wanted, one text is a list of one.
 
     Raises:
-        ValueError: an option is unknown, missing or out of its range.
+        ValueError: an option is unknown, missing, of another type or out of its range.
     """
     types = get_type_hints(kind)
     known = {name: value for name, value in values.items() if name in types}
@@ -32,18 +36,38 @@ def read_record(kind: type[Record], values: Mapping[str, Any], *, group: str = "
         known["more"] = rest
     elif rest:
         raise ValueError(f"unknown option {group}{next(iter(rest))}; use one of {', '.join(types)}.")
-    read = {name: _read_value(types[name], value, group=f"{group}{name}.") for name, value in known.items()}
+    read = {name: _read_value(types[name], value, name=f"{group}{name}") for name, value in known.items()}
     try:
         return kind(**read)
     except TypeError as err:
         raise ValueError(f"options are missing ({err}); leave none out with ~") from err
 
 
-def _read_value(kind: Any, value: Any, *, group: str) -> Any:
-    record = next((part for part in (kind, *get_args(kind)) if is_dataclass(part)), None)
+def _read_value(kind: Any, value: Any, *, name: str) -> Any:
+    parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    record = next((part for part in parts if is_dataclass(part)), None)
     if record is not None and isinstance(value, Mapping):
-        return read_record(cast("type[Any]", record), value, group=group)
+        return read_record(cast("type[Any]", record), value, group=f"{name}.")
+    if kind == tuple[str, ...] and isinstance(value, str):
+        return (value,)
+    if not any(_fits(part, value) for part in parts):
+        wanted = [_WORDS.get(get_origin(part) or part, "a group of options") for part in parts]
+        raise ValueError(f"{name} ({value}) must be {' or '.join(wanted)}.")
     return tuple(value) if isinstance(value, list) else value
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null",
+          tuple: "a list such as [A,B]", Path: "a path"}  # fmt: skip
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Tell whether a plain value is of a type; what else is asked of it, its record checks."""
+    kind = get_origin(kind) or kind
+    if kind is Any or kind is Literal:
+        return True
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, (list, tuple) if kind is tuple else Mapping if kind is Mapping else kind)
 
 
 def plain_value(value: Any) -> Any:
