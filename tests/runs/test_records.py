@@ -33,7 +33,8 @@ def test_lists_become_tuples_and_one_text_is_a_list_of_one():
     ("name", "value", "wanted"),
     [("rate", "fast", "a number"), ("rate", True, "a number"), ("steps", 1.5, "a whole number or null"),
      ("is_fast", 1, "true or false"), ("weights", 3, r"text or a list such as \[A,B\] or null"),
-     ("rates", 3, "a group of options"), ("inner.names", 3, r"a list such as \[A,B\]"), ("inner", 3, "a group of options")],
+     ("rates", 3, "a group of options"), ("inner.names", 3, r"a list such as \[A,B\]"),
+     ("inner", 3, "a group of options")],
 )  # fmt: skip
 def test_a_value_of_another_type_is_refused_by_name(name, value, wanted):
     group, _, leaf = name.rpartition(".")
