@@ -279,7 +279,7 @@ def test_a_broken_training_video_is_an_error_that_names_it(run, own_videos, tmp_
         (["optim.lr=-1"], "optim.lr (-1) must be a positive number"),
         (["logger.names=[csvv]"], "logger.names (csvv) is unknown; use csv, tensorboard, wandb or mlflow."),
         (["resume=/nowhere.ckpt"], "resume=/nowhere.ckpt does not exist"),
-        (["data.backend=vlc"], "backend ('vlc') must be one of pyav, decord, torchcodec."),
+        (["data.backend=vlc"], "data.backend (vlc) must be one of pyav, decord, torchcodec."),
     ],
 )
 def test_a_wrong_value_is_one_sentence_and_status_2(run, tiny, tmp_path, words, message):

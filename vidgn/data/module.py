@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning as L
 from torch.utils.data import DataLoader
@@ -21,6 +21,7 @@ from vidgn.data.loading.sampler import EpochSampler, ShardSampler
 from vidgn.data.loading.shared_memory import require_room
 from vidgn.data.loading.workers import end_with_parent, explain_failure
 from vidgn.data.manifests.manifest import Manifest
+from vidgn.data.readers.types import Backend
 from vidgn.data.spec import DataSpec, Split, ViewSpec
 from vidgn.data.splits import cache_folder, mirror_changes, read_manifests
 from vidgn.data.transforms import CropSpec
@@ -92,6 +93,10 @@ class VideoDataModule(L.LightningDataModule):
             )
         if val_clips < 1:
             raise ValueError(f"val_clips ({val_clips}) must be at least 1 clip per video.")
+        if spec.num_workers is not None and spec.num_workers < 0:
+            raise ValueError(f"data.num_workers ({spec.num_workers}) must be 0 or more.")
+        if spec.backend not in get_args(Backend):
+            raise ValueError(f"data.backend ({spec.backend}) must be one of {', '.join(get_args(Backend))}.")
         self.manifests = dict(manifests)
         self.spec = spec
         self.clip = clip
@@ -294,10 +299,7 @@ class VideoDataModule(L.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _num_workers(self) -> int:
-        count = self.spec.num_workers if self.spec.num_workers is not None else default_workers()
-        if count < 0:
-            raise ValueError(f"data.num_workers ({count}) must be 0 or more.")
-        return count
+        return self.spec.num_workers if self.spec.num_workers is not None else default_workers()
 
 
 def target_rows(manifest: Manifest) -> TargetRows | None:

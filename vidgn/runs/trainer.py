@@ -80,8 +80,8 @@ def check_numbers(options: TrainerSpec) -> None:
         if value is not None and value < 1:
             raise ValueError(f"trainer.{name} ({value}) must be at least 1.")
     epochs, interval, clipping = options.max_epochs, options.val_check_interval, options.gradient_clip_val
-    if epochs is not None and epochs < 1 and not (epochs == -1 and options.max_steps > 0):
-        raise ValueError(f"epochs ({epochs}) must be at least 1, or -1 together with trainer.max_steps=STEPS.")
+    if epochs is not None and epochs < 0 and not (epochs == -1 and options.max_steps > 0):
+        raise ValueError(f"epochs ({epochs}) must be 0 or more, or -1 together with trainer.max_steps=STEPS.")
     if interval is not None and not interval > 0:
         raise ValueError(
             f"trainer.val_check_interval ({interval}) must be a number of batches from 1 on, a fraction of an epoch "
